@@ -1,0 +1,84 @@
+"""Which attention heads of a language model do nothing, and how do you know?"""
+
+from inactive_heads import plots
+from inactive_heads.ablation import (
+    AblationRun,
+    Fixed,
+    PerInput,
+    Random,
+    ablate,
+    mean_head_outputs,
+)
+from inactive_heads.analysis import normalized_auc, percent_within, rank_scores, read_curves
+from inactive_heads.errors import UserError
+from inactive_heads.evaluation import Evaluation, evaluate
+from inactive_heads.heads import HeadActivations, TokenBatch
+from inactive_heads.models import Model, as_model, load_model
+from inactive_heads.scores import (
+    PAPER_SCORES,
+    Score,
+    get_score,
+    layer_normalized,
+    score_function,
+)
+from inactive_heads.scoring import score_cache, score_heads
+from inactive_heads.shapes import Silence
+from inactive_heads.sweeps import sweep
+from inactive_heads.tasks import load_task
+from inactive_heads.texts import cut_at_random, cut_to, load_texts
+from inactive_heads.thresholds import (
+    choose_thresholds,
+    head_set_iou,
+    head_set_precision,
+    inactive_heads,
+    select_heads,
+)
+
+__all__ = [
+    # models
+    "Model",
+    "as_model",
+    "load_model",
+    # scores
+    "PAPER_SCORES",
+    "HeadActivations",
+    "Score",
+    "TokenBatch",
+    "get_score",
+    "layer_normalized",
+    "score_function",
+    # scoring
+    "score_cache",
+    "score_heads",
+    # thresholds and head sets
+    "choose_thresholds",
+    "head_set_iou",
+    "head_set_precision",
+    "inactive_heads",
+    "select_heads",
+    # ablation
+    "AblationRun",
+    "Fixed",
+    "PerInput",
+    "Random",
+    "Silence",
+    "ablate",
+    "mean_head_outputs",
+    # texts, tasks and evaluation
+    "Evaluation",
+    "cut_at_random",
+    "cut_to",
+    "evaluate",
+    "load_task",
+    "load_texts",
+    "sweep",
+    # what is read off the curves
+    "normalized_auc",
+    "percent_within",
+    "rank_scores",
+    "read_curves",
+    # figures
+    "plots",
+    # errors
+    "UserError",
+]

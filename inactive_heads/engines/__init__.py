@@ -1,0 +1,1 @@
+"""How a model is run so that a visitor sees its heads."""

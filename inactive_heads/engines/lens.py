@@ -1,0 +1,217 @@
+"""Visits heads through TransformerLens hooks.
+
+Works on a TransformerBridge (TransformerLens 3.9 and 4) and on a HookedTransformer
+(TransformerLens 3): both name ``hook_v``, ``hook_pattern`` and ``hook_z`` alike. One layer's
+activations are held at a time, never the whole cache.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformer_lens.model_bridge.sources import build_bridge_from_module
+from transformers import PreTrainedModel
+
+from inactive_heads.errors import UserError
+from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
+from inactive_heads.shapes import (
+    HeadVectors,
+    KeyValueVectors,
+    Logits,
+    ModelShape,
+    OutputWeights,
+    Pattern,
+    Silence,
+    TokenMask,
+    Visitor,
+)
+
+HOOKS = ("hook_v", "hook_pattern", "hook_z")
+
+
+def bridge_of(network: PreTrainedModel, name: str) -> Any:
+    """A TransformerBridge over a loaded Hugging Face model: raw weights, no hub, no tokenizer.
+
+    Raises:
+        UserError: TransformerLens does not know the architecture.
+    """
+    architecture = type(network).__name__
+    try:
+        bridge = build_bridge_from_module(
+            network, architecture, hf_config=network.config, model_name=name
+        )
+    except ValueError as error:
+        raise UserError(
+            f"TransformerLens has no bridge for the architecture {architecture} of {name!r}; "
+            f"see its list of supported models ({str(error)[:200]})"
+        ) from error
+    return bridge.eval()
+
+
+class LensEngine:
+    """An engine over a TransformerBridge or HookedTransformer, which stays as it was given.
+
+    Hooks are added for the length of one run and removed whatever happens in it.
+    """
+
+    name = "lens"
+
+    def __init__(self, bridge: Any) -> None:
+        self.bridge = bridge
+        cfg = bridge.cfg
+        names = bridge.hook_dict
+        layers = tuple(
+            layer
+            for layer in range(cfg.n_layers)
+            if all(hook_name(layer, hook) in names for hook in HOOKS)
+        )
+        if not layers:
+            raise UserError(
+                f"no layer of {cfg.model_name!r} has attention heads that TransformerLens can "
+                f"show: it has none of the hooks {', '.join('attn.' + hook for hook in HOOKS)}"
+            )
+        self.shape = ModelShape(
+            layers=layers,
+            n_layers=cfg.n_layers,
+            n_heads=cfg.n_heads,
+            n_key_value_heads=cfg.n_key_value_heads or cfg.n_heads,
+            d_head=cfg.d_head,
+            d_model=cfg.d_model,
+            n_ctx=cfg.n_ctx,
+            d_vocab=cfg.d_vocab,
+        )
+        self._roots: dict[int, Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.bridge.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.bridge.parameters()).dtype
+
+    def run(
+        self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
+    ) -> Logits:
+        """Next-token logits after the kept tokens, while ``visitor`` sees every layer's heads."""
+        keep = batch.keep_last if keep is None else keep
+        # Right padding is never seen by a real token of a causal model; left padding is.
+        mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
+        with torch.no_grad(), ExitStack() as stack:
+            if visitor is not None:
+                visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
+                hooks = [hook for visit in visits for hook in visit.hooks()]
+                stack.enter_context(self.bridge.hooks(fwd_hooks=hooks))
+            # Logits only where they are wanted: the vocabulary is wider than everything else.
+            select = partial(_select_positions, keep)
+            handle = self.bridge.unembed.register_forward_pre_hook(select)
+            stack.callback(handle.remove)
+            return self.bridge(batch.tokens, return_type="logits", **mask)[0].float()
+
+    def output_weights(self, layer: int) -> OutputWeights:
+        """W_O of a layer, one matrix per head."""
+        return self.bridge.blocks[layer].attn.W_O.detach()
+
+    def output_root(self, layer: int) -> Float[Tensor, "head d_head root"]:
+        """The root of W_O's Gram matrices, computed once per layer."""
+        if layer not in self._roots:
+            self._roots[layer] = output_root(self.output_weights(layer))
+        return self._roots[layer]
+
+
+def hook_name(layer: int, hook: str) -> str:
+    """TransformerLens's name of an attention hook, as ``blocks.0.attn.hook_z``."""
+    return f"blocks.{layer}.attn.{hook}"
+
+
+class _PatternNotYet(Exception):
+    """A visitor asked for the pattern before the model computed it."""
+
+
+class _LayerVisit:
+    """Collects one layer's activations from its hooks and shows them to the visitor once.
+
+    The visitor is called at ``hook_z``, where its answer can still change the output. Some
+    architectures (GPT-J, OPT, GPT-Neo) run ``hook_pattern`` after ``hook_z``: a visitor that
+    asks for the pattern there is called again when it has come, and may then only look.
+    """
+
+    def __init__(self, engine: LensEngine, batch: TokenBatch, visitor: Visitor, layer: int) -> None:
+        self.engine, self.batch, self.visitor, self.layer = engine, batch, visitor, layer
+        self.v: KeyValueVectors | None = None
+        self.pattern: Pattern | None = None
+        self.z_waiting: HeadVectors | None = None
+        self.visited = False
+
+    def hooks(self) -> list[tuple[str, Any]]:
+        on = {"hook_v": self.on_v, "hook_pattern": self.on_pattern, "hook_z": self.on_z}
+        return [(hook_name(self.layer, hook), function) for hook, function in on.items()]
+
+    def on_v(self, v: Tensor, hook: object) -> None:
+        self.v = v
+
+    def on_pattern(self, pattern: Tensor, hook: object) -> None:
+        if self.visited:
+            return
+        self.pattern = pattern
+        if self.z_waiting is not None and self.visit(self.z_waiting) is not None:
+            raise UserError(
+                f"{self.engine.bridge.cfg.model_name!r} shows its attention pattern only after the "
+                "head outputs, so heads cannot be zeroed by a score of attention weights through "
+                "TransformerLens hooks; choose a score of v or z"
+            )
+
+    def on_z(self, z: Tensor, hook: object) -> Tensor | None:
+        try:
+            silence = self.visit(z)
+        except _PatternNotYet:
+            self.z_waiting = z
+            return None
+        return None if silence is None else silence.apply(z)
+
+    def visit(self, z: HeadVectors) -> Silence | None:
+        assert self.v is not None, "hook_v runs before hook_z"
+        heads = HeadActivations(
+            layer=self.layer,
+            batch=self.batch,
+            values=self.v,
+            outputs=z,
+            attention=_ComingPattern(self),
+            output_weights=partial(self.engine.output_weights, self.layer),
+            output_root=partial(self.engine.output_root, self.layer),
+        )
+        silence = self.visitor(heads)
+        self.visited = True
+        self.v = self.pattern = self.z_waiting = None  # one layer is held at a time
+        return silence
+
+
+class _ComingPattern:
+    """Attention statistics of a layer whose pattern may still be on its way."""
+
+    def __init__(self, visit: _LayerVisit) -> None:
+        self.visit = visit
+
+    def _statistics(self) -> PatternStatistics:
+        if self.visit.pattern is None:
+            raise _PatternNotYet
+        return PatternStatistics(self.visit.batch, self.visit.pattern)
+
+    def pattern(self) -> Pattern:
+        return self._statistics().pattern()
+
+    def first_token_weight(self) -> Tensor:
+        return self._statistics().first_token_weight()
+
+    def entropy(self) -> Tensor:
+        return self._statistics().entropy()
+
+
+def _select_positions(keep: TokenMask, _module: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    residual = inputs[0]
+    return (residual[keep.to(residual.device)][None], *inputs[1:])

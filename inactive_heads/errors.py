@@ -1,0 +1,8 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(ValueError):
+    """Something given from outside is wrong; the message says what, and what to do.
+
+    Command lines print it as one line and exit with status 2.
+    """

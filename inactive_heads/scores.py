@@ -1,0 +1,256 @@
+"""The score functions: one number per input and head, and the side on which it means inactive.
+
+A score is a pure function of one layer's `HeadActivations`. The fifteen here are those of
+Sandoval-Segura et al., "Identifying and Evaluating Inactive Heads in Pretrained LLMs"
+(arXiv 2504.03889). Add one's own with `score_function`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from einops import reduce
+from torch import Tensor
+
+from inactive_heads.errors import UserError
+from inactive_heads.heads import HeadActivations
+from inactive_heads.shapes import PerHead, ScoreFunction
+
+Side = Literal["below", "above"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named score function and the side of the threshold on which a head is inactive.
+
+    Calling it gives a float32 tensor ``(batch, head)``. What the function returns is checked.
+
+    Raises:
+        UserError: the function returned something else than finite numbers of that shape;
+            the message names the function.
+    """
+
+    name: str
+    function: ScoreFunction
+    inactive: Side
+    definition: str = ""
+
+    def __call__(self, heads: HeadActivations) -> PerHead:
+        return _checked(self.name, self.function(heads), heads)
+
+    def is_inactive(self, values: Tensor, threshold: float) -> Tensor:
+        """True where a head is on the inactive side. Strict, so NaN and equality are active."""
+        return values < threshold if self.inactive == "below" else values > threshold
+
+
+ScoreLike = str | ScoreFunction | Score
+
+REGISTRY: dict[str, Score] = {}
+
+
+def score_function(
+    name: str, *, inactive: str, definition: str = "", layer_mean_of: str | None = None
+) -> Callable[[ScoreFunction], ScoreFunction]:
+    """A decorator that registers a score as ``name``, and ``name (LN)`` with it.
+
+    The layer-normalized form divides by the mean over the layer's heads, for that input.
+
+        @score_function("MY", inactive="below")
+        def my_score(heads):
+            return heads.mean_over_tokens(heads.z.norm(dim=-1))
+
+    Args:
+        name: what users see and type.
+        inactive: the side of a threshold on which a head is inactive.
+        definition: one line for readers of a report.
+        layer_mean_of: a registered score whose layer mean divides instead of this one's own.
+
+    Raises:
+        UserError: the name is taken, or ``inactive`` is neither "below" nor "above".
+    """
+
+    def register(function: ScoreFunction) -> ScoreFunction:
+        score = Score(name, function, _side(name, inactive), definition or _first_line(function))
+        _register(score)
+        divisor = get_score(layer_mean_of) if layer_mean_of else score
+        _register(layer_normalized(score, divisor))
+        return function
+
+    return register
+
+
+def layer_normalized(score: ScoreLike, divisor: ScoreLike | None = None) -> Score:
+    """``score`` divided by the mean over the layer's heads of ``divisor`` (of itself).
+
+    Undefined, and NaN, where that mean is 0: the entropy of a one-token input, say.
+    """
+    numerator = get_score(score)
+    denominator = get_score(divisor) if divisor is not None else numerator
+
+    def normalized(heads: HeadActivations) -> PerHead:
+        values = numerator(heads)
+        layer = values if denominator is numerator else denominator(heads)
+        return values / reduce(layer, "batch head -> batch 1", "mean")
+
+    name = f"{numerator.name} (LN)"
+    definition = f"{numerator.name} / layer mean of {denominator.name}"
+    return _Normalized(name, normalized, numerator.inactive, definition)
+
+
+def get_score(score: ScoreLike) -> Score:
+    """The score of that name, or one made of a callable.
+
+    A callable is named after itself; its attribute ``inactive`` ("below" where it has none)
+    says on which side a head is inactive.
+
+    Raises:
+        UserError: an unknown name; the message lists the nearest and all there are.
+    """
+    if isinstance(score, Score):
+        return score
+    if callable(score):
+        name = getattr(score, "__name__", type(score).__name__)
+        side = getattr(score, "inactive", "below")
+        return Score(name, score, _side(name, side), _first_line(score))
+    if score in REGISTRY:
+        return REGISTRY[score]
+    near = difflib.get_close_matches(score.upper(), REGISTRY, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"unknown score {score!r}{hint} There are: {', '.join(REGISTRY)}")
+
+
+def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
+    """The scores asked for, in that order; without any, the paper's fifteen.
+
+    Raises:
+        UserError: an unknown name, the same name twice, or none at all.
+    """
+    found = [get_score(score) for score in (PAPER_SCORES if scores is None else scores)]
+    names = [score.name for score in found]
+    if not names:
+        raise UserError(f"no score was asked for; there are: {', '.join(REGISTRY)}")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"score {name!r} was asked for twice; give each function its own name")
+    return found
+
+
+class _Normalized(Score):
+    """A ratio of checked scores: NaN where it is undefined is kept, not refused."""
+
+    def __call__(self, heads: HeadActivations) -> PerHead:
+        return self.function(heads)
+
+
+def _register(score: Score) -> None:
+    if score.name in REGISTRY:
+        raise UserError(f"a score named {score.name!r} is registered already; choose another name")
+    REGISTRY[score.name] = score
+
+
+def _side(name: str, side: str) -> Side:
+    if side not in get_args(Side):
+        raise UserError(f'score {name!r}: inactive must be "below" or "above", not {side!r}')
+    return side  # type: ignore[return-value]
+
+
+def _first_line(function: ScoreFunction) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _checked(name: str, values: object, heads: HeadActivations) -> PerHead:
+    expected = (len(heads.batch.tokens), heads.n_heads)
+    if not isinstance(values, Tensor):
+        raise UserError(
+            f"score {name!r} returned a {type(values).__name__}; it must return a torch.Tensor "
+            f"of shape (batch, head) = {expected}"
+        )
+    if tuple(values.shape) != expected:
+        raise UserError(
+            f"score {name!r} returned shape {tuple(values.shape)}; it must be (batch, head) = "
+            f"{expected}, one number per input and query head"
+        )
+    if not values.is_floating_point():
+        raise UserError(f"score {name!r} returned {values.dtype}; it must return floating point")
+    if not bool(torch.isfinite(values).all()):
+        row, head = torch.nonzero(~torch.isfinite(values))[0].tolist()
+        raise UserError(
+            f"score {name!r} returned {values[row, head].item()} for input "
+            f"{heads.batch.rows[row]}, L{heads.layer}H{head}; a score must be finite "
+            "(mean_over_tokens, at_first_token and at_last_token leave padding out)"
+        )
+    return values.float()
+
+
+@score_function("AWFT", inactive="above", definition="mean over queries i of A[i, 0]")
+def average_weight_of_first_token(heads: HeadActivations) -> PerHead:
+    """Mean attention weight given to the first token, between 0 and 1 (paper, section 3)."""
+    return heads.mean_over_tokens(heads.first_token_weight)
+
+
+@score_function(
+    "AEQD", inactive="below", definition="mean over queries i of the entropy of A[i, :], in nats"
+)
+def average_entropy_of_query_distributions(heads: HeadActivations) -> PerHead:
+    """Mean entropy of the queries' attention, in nats, between 0 and log N."""
+    return heads.mean_over_tokens(heads.entropy)
+
+
+@score_function("FTVVN", inactive="below", definition="norm of the first token's value vector v[0]")
+def first_token_value_vector_norm(heads: HeadActivations) -> PerHead:
+    """L2 norm of the first token's value vector."""
+    return heads.at_first_token(heads.v_norm)
+
+
+@score_function("AVVN", inactive="below", definition="mean over tokens j of the norm of v[j]")
+def average_value_vector_norm(heads: HeadActivations) -> PerHead:
+    """Mean L2 norm of the value vectors."""
+    return heads.mean_over_tokens(heads.v_norm)
+
+
+@score_function("AHON", inactive="below", definition="mean over tokens i of the norm of z[i]")
+def average_head_output_norm(heads: HeadActivations) -> PerHead:
+    """Mean L2 norm of the head's output before W_O."""
+    return heads.mean_over_tokens(heads.z_norm)
+
+
+@score_function(
+    "LTHON",
+    inactive="below",
+    definition="norm of the last token's head output z[N-1]",
+    layer_mean_of="AHON",
+)
+def last_token_head_output_norm(heads: HeadActivations) -> PerHead:
+    """L2 norm of the head's output at the last token."""
+    return heads.at_last_token(heads.z_norm)
+
+
+def last_token_head_output_norm_by_head(heads: HeadActivations) -> PerHead:
+    """LTHON over the same head's AHON."""
+    return last_token_head_output_norm(heads) / average_head_output_norm(heads)
+
+
+_register(
+    _Normalized(
+        "LTHON (HN)",
+        last_token_head_output_norm_by_head,
+        "below",
+        "LTHON / the same head's AHON",
+    )
+)
+
+
+@score_function(
+    "AHRN", inactive="below", definition="mean over tokens i of the norm of r[i] = z[i] W_O"
+)
+def average_head_result_norm(heads: HeadActivations) -> PerHead:
+    """Mean L2 norm of the head's output after its slice of W_O (paper, appendix)."""
+    return heads.mean_over_tokens(heads.result_norm)
+
+
+PAPER_SCORES: tuple[str, ...] = tuple(REGISTRY)
+"""The fifteen score functions of the paper, by name."""

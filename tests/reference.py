@@ -1,0 +1,128 @@
+"""The scores and the per-input ablation once more, written the plain way, in float64.
+
+Hugging Face's own eager attention gives the pattern; value vectors and head outputs are read
+at the projections. One input at a time, no padding, one layer at a time.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass
+class Layer:
+    A: np.ndarray  # head, query, key
+    v: np.ndarray  # key, head, d_head
+    z: np.ndarray  # query, head, d_head
+    W_O: np.ndarray  # head, d_head, d_model
+
+
+def attention_modules(network):
+    """(module, value projection, output projection) of every layer with attention."""
+    found = []
+    for module in network.modules():
+        if hasattr(module, "v_proj") and hasattr(module, "o_proj"):
+            found.append((module, module.v_proj, module.o_proj))
+        elif hasattr(module, "c_attn") and hasattr(module, "c_proj"):
+            found.append((module, module.c_attn, module.c_proj))
+    return found
+
+
+def run(network, tokens, masks=None):
+    """Logits and every layer's activations, with the heads in ``masks`` (layer, head) zeroed."""
+    network = copy.deepcopy(network).double().eval()
+    network.set_attn_implementation("eager")
+    modules = attention_modules(network)
+    n_heads = network.config.num_attention_heads
+    values, outputs = [None] * len(modules), [None] * len(modules)
+
+    def keep_value(layer):
+        def hook(module, inputs, output):
+            width = output.shape[-1]
+            values[layer] = output[0, :, width // 3 * 2 :] if hasattr(module, "nf") else output[0]
+
+        return hook
+
+    def zero(layer):
+        def hook(module, inputs):
+            z = inputs[0][0].unflatten(-1, (n_heads, -1))
+            outputs[layer] = z
+            if masks is None or layer >= len(masks):
+                return None
+            changed = z.clone()
+            changed[:, torch.as_tensor(masks[layer])] = 0
+            return (changed.flatten(1)[None], *inputs[1:])
+
+        return hook
+
+    for layer, (_, value, output) in enumerate(modules):
+        value.register_forward_hook(keep_value(layer))
+        output.register_forward_pre_hook(zero(layer))
+    with torch.no_grad():
+        result = network(torch.tensor([list(tokens)]), output_attentions=True, use_cache=False)
+    layers = []
+    for layer, (_, _, output) in enumerate(modules):
+        d_head = outputs[layer].shape[-1]
+        v = values[layer].unflatten(-1, (-1, d_head))
+        v = v.repeat_interleave(n_heads // v.shape[1], dim=1)
+        weight = output.weight if hasattr(output, "nf") else output.weight.T
+        layers.append(
+            Layer(
+                result.attentions[layer][0].numpy(),
+                v.numpy(),
+                outputs[layer].numpy(),
+                weight.detach().unflatten(0, (n_heads, d_head)).numpy(),
+            )
+        )
+    return result.logits[0].numpy(), layers
+
+
+def scores(layer):
+    """The fifteen scores of one layer: name → one number per head."""
+    n_heads, n, _ = layer.A.shape
+    norm = np.linalg.norm
+    awft, aeqd, ftvvn, avvn, ahon, lthon, ahrn = (np.zeros(n_heads) for _ in range(7))
+    for h in range(n_heads):
+        awft[h] = sum(layer.A[h, i, 0] for i in range(n)) / n
+        for i in range(n):
+            aeqd[h] -= sum(a * math.log(a) for a in layer.A[h, i] if a > 0) / n
+        ftvvn[h] = norm(layer.v[0, h])
+        avvn[h] = sum(norm(layer.v[j, h]) for j in range(n)) / n
+        ahon[h] = sum(norm(layer.z[i, h]) for i in range(n)) / n
+        lthon[h] = norm(layer.z[n - 1, h])
+        ahrn[h] = sum(norm(layer.z[i, h] @ layer.W_O[h]) for i in range(n)) / n
+    with np.errstate(invalid="ignore"):
+        return {
+            "AWFT": awft,
+            "AWFT (LN)": awft / awft.mean(),
+            "AEQD": aeqd,
+            "AEQD (LN)": aeqd / aeqd.mean(),
+            "FTVVN": ftvvn,
+            "FTVVN (LN)": ftvvn / ftvvn.mean(),
+            "AVVN": avvn,
+            "AVVN (LN)": avvn / avvn.mean(),
+            "AHON": ahon,
+            "AHON (LN)": ahon / ahon.mean(),
+            "LTHON": lthon,
+            "LTHON (LN)": lthon / ahon.mean(),
+            "LTHON (HN)": lthon / ahon,
+            "AHRN": ahrn,
+            "AHRN (LN)": ahrn / ahrn.mean(),
+        }
+
+
+ABOVE = ("AWFT", "AWFT (LN)")
+
+
+def per_input(network, tokens, score, threshold):
+    """Logits and masks (layer, head): every layer scored with the layers before it zeroed."""
+    masks = []
+    for layer in range(len(attention_modules(network))):
+        _, layers = run(network, tokens, masks)
+        values = scores(layers[layer])[score]
+        masks.append(values > threshold if score in ABOVE else values < threshold)
+    logits, _ = run(network, tokens, masks)
+    return logits, np.array(masks)
