@@ -1,0 +1,249 @@
+"""Log-likelihoods under an ablation, and what they say: accuracy or loss, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import torch
+import xarray as xr
+
+
+from inactive_heads.ablation import Ablation, ZeroedRecorder, zeroed_array
+from inactive_heads.errors import UserError
+from inactive_heads.inputs import batches, check_tokens, encode_samples
+from inactive_heads.models import Model, as_model
+from inactive_heads.progress import Advance, progress_bar
+from inactive_heads.scoring import ScoreVisitor
+from inactive_heads.shapes import Visitor
+from inactive_heads.tasks import ChoiceItem, ChoiceTask, Task, TextTask
+
+CONFIDENCE = 0.95
+MAX_LOGITS = 2**26
+"""Logits of one batch held at once (256 MiB in float32)."""
+
+
+@dataclass(frozen=True)
+class ScoredInput:
+    """Tokens to run, and the log-probabilities to read: of ``targets[k]`` after ``positions[k]``."""
+
+    tokens: list[int]
+    positions: list[int]
+    targets: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an evaluation gave.
+
+    Attributes:
+        items: one row per question (``id, subject, correct, answer_logprob, choice_logprobs,
+            percent_zeroed``) or text (``id, loss, n_tokens, percent_zeroed``).
+        zeroed: boolean DataArray ``(sample, layer, head)``, one sample per input that was run.
+        metric: "accuracy" or "loss".
+    """
+
+    items: pd.DataFrame
+    zeroed: xr.DataArray
+    metric: str
+
+    def summary(self) -> dict[str, float]:
+        """Accuracy (in %) or loss (nats per token) with its 95% interval, n, and % zeroed.
+
+        The interval of an accuracy is Wilson's; that of a loss, a percentile bootstrap over texts.
+        """
+        row = {"percent_zeroed": 100 * float(self.zeroed.mean()), "n": len(self.items)}
+        if self.metric == "accuracy":
+            right = int(self.items["correct"].sum())
+            interval = scipy.stats.binomtest(right, len(self.items)).proportion_ci(
+                CONFIDENCE, method="wilson"
+            )
+            percent = np.array([right / len(self.items), interval.low, interval.high]) * 100
+            return row | dict(zip(("accuracy", "ci_low", "ci_high"), percent.tolist(), strict=True))
+        return row | dict(zip(("loss", "loss_low", "loss_high"), self._loss(), strict=True))
+
+    def _loss(self) -> tuple[float, float, float]:
+        weights = self.items["n_tokens"].to_numpy(float)
+        total = self.items["loss"].to_numpy(float) * weights
+        draws = np.random.default_rng(0).integers(0, len(total), (2000, len(total)))
+        means = total[draws].sum(axis=1) / weights[draws].sum(axis=1)
+        low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(total.sum() / weights.sum()), float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task tokenized once for a model: the inputs to run, and which belong to which item."""
+
+    task: Task
+    inputs: list[ScoredInput]
+    owners: list[int]
+
+    @staticmethod
+    def of(model: Model, task: Task) -> PreparedTask:
+        """Tokenize the task, refusing inputs longer than the model's context."""
+        if isinstance(task, TextTask):
+            encoded = encode_samples(model, task.samples)
+            inputs = [_text_input(tokens, index) for index, tokens in enumerate(encoded)]
+            return PreparedTask(task, inputs, list(range(len(inputs))))
+        inputs, owners = [], []
+        for index, item in enumerate(task.items):
+            asked = _choice_inputs(model, item)
+            inputs += asked
+            owners += [index] * len(asked)
+        return PreparedTask(task, inputs, owners)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that one evaluation runs through the model."""
+        return sum(len(one.tokens) for one in self.inputs)
+
+
+def evaluate(
+    model: Any,
+    task: Task | PreparedTask,
+    ablation: Ablation | None = None,
+    *,
+    batch_size: int | str = "auto",
+    progress: bool = True,
+) -> Evaluation:
+    """The task's items answered with heads silenced.
+
+        ih.evaluate(model, ih.load_task("quiz", limit=50), ih.Random(0.1)).summary()
+
+    Args:
+        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        task: from `load_task`.
+        ablation: `PerInput`, `Fixed`, `Random`, or None for the model as it is.
+        batch_size: inputs run together, or "auto".
+        progress: whether to show a bar on a terminal.
+
+    Raises:
+        UserError: the ablation does not fit the model, or a prompt is longer than its context.
+    """
+    subject = as_model(model)
+    prepared = task if isinstance(task, PreparedTask) else PreparedTask.of(subject, task)
+    with progress_bar(f"Evaluating {prepared.task.name}", prepared.n_tokens, show=progress) as advance:
+        return run_task(subject, prepared, ablation, advance=advance, batch_size=batch_size)
+
+
+def run_task(
+    model: Model,
+    prepared: PreparedTask,
+    ablation: Ablation | None,
+    *,
+    advance: Advance,
+    looking: ScoreVisitor | None = None,
+    batch_size: int | str = "auto",
+) -> Evaluation:
+    """`evaluate` without its bar; without an ablation a visitor may look on and score heads."""
+    n = len(prepared.inputs)
+    recorder = None if ablation is None else ZeroedRecorder(ablation, model.shape, n)
+    logprobs = log_likelihoods(
+        model, prepared.inputs, recorder or looking, advance=advance, batch_size=batch_size
+    )
+    zeroed = zeroed_array(model, recorder, n)
+    if isinstance(prepared.task, TextTask):
+        items = _text_outcomes(prepared, logprobs)
+    else:
+        items = _choice_outcomes(prepared, logprobs)
+    share = 100 * zeroed.values.reshape(n, -1).mean(axis=1)
+    items["percent_zeroed"] = pd.Series(share).groupby(prepared.owners).mean().to_numpy()
+    return Evaluation(items, zeroed, prepared.task.metric)
+
+
+def log_likelihoods(
+    model: Model,
+    inputs: Sequence[ScoredInput],
+    visitor: Visitor | None = None,
+    *,
+    advance: Advance,
+    batch_size: int | str = "auto",
+) -> list[np.ndarray]:
+    """For every input the log-probabilities of its targets, in nats, float32."""
+    found: list[np.ndarray] = [np.empty(0)] * len(inputs)
+    tokens = [one.tokens for one in inputs]
+    read_share = sum(len(set(one.positions)) for one in inputs) / sum(map(len, tokens))
+    most_tokens = int(MAX_LOGITS / (model.shape.d_vocab * read_share))
+    for batch in batches(model, tokens, batch_size=batch_size, most_tokens=most_tokens):
+        rows = [inputs[row] for row in batch.rows]
+        keep = torch.zeros_like(batch.mask)
+        for index, one in enumerate(rows):
+            keep[index, one.positions] = True
+        logits = model.engine.run(batch, visitor, keep)
+        log_total = torch.logsumexp(logits, dim=-1)
+        place = (keep.flatten().cumsum(0) - 1).view(keep.shape).to(logits.device)
+        for index, one in enumerate(rows):
+            at = place[index, one.positions]
+            picked = logits[at, torch.as_tensor(one.targets, device=logits.device)] - log_total[at]
+            found[batch.rows[index]] = picked.cpu().numpy()
+        advance(sum(len(one.tokens) for one in rows))
+    return found
+
+
+def _text_input(tokens: list[int], index: int) -> ScoredInput:
+    if len(tokens) < 2:
+        raise UserError(f"text {index} has {len(tokens)} token; next-token loss needs 2 or more")
+    return ScoredInput(tokens, list(range(len(tokens) - 1)), tokens[1:])
+
+
+def _choice_inputs(model: Model, item: ChoiceItem) -> list[ScoredInput]:
+    """One input where every continuation is one token after the same context, else one each."""
+    context = model.encode(item.context)
+    pairs = []
+    for continuation in item.continuations:
+        whole = model.encode(item.context + continuation)
+        # As the harness does: what the whole has beyond the context's own length.
+        pairs.append((whole[: len(context)], whole[len(context) :]))
+    for before, after in pairs:
+        check_tokens(before + after[:-1], model.shape, f"the prompt of question {item.id!r}")
+    if all(before == context and len(after) == 1 for before, after in pairs):
+        last = len(context) - 1
+        return [ScoredInput(context, [last] * len(pairs), [after[0] for _, after in pairs])]
+    return [
+        ScoredInput(
+            (before + after)[:-1],
+            list(range(len(before) - 1, len(before) + len(after) - 1)),
+            after,
+        )
+        for before, after in pairs
+    ]
+
+
+def _choice_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> pd.DataFrame:
+    task = prepared.task
+    assert isinstance(task, ChoiceTask)
+    by_item: list[list[np.ndarray]] = [[] for _ in task.items]
+    for owner, values in zip(prepared.owners, logprobs, strict=True):
+        by_item[owner].append(values)
+    rows = []
+    for item, values in zip(task.items, by_item, strict=True):
+        # One shared input holds every choice's log-probability; else each input holds one's.
+        choices = values[0] if len(values) == 1 else np.array([one.sum() for one in values])
+        judged = choices
+        if task.scoring == "cloze":
+            judged = choices / np.array([len(text.strip()) for text in item.continuations])
+        rows.append(
+            {
+                "id": item.id,
+                "subject": item.subject,
+                "correct": bool(np.argmax(judged) == item.answer),
+                "answer_logprob": float(choices[item.answer]),
+                "choice_logprobs": [float(choice) for choice in choices],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _text_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "id": [f"text-{index}" for index in range(len(logprobs))],
+            "loss": [float(-values.mean(dtype=np.float64)) for values in logprobs],
+            "n_tokens": [len(values) for values in logprobs],
+        }
+    )
