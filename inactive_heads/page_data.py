@@ -1,0 +1,99 @@
+"""What the report's page draws, as compact JSON that is safe inside a ``<script>`` element."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from inactive_heads import plots
+from inactive_heads.analysis import CURVE_KEYS, inactive_counts
+from inactive_heads.verdict import METRICS
+
+
+def heads_payload(
+    scores: xr.DataArray, thresholds: xr.DataArray, definitions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Means, thresholds, counts of inactive inputs and histograms of every score.
+
+    ``mean`` is layer after layer, head after head; ``counts`` and ``cuts`` have one entry per
+    share, counts in the order of ``mean``. Values keep five significant digits.
+    Scores without thresholds are left out.
+    """
+    known = [name for name in scores["score"].to_numpy() if name in thresholds["score"].to_numpy()]
+    scores = scores.sel(score=known).transpose("score", "sample", "layer", "head")
+    thresholds = thresholds.sel(score=known)
+    percents = [float(percent) for percent in thresholds["percent"].to_numpy()]
+    counts = [inactive_counts(scores, thresholds, percent).to_numpy() for percent in percents]
+    entries = []
+    for i, name in enumerate(str(name) for name in scores["score"].to_numpy()):
+        values = scores.to_numpy()[i].astype(float)
+        entry = {
+            "name": name,
+            "side": str(scores["inactive"].to_numpy()[i]),
+            "about": definitions.get(name, ""),
+            "color": plots.line_style(name)["color"],
+            "mean": values.mean(axis=0).ravel(),
+            "cuts": thresholds.transpose("score", "percent").to_numpy()[i],
+            "counts": [count[i].ravel() for count in counts],
+        }
+        if np.isfinite(values).any():
+            edges, bars, beyond = plots.histogram(values)
+            entry["bars"] = {"low": edges[0], "high": edges[-1], "n": bars, "beyond": beyond}
+        entries.append(entry)
+    return {
+        "scores": entries,
+        "percents": percents,
+        "layers": [str(layer) for layer in scores["layer"].to_numpy()],
+        "heads": scores.sizes["head"],
+        "samples": scores.sizes["sample"],
+    }
+
+
+def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
+    """One chart per model, task, mode and metric: ``title``, ``metric`` and plotly ``figure``."""
+    charts = []
+    several = curves["model"].drop_duplicates().size > 1
+    for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
+        for metric in METRICS:
+            if metric not in group or not group[metric].notna().any():
+                continue
+            figure = plots.accuracy_curves(group, metric).to_plotly_json()
+            # The page has its own look, which follows the reader's light or dark theme.
+            figure["layout"].pop("template", None)
+            charts.append({"title": group_title(keys, several), "metric": metric, "figure": figure})
+    return charts
+
+
+def group_title(keys: tuple[Any, ...], several_models: bool) -> str:
+    """What a table or chart of one (model, task, mode) is called."""
+    model, task, mode = (str(key) for key in keys)
+    return ", ".join([*([model] if several_models else []), task, mode])
+
+
+def as_json(value: object) -> str:
+    """JSON for a ``<script>`` element: no ``<``, no NaN, five significant digits."""
+    text = json.dumps(_plain(value), separators=(",", ":"), allow_nan=False)
+    # Inside a script only "<" can end it early; the others cost little and please scanners.
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value if value is None else str(value)
