@@ -101,7 +101,11 @@ class Fixed:
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON, with ``about``; `load` reads it."""
-        content = {"format": HEADS_FORMAT, **self.about, "heads": [list(pair) for pair in self.heads]}
+        content = {
+            "format": HEADS_FORMAT,
+            **self.about,
+            "heads": [list(pair) for pair in self.heads],
+        }
         Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
     @staticmethod
@@ -116,9 +120,13 @@ class Fixed:
             heads = [(int(layer), int(head)) for layer, head in content.pop("heads")]
             written_as = content.pop("format")
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{path} is not a file of heads: {type(error).__name__}: {error}") from error
+            raise UserError(
+                f"{path} is not a file of heads: {type(error).__name__}: {error}"
+            ) from error
         if written_as != HEADS_FORMAT:
-            raise UserError(f"{path} has the format {written_as!r}; this version reads {HEADS_FORMAT!r}")
+            raise UserError(
+                f"{path} has the format {written_as!r}; this version reads {HEADS_FORMAT!r}"
+            )
         return Fixed(heads, about=content)
 
 
@@ -266,7 +274,9 @@ def mean_head_outputs(
 def _head_list(heads: Any) -> list[tuple[int, int]]:
     if isinstance(heads, xr.DataArray):
         heads = heads.transpose("layer", "head")
-        layers = heads["layer"].values if "layer" in heads.coords else np.arange(heads.sizes["layer"])
+        layers = (
+            heads["layer"].values if "layer" in heads.coords else np.arange(heads.sizes["layer"])
+        )
         return [(int(layers[row]), int(head)) for row, head in np.argwhere(heads.values)]
     if isinstance(heads, np.ndarray | Tensor):
         mask = np.asarray(heads)

@@ -12,7 +12,6 @@ import scipy.stats
 import torch
 import xarray as xr
 
-
 from inactive_heads.ablation import Ablation, ZeroedRecorder, zeroed_array
 from inactive_heads.errors import UserError
 from inactive_heads.inputs import batches, check_tokens, encode_samples
@@ -127,7 +126,9 @@ def evaluate(
     """
     subject = as_model(model)
     prepared = task if isinstance(task, PreparedTask) else PreparedTask.of(subject, task)
-    with progress_bar(f"Evaluating {prepared.task.name}", prepared.n_tokens, show=progress) as advance:
+    with progress_bar(
+        f"Evaluating {prepared.task.name}", prepared.n_tokens, show=progress
+    ) as advance:
         return run_task(subject, prepared, ablation, advance=advance, batch_size=batch_size)
 
 
@@ -221,9 +222,9 @@ def _choice_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> 
     for owner, values in zip(prepared.owners, logprobs, strict=True):
         by_item[owner].append(values)
     rows = []
-    for item, values in zip(task.items, by_item, strict=True):
+    for item, parts in zip(task.items, by_item, strict=True):
         # One shared input holds every choice's log-probability; else each input holds one's.
-        choices = values[0] if len(values) == 1 else np.array([one.sum() for one in values])
+        choices = parts[0] if len(parts) == 1 else np.array([part.sum() for part in parts])
         judged = choices
         if task.scoring == "cloze":
             judged = choices / np.array([len(text.strip()) for text in item.continuations])

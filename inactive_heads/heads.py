@@ -176,7 +176,9 @@ class HeadActivations:
     @cached_property
     def result(self) -> ResultVectors:
         weights = self.output_weights().float()
-        return einsum(self.z, weights, "b pos head d_head, head d_head d_model -> b pos head d_model")
+        return einsum(
+            self.z, weights, "b pos head d_head, head d_head d_model -> b pos head d_model"
+        )
 
     @property
     def pattern(self) -> Pattern:

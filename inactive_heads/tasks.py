@@ -36,7 +36,9 @@ class Question:
         text = self.question.strip()
         if scoring == "cloze":
             return f"Question: {text}\nAnswer:"
-        lines = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, self.choices, strict=True)]
+        lines = [
+            f"{letter}. {choice}" for letter, choice in zip(LETTERS, self.choices, strict=True)
+        ]
         return "\n".join([text, *lines, "Answer:"])
 
     def continuations(self, scoring: Scoring) -> tuple[str, ...]:
@@ -147,7 +149,9 @@ def _ask(question: Question, examples: Sequence[Question], shots: int, scoring: 
             f"{shots} shots were asked for, subject {question.subject!r} has {len(examples)} examples"
         )
     kind = "multiple choice questions" if scoring == "letter" else "questions"
-    context = f"The following are {kind} (with answers) about {question.subject.replace('_', ' ')}.\n\n"
+    context = (
+        f"The following are {kind} (with answers) about {question.subject.replace('_', ' ')}.\n\n"
+    )
     for example in examples[:shots]:
         answer = example.continuations(scoring)[example.answer]
         context += f"{example.prompt(scoring)}{answer}\n\n"
@@ -189,7 +193,9 @@ def _quiz(data: str | Path | None) -> tuple[dict[str, list[Question]], list[Ques
         try:
             text = Path(data).read_text("utf-8")
         except OSError as error:
-            raise UserError(f"the questions {str(data)!r} cannot be read: {error.strerror}") from error
+            raise UserError(
+                f"the questions {str(data)!r} cannot be read: {error.strerror}"
+            ) from error
     try:
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
@@ -225,9 +231,7 @@ def _mmlu(data: str | Path | None) -> tuple[dict[str, list[Question]], list[Ques
     return _split(rows, f"the MMLU data {data or ''}".strip())
 
 
-def _split(
-    rows: Iterable[dict[str, Any]], source: str
-) -> tuple[dict[str, list[Question]], list[Question]]:
+def _split(rows: Iterable[Any], source: str) -> tuple[dict[str, list[Question]], list[Question]]:
     """Examples by subject, and the questions to answer."""
     dev: dict[str, list[Question]] = {}
     test: list[Question] = []

@@ -24,7 +24,7 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
 
     Args:
         source: "bundled", the English reference prose of Python's standard library
-            (`pydoc_data.topics`, 60 and more texts); "fineweb-edu", streamed from the hub as in
+            (`pydoc_data.topics`, 60 texts and more); "fineweb-edu", streamed from the hub as in
             the paper; a .txt file (one text), a .jsonl or .parquet file with a field or column
             ``text``, or a folder of such files.
         n: how many; all of them if not given (100 of FineWeb-Edu).
@@ -40,7 +40,7 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
         return _fineweb(n or 100, seed)
     if str(source) == "bundled":
         texts = [text.strip() for _, text in sorted(pydoc_data.topics.topics.items())]
-        texts = [text for text in texts if len(text) >= 1000]
+        texts = [text for text in texts if len(text) >= 500]
     else:
         texts = list(_from_path(Path(source)))
     if n is None:

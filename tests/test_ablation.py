@@ -123,7 +123,9 @@ def test_replacement_by_the_mean_over_a_calibration_set(network):
     model = ih.as_model(bridge_of(copy.deepcopy(network), "tiny"))
     means = ih.mean_head_outputs(model, SAMPLES)
     assert means.dims == ("layer", "head", "d_head")
-    outputs = [np.concatenate(one) for one in zip(*(z_of(network, s) for s in SAMPLES), strict=True)]
+    outputs = [
+        np.concatenate(one) for one in zip(*(z_of(network, s) for s in SAMPLES), strict=True)
+    ]
     expected = np.stack([z.mean(axis=0) for z in outputs])
     np.testing.assert_allclose(means.values, expected, rtol=1e-4, atol=1e-6)
 

@@ -60,7 +60,10 @@ def test_every_definition_by_hand():
     heads = heads_by_hand()
     for name, expected in by_hand.items():
         torch.testing.assert_close(get_score(name)(heads), torch.tensor([expected]).float())
-    assert {name for name in by_hand if get_score(name).inactive == "above"} == {"AWFT", "AWFT (LN)"}
+    assert {name for name in by_hand if get_score(name).inactive == "above"} == {
+        "AWFT",
+        "AWFT (LN)",
+    }
 
 
 def test_result_is_z_through_its_own_slice_of_w_o():
@@ -69,9 +72,7 @@ def test_result_is_z_through_its_own_slice_of_w_o():
     torch.testing.assert_close(heads.result.norm(dim=-1), heads.result_norm)
 
 
-@given(
-    st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.sampled_from([1.0, 1e-4, 1e4])
-)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 9), st.sampled_from([1.0, 1e-4, 1e4]))
 def test_result_norm_without_the_result(n_heads, d_head, d_model, scale):
     generator = torch.Generator().manual_seed(n_heads * 100 + d_head * 10 + d_model)
     weights = scale * torch.randn(n_heads, d_head, d_model, generator=generator)
@@ -141,7 +142,9 @@ def test_what_a_users_function_returns_is_checked(function, message):
 
 
 def test_unknown_and_repeated_names():
-    with pytest.raises(ih.UserError, match=r"unknown score 'AHON\(LN\)'; did you mean 'AHON \(LN\)'"):
+    with pytest.raises(
+        ih.UserError, match=r"unknown score 'AHON\(LN\)'; did you mean 'AHON \(LN\)'"
+    ):
         get_score("AHON(LN)")
     with pytest.raises(ih.UserError, match="'AWFT' was asked for twice"):
         get_scores(["AWFT", "AWFT"])

@@ -212,6 +212,8 @@ class _ComingPattern:
         return self._statistics().entropy()
 
 
-def _select_positions(keep: TokenMask, _module: object, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _select_positions(
+    keep: TokenMask, _module: object, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     residual = inputs[0]
     return (residual[keep.to(residual.device)][None], *inputs[1:])

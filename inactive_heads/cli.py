@@ -1,0 +1,300 @@
+"""The command line: `inactive-heads report`, `inactive-heads evaluate`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from inactive_heads.errors import UserError
+
+app = typer.Typer(
+    help="Which attention heads of a language model do nothing, and how do you know?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MODEL_HELP = (
+    "A hub name (gpt2), a local folder, a .gguf file, a preset, or a .toml file that describes an "
+    "architecture; the bundled SmolLM2-135M-Instruct if not given."
+)
+
+ModelArgument = Annotated[str | None, typer.Argument(help=MODEL_HELP, show_default=False)]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="mmlu: a local copy of cais/mmlu; quiz: a .jsonl file of your own questions."
+    ),
+]
+Shots = Annotated[
+    int | None,
+    typer.Option("--num-fewshot", help="Answered examples in the prompt (mmlu 5, quiz 0)."),
+]
+Limit = Annotated[int | None, typer.Option(help="Questions to ask, spread over the subjects.")]
+Subjects = Annotated[str | None, typer.Option(help="Only these subjects, separated by commas.")]
+Scoring = Annotated[
+    str | None, typer.Option(help="letter or cloze; letter for mmlu, cloze for quiz if not given.")
+]
+Engine = Annotated[str, typer.Option(help="How heads are read: lens (TransformerLens hooks).")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Revision = Annotated[str | None, typer.Option(help="A branch, tag or commit of the hub's model.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="A folder or hub name, if not the model's own.")
+]
+Bos = Annotated[str, typer.Option(help="auto (the tokenizer's own rule), on or off.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the Python code of the model's repository.")
+]
+BatchSize = Annotated[str, typer.Option(help="Inputs run together, or auto.")]
+Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
+
+
+def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
+    """The command, with a UserError as one line and status 2, and Ctrl-C as status 130."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        # Libraries' warnings are for developers; a reader of a command line has no use for them.
+        warnings.simplefilter("ignore")
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            print("error: " + " ".join(str(error).split()), file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            print("interrupted; every finished point is in curves.csv", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+@app.command()
+@one_line_errors
+def report(
+    model: ModelArgument = None,
+    out: Annotated[str, typer.Option("--out", "--output", help="The folder to write.")] = "report",
+    texts: Annotated[
+        str,
+        typer.Option(help="bundled, fineweb-edu, or a .txt, .jsonl or .parquet file, or a folder."),
+    ] = "bundled",
+    num_texts: Annotated[int | None, typer.Option(help="How many texts to score heads on.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Cut texts to this many tokens.")] = None,
+    task: Annotated[
+        str, typer.Option(help="What ablations are judged by: quiz, mmlu, text-loss, with commas.")
+    ] = "quiz,text-loss",
+    data: Data = None,
+    num_fewshot: Shots = None,
+    limit: Limit = None,
+    subjects: Subjects = None,
+    scoring: Scoring = None,
+    score: Annotated[
+        str | None,
+        typer.Option(help="Scores to ablate by, with commas; 'all' for the fifteen and Random."),
+    ] = None,
+    percents: Annotated[
+        str, typer.Option(help="Shares of heads to zero, in percent.")
+    ] = "0,5,10,15,20,25,30",
+    at: Annotated[float, typer.Option(help="The share that the table and the marks show.")] = 10,
+    mode: Annotated[str, typer.Option(help="per-input (the paper's) or fixed.")] = "per-input",
+    engine: Engine = "lens",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    revision: Revision = None,
+    tokenizer: Tokenizer = None,
+    bos: Bos = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    batch_size: BatchSize = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Score every head, zero the inactive ones, and write a report with figures.
+
+    Writes DIR/report.html (one file, opens offline) and beside it scores.nc, curves.csv,
+    summary.csv, config.json and heads.json (the inactive heads, for Fixed.load).
+
+    Examples: inactive-heads report; inactive-heads report gpt2 --task mmlu --limit 500;
+    inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random"
+    """
+    # Imported here: --help should not wait for torch.
+    from inactive_heads.report import SWEPT_SCORES, ReportOptions, build_report
+    from inactive_heads.scores import PAPER_SCORES
+    from inactive_heads.sweeps import RANDOM
+
+    chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score) or SWEPT_SCORES
+    options = ReportOptions(
+        model=model,
+        out=out,
+        texts=texts,
+        num_texts=num_texts,
+        max_tokens=max_tokens,
+        tasks=_list(task) or (),
+        data=data,
+        num_fewshot=num_fewshot,
+        limit=limit,
+        subjects=_list(subjects),
+        scoring=scoring,
+        scores=chosen,
+        percents=_numbers(percents, "--percents"),
+        at=at,
+        mode=mode,  # type: ignore[arg-type]
+        engine=engine,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        tokenizer=tokenizer,
+        bos=bos,
+        trust_remote_code=trust_remote_code,
+        batch_size=_batch_size(batch_size),
+        seed=seed,
+    )
+    path, summary = build_report(options)
+    console = Console()
+    console.print(_summary_table(summary, at))
+    console.print(f"The report is at {path.resolve()}", soft_wrap=True)
+
+
+@app.command()
+@one_line_errors
+def evaluate(
+    model: ModelArgument = None,
+    task: Annotated[str, typer.Option(help="mmlu, quiz or text-loss.")] = "quiz",
+    data: Data = None,
+    num_fewshot: Shots = None,
+    limit: Limit = None,
+    subjects: Subjects = None,
+    scoring: Scoring = None,
+    score: Annotated[
+        str | None, typer.Option(help="Zero heads, for each input, by this score …")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="… on the inactive side of this.")] = None,
+    heads: Annotated[str | None, typer.Option(help="Zero the heads of this heads.json.")] = None,
+    random: Annotated[float | None, typer.Option(help="Zero this % of heads at random.")] = None,
+    engine: Engine = "lens",
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    revision: Revision = None,
+    tokenizer: Tokenizer = None,
+    bos: Bos = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    batch_size: BatchSize = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Answer a task, with heads zeroed if asked, and print accuracy or loss.
+
+    Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
+    """
+    from inactive_heads import Fixed, PerInput, Random, load_model, load_task
+    from inactive_heads import evaluate as run
+
+    given = [one for one in (score, heads, random) if one is not None]
+    if len(given) > 1:
+        raise UserError("give one of --score, --heads and --random, not several")
+    if (score is None) != (threshold is None):
+        raise UserError("--score and --threshold go together")
+    ablation: Any = None
+    if score is not None and threshold is not None:
+        ablation = PerInput(score, threshold)
+    elif heads is not None:
+        ablation = Fixed.load(heads)
+    elif random is not None:
+        ablation = Random(random / 100, seed=seed)
+    asked = load_task(
+        task,
+        data=data,
+        shots=num_fewshot,
+        limit=limit,
+        subjects=_list(subjects),
+        scoring=scoring,
+        seed=seed,
+    )
+    loaded = load_model(
+        model,
+        engine=engine,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        tokenizer=tokenizer,
+        bos=bos,
+        trust_remote_code=trust_remote_code,
+    )
+    found = run(loaded, asked, ablation, batch_size=_batch_size(batch_size)).summary()
+    about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
+    print(f"{loaded.name}, {task}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
+    if "accuracy" in found:
+        low, high = found["ci_low"], found["ci_high"]
+        print(
+            f"accuracy {found['accuracy']:.1f}% (95% interval {low:.1f} to {high:.1f}), {found['n']} questions"
+        )
+    else:
+        low, high = found["loss_low"], found["loss_high"]
+        print(
+            f"loss {found['loss']:.4f} nats per token (95% interval {low:.4f} to {high:.4f}), {found['n']} texts"
+        )
+    print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
+
+
+def run_report() -> None:
+    """`python -m inactive_heads.report`: the report command alone."""
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command()(report)
+    alone(prog_name="python -m inactive_heads.report")
+
+
+def main() -> None:
+    """The `inactive-heads` command."""
+    app()
+
+
+def _list(value: str | None) -> list[str] | None:
+    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _numbers(value: str, option: str) -> list[float]:
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        raise UserError(f"{option} takes numbers separated by commas, not {value!r}") from None
+
+
+def _batch_size(value: str) -> int | str:
+    return int(value) if value.isdigit() else value
+
+
+def _summary_table(summary: Any, at: float) -> Table:
+    table = Table(title=f"At {at:g}% of heads, {summary['model'].iloc[0]}")
+    columns = {
+        "task": "task",
+        "score": "score",
+        "percent_zeroed": "% zeroed",
+        "accuracy": "accuracy %",
+        "loss": "loss",
+        "normalized_auc": "AUC",
+        "rank": "rank",
+    }
+    for name, title in columns.items():
+        table.add_column(title, justify="left" if name in ("task", "score") else "right")
+    for _, row in summary.sort_values(["task", "rank"]).iterrows():
+        table.add_row(*(_cell(row[name]) for name in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value != value:  # NaN: this task does not measure it
+        return ""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""A report about one model's heads: scores, thresholds, ablations, and the page that shows them.
+
+python -m inactive_heads.report gpt2 --out report
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from inactive_heads import page
+from inactive_heads.ablation import Fixed
+from inactive_heads.analysis import summarize
+from inactive_heads.models import Model, load_model
+from inactive_heads.scores import PAPER_SCORES, REGISTRY
+from inactive_heads.scoring import now, score_heads, versions
+from inactive_heads.sweeps import (
+    RANDOM,
+    Mode,
+    curves_of,
+    split_random,
+    sweep_points,
+    writable_folder,
+    write_whole,
+)
+from inactive_heads.tasks import Task, TextTask, load_task
+from inactive_heads.texts import cut_at_random, cut_to, load_texts
+from inactive_heads.thresholds import (
+    PAPER_PERCENTS,
+    check_percents,
+    choose_thresholds,
+    select_heads,
+)
+
+SWEPT_SCORES = ("AHON (LN)", "LTHON (LN)", "AHRN (LN)", "AVVN (LN)", "AEQD", "AWFT", RANDOM)
+"""The scores a report ablates by unless told: one of each kind, and the baseline."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """All that a report was asked for, by the names of its command line."""
+
+    model: str | None = None
+    out: str = "report"
+    texts: str = "bundled"
+    num_texts: int | None = None
+    max_tokens: int | None = None
+    tasks: Sequence[str] = ("quiz", "text-loss")
+    data: str | None = None
+    num_fewshot: int | None = None
+    limit: int | None = None
+    subjects: Sequence[str] | None = None
+    scoring: str | None = None
+    scores: Sequence[str] = SWEPT_SCORES
+    percents: Sequence[float] = PAPER_PERCENTS
+    at: float = 10.0
+    mode: Mode = "per-input"
+    engine: str = "lens"
+    dtype: str = "auto"
+    device: str = "auto"
+    revision: str | None = None
+    tokenizer: str | None = None
+    bos: str = "auto"
+    trust_remote_code: bool = False
+    batch_size: int | str = "auto"
+    seed: int = 0
+
+
+DEFAULT_TEXTS, DEFAULT_LONGEST, DEFAULT_QUESTIONS = 12, 256, 40
+"""Sizes of a report's bundled data, such that it takes minutes on two cores."""
+
+
+def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
+    """Score, ablate and write everything; the path of report.html and the summary table.
+
+    What is cheap to check is checked before the model is loaded. ``curves.csv`` is brought up
+    to date after every point, so that an interrupted report keeps what it had.
+
+    Raises:
+        UserError: whatever of the options, the model or the data is wrong.
+    """
+    split_random(options.scores)
+    percents = check_percents(
+        [*options.percents, 0, options.at]
+        if options.at not in options.percents
+        else [*options.percents, *([] if 0 in options.percents else [0])]
+    )
+    folder = writable_folder(options.out)
+    texts = _texts(options)
+    questions = [_questions(options, name) for name in options.tasks if name != "text-loss"]
+    model = load_model(
+        options.model,
+        engine=options.engine,
+        dtype=options.dtype,
+        device=options.device,
+        revision=options.revision,
+        tokenizer=options.tokenizer,
+        bos=options.bos,
+        trust_remote_code=options.trust_remote_code,
+    )
+    samples = _samples(options, model, texts)
+    tasks: list[Task] = [*questions]
+    if "text-loss" in options.tasks:
+        tasks.append(TextTask("text-loss", samples, {"texts": options.texts}))
+    scores = score_heads(model, samples, batch_size=options.batch_size)
+    thresholds = choose_thresholds(scores, percents)
+    scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
+
+    curves = _sweep(options, model, tasks, percents, folder)
+    summary = summarize(curves, thresholds, percent=options.at)
+    config = _config(options, model, samples, tasks)
+    write_whole(folder / "summary.csv", summary.to_csv(index=False))
+    write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
+    _best_heads(options, scores, summary, model).save(folder / "heads.json")
+    html = page.render(
+        scores=scores,
+        thresholds=thresholds,
+        curves=curves,
+        summary=summary,
+        config=config,
+        percent=options.at,
+    )
+    write_whole(folder / "report.html", html)
+    return folder / "report.html", summary
+
+
+def _texts(options: ReportOptions) -> list[str]:
+    bundled = options.texts == "bundled"
+    n = options.num_texts or (DEFAULT_TEXTS if bundled else None)
+    return load_texts(options.texts, n=n, seed=options.seed)
+
+
+def _samples(options: ReportOptions, model: Model, texts: list[str]) -> list[list[int]]:
+    """The texts as tokens: cut at random as in the paper, or, a user's own, only when asked."""
+    if options.texts == "bundled":
+        longest = options.max_tokens or DEFAULT_LONGEST
+        return cut_at_random(
+            model, texts, shortest=min(64, longest), longest=longest, seed=options.seed
+        )
+    if options.texts == "fineweb-edu":
+        return cut_at_random(model, texts, longest=options.max_tokens or 3000, seed=options.seed)
+    return cut_to(model, texts, options.max_tokens)
+
+
+def _questions(options: ReportOptions, name: str) -> Task:
+    bundled_quiz = name == "quiz" and options.data is None
+    return load_task(
+        name,
+        data=options.data,
+        shots=options.num_fewshot,
+        limit=DEFAULT_QUESTIONS if options.limit is None and bundled_quiz else options.limit,
+        subjects=options.subjects,
+        scoring=options.scoring,
+        seed=options.seed,
+    )
+
+
+def _sweep(
+    options: ReportOptions, model: Model, tasks: list[Task], percents: list[float], folder: Path
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for task in tasks:
+        points = sweep_points(
+            model,
+            task,
+            scores=options.scores,
+            percents=percents,
+            mode=options.mode,
+            seed=options.seed,
+            batch_size=options.batch_size,
+        )
+        for row in points:
+            rows.append(row)
+            write_whole(folder / "curves.csv", curves_of(rows).to_csv(index=False))
+    return curves_of(rows)
+
+
+def _best_heads(
+    options: ReportOptions, scores: xr.DataArray, summary: pd.DataFrame, model: Model
+) -> Fixed:
+    """The heads that the best-ranked score calls inactive, averaged over the texts."""
+    judged = summary[summary["score"].isin(PAPER_SCORES) & summary["rank"].notna()]
+    best = judged.sort_values("rank")["score"].iloc[0] if len(judged) else "AHON (LN)"
+    about = {"model": model.name, "score": best, "percent": options.at, "created": now()}
+    return Fixed(select_heads(scores, best, options.at), about=about)
+
+
+def _config(
+    options: ReportOptions, model: Model, samples: list[list[int]], tasks: list[Task]
+) -> dict[str, Any]:
+    return {
+        **model.provenance,
+        "asked": asdict(options),
+        "texts": options.texts,
+        "n_texts": len(samples),
+        "n_tokens": sum(map(len, samples)),
+        "tasks": {task.name: {**task.about, "n": _size(task)} for task in tasks},
+        "seed": options.seed,
+        "versions": {name.removeprefix("version_"): value for name, value in versions().items()},
+        "time": now(),
+        "command": " ".join(["inactive-heads", *sys.argv[1:]]),
+        "definitions": {name: REGISTRY[name].definition for name in PAPER_SCORES},
+    }
+
+
+def _size(task: Task) -> int:
+    return len(task.samples) if isinstance(task, TextTask) else len(task.items)
+
+
+if __name__ == "__main__":
+    from inactive_heads.cli import run_report
+
+    run_report()
