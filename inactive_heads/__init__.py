@@ -24,7 +24,7 @@ from inactive_heads.scores import (
 from inactive_heads.scoring import score_cache, score_heads
 from inactive_heads.shapes import Silence
 from inactive_heads.sweeps import sweep
-from inactive_heads.tasks import load_task
+from inactive_heads.tasks import ChoiceItem, ChoiceTask, TextTask, load_task
 from inactive_heads.texts import cut_at_random, cut_to, load_texts
 from inactive_heads.thresholds import (
     choose_thresholds,
@@ -65,7 +65,10 @@ __all__ = [
     "ablate",
     "mean_head_outputs",
     # texts, tasks and evaluation
+    "ChoiceItem",
+    "ChoiceTask",
     "Evaluation",
+    "TextTask",
     "cut_at_random",
     "cut_to",
     "evaluate",

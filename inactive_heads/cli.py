@@ -104,7 +104,7 @@ def report(
     ] = None,
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
-    ] = "0,5,10,15,20,25,30",
+    ] = "0,5,10,15,20,30",
     at: Annotated[float, typer.Option(help="The share that the table and the marks show.")] = 10,
     mode: Annotated[str, typer.Option(help="per-input (the paper's) or fixed.")] = "per-input",
     engine: Engine = "lens",
@@ -146,7 +146,7 @@ def report(
         scores=chosen,
         percents=_numbers(percents, "--percents"),
         at=at,
-        mode=mode,  # type: ignore[arg-type]
+        mode=mode,
         engine=engine,
         dtype=dtype,
         device=device,

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import xarray as xr
@@ -18,6 +18,7 @@ import xarray as xr
 from inactive_heads import page
 from inactive_heads.ablation import Fixed
 from inactive_heads.analysis import summarize
+from inactive_heads.errors import UserError
 from inactive_heads.models import Model, load_model
 from inactive_heads.scores import PAPER_SCORES, REGISTRY
 from inactive_heads.scoring import now, score_heads, versions
@@ -33,7 +34,6 @@ from inactive_heads.sweeps import (
 from inactive_heads.tasks import Task, TextTask, load_task
 from inactive_heads.texts import cut_at_random, cut_to, load_texts
 from inactive_heads.thresholds import (
-    PAPER_PERCENTS,
     check_percents,
     choose_thresholds,
     select_heads,
@@ -41,6 +41,8 @@ from inactive_heads.thresholds import (
 
 SWEPT_SCORES = ("AHON (LN)", "LTHON (LN)", "AHRN (LN)", "AVVN (LN)", "AEQD", "AWFT", RANDOM)
 """The scores a report ablates by unless told: one of each kind, and the baseline."""
+
+DEFAULT_PERCENTS = (0, 5, 10, 15, 20, 30)
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ class ReportOptions:
     subjects: Sequence[str] | None = None
     scoring: str | None = None
     scores: Sequence[str] = SWEPT_SCORES
-    percents: Sequence[float] = PAPER_PERCENTS
+    percents: Sequence[float] = DEFAULT_PERCENTS
     at: float = 10.0
-    mode: Mode = "per-input"
+    mode: str = "per-input"
     engine: str = "lens"
     dtype: str = "auto"
     device: str = "auto"
@@ -73,7 +75,7 @@ class ReportOptions:
     seed: int = 0
 
 
-DEFAULT_TEXTS, DEFAULT_LONGEST, DEFAULT_QUESTIONS = 12, 256, 40
+DEFAULT_TEXTS, DEFAULT_LONGEST, DEFAULT_QUESTIONS = 12, 256, 30
 """Sizes of a report's bundled data, such that it takes minutes on two cores."""
 
 
@@ -86,12 +88,12 @@ def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
     Raises:
         UserError: whatever of the options, the model or the data is wrong.
     """
+    if not options.tasks:
+        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss")
+    if options.mode not in get_args(Mode):
+        raise UserError(f"mode must be per-input or fixed, not {options.mode!r}")
     split_random(options.scores)
-    percents = check_percents(
-        [*options.percents, 0, options.at]
-        if options.at not in options.percents
-        else [*options.percents, *([] if 0 in options.percents else [0])]
-    )
+    percents = check_percents({0.0, options.at, *check_percents(options.percents)})
     folder = writable_folder(options.out)
     texts = _texts(options)
     questions = [_questions(options, name) for name in options.tasks if name != "text-loss"]
@@ -124,7 +126,7 @@ def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
         thresholds=thresholds,
         curves=curves,
         summary=summary,
-        config=config,
+        config={key: value for key, value in config.items() if key != "asked"},
         percent=options.at,
     )
     write_whole(folder / "report.html", html)

@@ -52,7 +52,7 @@ def sweep(
     *,
     scores: Iterable[ScoreLike] | None = None,
     percents: Sequence[float] = PAPER_PERCENTS,
-    mode: Mode = "per-input",
+    mode: str = "per-input",
     thresholds: xr.DataArray | None = None,
     out: str | Path | None = None,
     seed: int = 0,
@@ -115,7 +115,7 @@ def sweep_points(
     *,
     scores: Iterable[ScoreLike] | None = None,
     percents: Sequence[float] = PAPER_PERCENTS,
-    mode: Mode = "per-input",
+    mode: str = "per-input",
     thresholds: xr.DataArray | None = None,
     seed: int = 0,
     batch_size: int | str = "auto",
@@ -187,7 +187,7 @@ def write_whole(path: Path, content: str) -> None:
     partial.replace(path)
 
 
-def _random(share: float, mode: Mode, model: Model, seed: int) -> Ablation:
+def _random(share: float, mode: str, model: Model, seed: int) -> Ablation:
     if mode == "per-input":
         return Random(share / 100, seed=seed)
     layers, heads = list(model.shape.layers), model.shape.n_heads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xarray as xr
@@ -86,7 +86,7 @@ def head_set_precision(a: xr.DataArray, of: xr.DataArray) -> float:
     return int((a & of).sum()) / size if size else float("nan")
 
 
-def check_percents(percents: Sequence[float]) -> list[float]:
+def check_percents(percents: Iterable[float]) -> list[float]:
     """The shares in ascending order.
 
     Raises:

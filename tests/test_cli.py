@@ -1,0 +1,212 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import transformers
+import xarray as xr
+from conftest import tiny
+from models_on_disk import WORDS, save_folder, word_tokenizer
+from typer.testing import CliRunner
+
+import inactive_heads as ih
+from inactive_heads.cli import app
+
+TEXTS = ["the cat sat on a mat", "a dog ran far and the cat sat", "the dog sat on the mat and ran"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model with a word tokenizer, with texts and questions beside it."""
+    place = tmp_path_factory.mktemp("model")
+    sizes = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
+    network = tiny(transformers.GPT2Config(vocab_size=len(WORDS), **sizes))
+    save_folder(place / "tiny", network, word_tokenizer())
+    lines = [json.dumps({"text": text}) for text in TEXTS]
+    (place / "texts.jsonl").write_text("\n".join(lines))
+    rows = [
+        {
+            "id": f"<i>{n}</i>",
+            "subject": "<b>cats</b>",
+            "split": "test",
+            "question": "<script>alert(2)</script> the cat",
+            "choices": ["sat", "ran", "on", "mat"],
+            "answer": n % 4,
+        }
+        for n in range(6)
+    ]
+    (place / "quiz.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return place
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    """A report on the tiny model, and what the command printed."""
+    out = folder / "report"
+    result = run(
+        *("report", folder / "tiny", "--out", out, "--texts", folder / "texts.jsonl"),
+        *(
+            "--data",
+            folder / "quiz.jsonl",
+            "--percents",
+            "10,30",
+            "--score",
+            "AHON (LN),AWFT,Random",
+        ),
+    )
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def test_a_report_is_written_whole(report, folder):
+    out, printed = report
+    names = {"report.html", "scores.nc", "curves.csv", "summary.csv", "config.json", "heads.json"}
+    assert {path.name for path in out.iterdir()} == names
+    assert "report.html" in printed.replace("\n", "")
+    scores = xr.load_dataarray(out / "scores.nc")
+    expected = ih.score_heads(ih.load_model(folder / "tiny"), TEXTS)
+    np.testing.assert_array_equal(scores, expected)
+    assert scores.attrs["weight_processing"].startswith("none")
+    curves = pd.read_csv(out / "curves.csv")
+    assert set(curves.task) == {"quiz", "text-loss"}
+    assert sorted(set(curves.percent)) == [0, 10, 30]
+    config = json.loads((out / "config.json").read_text())
+    assert config["asked"]["seed"] == 0
+    assert config["versions"]["torch"]
+    assert len(pd.read_csv(out / "summary.csv")) == 6
+
+
+def test_heads_json_is_a_fixed_set(report, folder):
+    out, _ = report
+    fixed = ih.Fixed.load(out / "heads.json")
+    scores = xr.load_dataarray(out / "scores.nc")
+    chosen = ih.select_heads(scores, fixed.about["score"], fixed.about["percent"])
+    assert fixed.heads == ih.Fixed(chosen).heads
+    result = run(
+        *("evaluate", folder / "tiny", "--task", "text-loss", "--data", folder / "texts.jsonl"),
+        *("--heads", out / "heads.json"),
+    )
+    assert result.exit_code == 0, result.output
+    assert f"heads zeroed: {100 * len(fixed.heads) / 12:.2f}%" in result.output
+
+
+def test_hostile_strings_are_text_in_the_page(folder, tmp_path):
+    result = run(
+        *("report", folder / "tiny", "--out", tmp_path / "r", "--texts", folder / "texts.jsonl"),
+        *("--data", folder / "quiz.jsonl", "--percents", "30", "--score", "AHON,Random"),
+    )
+    assert result.exit_code == 0, result.output
+    html = (tmp_path / "r" / "report.html").read_text()
+    assert "<b>cats</b>" not in html
+    assert "<script>alert(2)" not in html
+    assert "&lt;b&gt;cats&lt;/b&gt;" in html
+
+
+def test_evaluate_says_what_it_did(folder):
+    arguments = (
+        "evaluate",
+        folder / "tiny",
+        "--data",
+        folder / "quiz.jsonl",
+        "--scoring",
+        "letter",
+    )
+    result = run(*arguments, "--score", "AHON (LN)", "--threshold", "1.0")
+    assert result.exit_code == 0, result.output
+    assert "num_fewshot 0, scoring letter" in result.output
+    assert "% (95% interval" in result.output
+    model, task = (
+        ih.load_model(folder / "tiny"),
+        ih.load_task("quiz", data=folder / "quiz.jsonl", scoring="letter"),
+    )
+    summary = ih.evaluate(model, task, ih.PerInput("AHON (LN)", 1.0)).summary()
+    assert f"accuracy {summary['accuracy']:.1f}%" in result.output
+    assert f"heads zeroed: {summary['percent_zeroed']:.2f}%" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-model-anywhere"], "no-such-model-anywhere"),
+        (["--score", "AHOM (LN)"], "unknown score 'AHOM (LN)'; did you mean 'AHON (LN)'?"),
+        (["--percents", "5,120"], "0 to 100, not 120"),
+        (["--percents", "5,x"], "--percents takes numbers"),
+        (["--at", "-3"], "0 to 100, not -3"),
+        (["--limit", "0"], "--limit must be at least 1, not 0"),
+        (["--task", "chess"], "unknown task 'chess'"),
+        (["--task", ""], "no task"),
+        (["--mode", "both"], "per-input or fixed, not 'both'"),
+        (["--engine", "steam"], "'steam' is unknown"),
+        (["--texts", "EMPTY"], "is empty"),
+        (["--texts", "NO_COLUMN"], "has no column 'text', but body"),
+        (["--texts", "LONG"], "70 tokens, the model's context is 64"),
+        (["--out", "FILE"], "cannot write to the folder"),
+        (["--batch-size", "many"], "batch_size must be"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(folder, tmp_path, arguments, message):
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "long.txt").write_text("cat " * 70)
+    (tmp_path / "file").touch()
+    pd.DataFrame({"body": ["x"]}).to_parquet(tmp_path / "other.parquet")
+    stand_ins = {
+        "EMPTY": tmp_path / "empty.txt",
+        "NO_COLUMN": tmp_path / "other.parquet",
+        "LONG": tmp_path / "long.txt",
+        "FILE": tmp_path / "file",
+    }
+    given = [stand_ins.get(argument, argument) for argument in arguments]
+    if not str(given[0]).startswith("no-such"):
+        given = [folder / "tiny", *given]
+    if "--out" not in given:
+        given += ["--out", tmp_path / "out"]
+    if "--texts" not in given:
+        given += ["--texts", folder / "texts.jsonl"]
+    result = run("report", *given)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+
+
+def test_a_command_line_of_its_own_shows_no_traceback(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "inactive_heads.report",
+        "--limit",
+        "0",
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --limit must be at least 1, not 0\n"
+    teaches = subprocess.run([*command[:3], "--help"], capture_output=True, text=True, check=True)
+    assert "--num-fewshot" in teaches.stdout
+
+
+def test_ctrl_c_keeps_what_was_finished(folder, tmp_path, monkeypatch):
+    import inactive_heads.report as report_module
+
+    points = report_module.sweep_points
+
+    def interrupted(*args, **kwargs):
+        for index, row in enumerate(points(*args, **kwargs)):
+            if index == 3:
+                raise KeyboardInterrupt
+            yield row
+
+    monkeypatch.setattr(report_module, "sweep_points", interrupted)
+    result = run(
+        *("report", folder / "tiny", "--out", tmp_path, "--texts", folder / "texts.jsonl"),
+        *("--task", "text-loss", "--percents", "10,30", "--score", "AHON,Random"),
+    )
+    assert result.exit_code == 130
+    assert len(pd.read_csv(tmp_path / "curves.csv")) == 3
