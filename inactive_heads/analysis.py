@@ -36,6 +36,7 @@ SUMMARY_COLUMNS = [
     *("model", "task", "mode", "score", "percent", "threshold", "percent_zeroed"),
     *("accuracy", "ci_low", "ci_high", "accuracy_change"),
     *("loss", "loss_low", "loss_high", "loss_change", "n"),
+    *("change_low", "change_high"),
     *("normalized_auc", "percent_within_1pt", "percent_within_0.05_nats", "rank"),
 ]
 
@@ -180,7 +181,8 @@ def summarize(
     """One row per model, task, mode and score, at one share of heads: ``summary.csv``.
 
     Columns: ``SUMMARY_COLUMNS``. Accuracy in % and loss in nats per token, each with its interval
-    and its change from the baseline (negative is fewer right answers, positive is more loss);
+    and its change from the baseline (negative is fewer right answers, positive is more loss), whose
+    paired interval is change_low to change_high;
     normalized_auc, percent_within_... and rank are of the whole curve. NaN where a task is not
     measured that way. Without curves, the thresholds alone.
 

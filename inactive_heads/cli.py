@@ -45,7 +45,9 @@ Subjects = Annotated[str | None, typer.Option(help="Only these subjects, separat
 Scoring = Annotated[
     str | None, typer.Option(help="letter or cloze; letter for mmlu, cloze for quiz if not given.")
 ]
-Engine = Annotated[str, typer.Option(help="How heads are read: lens (TransformerLens hooks).")]
+Engine = Annotated[
+    str, typer.Option(help="How heads are read: flash (fast) or lens (TransformerLens hooks).")
+]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Revision = Annotated[str | None, typer.Option(help="A branch, tag or commit of the hub's model.")]
@@ -107,7 +109,7 @@ def report(
     ] = "0,5,10,15,20,30",
     at: Annotated[float, typer.Option(help="The share that the table and the marks show.")] = 10,
     mode: Annotated[str, typer.Option(help="per-input (the paper's) or fixed.")] = "per-input",
-    engine: Engine = "lens",
+    engine: Engine = "flash",
     dtype: Dtype = "auto",
     device: Device = "auto",
     revision: Revision = None,
@@ -179,7 +181,7 @@ def evaluate(
     threshold: Annotated[float | None, typer.Option(help="… on the inactive side of this.")] = None,
     heads: Annotated[str | None, typer.Option(help="Zero the heads of this heads.json.")] = None,
     random: Annotated[float | None, typer.Option(help="Zero this % of heads at random.")] = None,
-    engine: Engine = "lens",
+    engine: Engine = "flash",
     dtype: Dtype = "auto",
     device: Device = "auto",
     revision: Revision = None,
@@ -272,28 +274,25 @@ def _batch_size(value: str) -> int | str:
 
 def _summary_table(summary: Any, at: float) -> Table:
     table = Table(title=f"At {at:g}% of heads, {summary['model'].iloc[0]}")
+    # column of the summary → its title, and how a number in it is written
     columns = {
-        "task": "task",
-        "score": "score",
-        "percent_zeroed": "% zeroed",
-        "accuracy": "accuracy %",
-        "loss": "loss",
-        "normalized_auc": "AUC",
-        "rank": "rank",
+        "task": ("task", ""),
+        "score": ("score", ""),
+        "percent_zeroed": ("% zeroed", ".1f"),
+        "accuracy": ("accuracy %", ".1f"),
+        "loss": ("loss", ".3f"),
+        "normalized_auc": ("AUC", ".2f"),
+        "rank": ("rank", ".0f"),
     }
-    for name, title in columns.items():
+    for name, (title, _) in columns.items():
         table.add_column(title, justify="left" if name in ("task", "score") else "right")
     for _, row in summary.sort_values(["task", "rank"]).iterrows():
-        table.add_row(*(_cell(row[name]) for name in columns))
+        # A task measures accuracy or loss: the other is NaN, and its cell empty.
+        cells = [row[name] for name in columns]
+        styles = [style for _, style in columns.values()]
+        shown = zip(cells, styles, strict=True)
+        table.add_row(*("" if cell != cell else format(cell, style) for cell, style in shown))
     return table
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if value != value:  # NaN: this task does not measure it
-        return ""
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3f}"
 
 
 if __name__ == "__main__":

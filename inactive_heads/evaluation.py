@@ -63,15 +63,23 @@ class Evaluation:
             )
             percent = np.array([right / len(self.items), interval.low, interval.high]) * 100
             return row | dict(zip(("accuracy", "ci_low", "ci_high"), percent.tolist(), strict=True))
-        return row | dict(zip(("loss", "loss_low", "loss_high"), self._loss(), strict=True))
+        loss = _bootstrap(self.items["loss"].to_numpy(float), self._weights())
+        return row | dict(zip(("loss", "loss_low", "loss_high"), loss, strict=True))
 
-    def _loss(self) -> tuple[float, float, float]:
-        weights = self.items["n_tokens"].to_numpy(float)
-        total = self.items["loss"].to_numpy(float) * weights
-        draws = np.random.default_rng(0).integers(0, len(total), (2000, len(total)))
-        means = total[draws].sum(axis=1) / weights[draws].sum(axis=1)
-        low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return float(total.sum() / weights.sum()), float(low), float(high)
+    def change(self, baseline: Evaluation) -> tuple[float, float, float]:
+        """Accuracy (in points) or loss minus the baseline's, with its paired 95% interval.
+
+        Both answered the same items, so items are resampled together: what makes some harder
+        than others drops out. The interval is a percentile bootstrap.
+        """
+        column, scale = ("correct", 100.0) if self.metric == "accuracy" else ("loss", 1.0)
+        own, before = (one.items[column].to_numpy(float) for one in (self, baseline))
+        return _bootstrap(scale * (own - before), self._weights())
+
+    def _weights(self) -> np.ndarray:
+        # A loss is per token, so long texts weigh more; questions weigh alike.
+        column = self.items["n_tokens"] if self.metric == "loss" else self.items["correct"] * 0 + 1
+        return column.to_numpy(float)
 
 
 @dataclass(frozen=True)
@@ -184,6 +192,14 @@ def log_likelihoods(
             found[batch.rows[index]] = picked.cpu().numpy()
         advance(sum(len(one.tokens) for one in rows))
     return found
+
+
+def _bootstrap(values: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
+    """The weighted mean, and its percentile bootstrap interval over items."""
+    draws = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
+    means = (values * weights)[draws].sum(axis=1) / weights[draws].sum(axis=1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float((values * weights).sum() / weights.sum()), float(low), float(high)
 
 
 def _text_input(tokens: list[int], index: int) -> ScoredInput:

@@ -210,7 +210,7 @@ class HeadActivations:
     def result_norm(self) -> PerToken:
         """L2 norm of every token's head output after W_O.
 
-        With W_Oᵀ = Q R, |z W_O| = |z Rᵀ|: no vector of size d_model is formed.
+        By the root of the Gram matrix W_O W_Oᵀ: no vector of size d_model is formed.
         """
         rooted = einsum(
             self.z, self.output_root(), "b pos head d_head, head d_head root -> b pos head root"
@@ -239,10 +239,14 @@ class HeadActivations:
 
 
 def output_root(weights: OutputWeights) -> Float[Tensor, "head d_head root"]:
-    """Rᵀ of the QR decomposition of every head's W_Oᵀ: |z W_O| = |z Rᵀ|.
+    """A root L of every head's Gram matrix, L Lᵀ = W_O W_Oᵀ, so that |z W_O| = |z L|.
 
-    Equal to the root of the Gram matrix W_O W_Oᵀ, without squaring W_O's condition number.
+    By Cholesky in float64; where W_O has lost rank, by the slower QR decomposition of W_Oᵀ.
     """
-    transposed = rearrange(weights.float(), "head d_head d_model -> head d_model d_head")
-    upper = torch.linalg.qr(transposed, mode="r").R
-    return rearrange(upper, "head root d_head -> head d_head root")
+    wide = weights.double()
+    gram = einsum(wide, wide, "head i d_model, head j d_model -> head i j")
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if bool(failed.any()):
+        upper = torch.linalg.qr(wide.mT, mode="r").R
+        root = rearrange(upper, "head root d_head -> head d_head root")
+    return root.float()

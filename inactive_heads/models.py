@@ -12,6 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inactive_heads.devices import choose_device, choose_dtype
+from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
 from inactive_heads.foreign import explained, quiet
@@ -35,7 +36,10 @@ def _lens_engine(network: PreTrainedModel, name: str) -> LensEngine:
     return LensEngine(bridge_of(network, name).requires_grad_(False))
 
 
-ENGINES = {"lens": EngineKind("eager", _lens_engine)}
+ENGINES = {
+    "flash": EngineKind("sdpa", FlashEngine),
+    "lens": EngineKind("eager", _lens_engine),
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,7 +93,7 @@ class Model:
 def load_model(
     source: str | Path | None = None,
     *,
-    engine: str = "lens",
+    engine: str = "flash",
     dtype: str = "auto",
     device: str = "auto",
     revision: str | None = None,
@@ -107,7 +111,8 @@ def load_model(
         source: a name on the Hugging Face hub or a TransformerLens alias, a folder in hub layout,
             a .gguf file, a preset, or a .toml file (a preset of one's own, or an architecture
             with random weights); None is the bundled demo model.
-        engine: how the heads are visited: a key of `ENGINES`.
+        engine: how the heads are visited: "flash" (fast, exact statistics without the pattern) or
+            "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge).
         dtype: "float32", "bfloat16", "float16" or "float64"; see `choose_dtype` for "auto".
         device: "cpu", "cuda" or "cuda:N"; "auto" takes CUDA if there is any.
         revision: branch, tag or commit hash of a model on the hub.

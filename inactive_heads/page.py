@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from inactive_heads.analysis import CURVE_KEYS, Metric, within_column
 from inactive_heads.errors import UserError
 from inactive_heads.page_data import as_json, curve_charts, group_title, heads_payload
-from inactive_heads.verdict import BOUNDS, DIGITS, metric_of, start_row, verdict
+from inactive_heads.verdict import BOUNDS, CHANGE, DIGITS, metric_of, start_row, verdict
 
 _WITHIN: dict[Metric, str] = {"accuracy": "1 point", "loss": "0.05 nats"}
 _NAMES = {"num_fewshot": "shots (num_fewshot)", "bos": "BOS token", "n_samples": "samples"}
@@ -118,7 +118,7 @@ def _cells(row: pd.Series, metric: Metric) -> list[Cell]:
         _number(row["rank"], ".0f"),
         Cell(str(row["score"]), str(row["score"])),
         Cell(_interval(row, metric), float(row[metric])),
-        _number(row[f"{metric}_change"], f"+.{DIGITS[metric]}f"),
+        Cell(_change(row, metric), float(row[f"{metric}_change"])),
         _number(row["percent_zeroed"], ".1f"),
         _number(row["normalized_auc"], f".{DIGITS[metric]}f"),
         _number(row[within_column(metric)], ".1f"),
@@ -137,6 +137,17 @@ def _interval(row: pd.Series, metric: Metric) -> str:
     value, low, high = (float(row[name]) for name in (metric, *BOUNDS[metric]))
     text = f"{value:.{digits}f}"
     return text if np.isnan(low + high) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _change(row: pd.Series, metric: Metric) -> str:
+    """``+0.064 [0.031, 0.098]``: the change from the baseline, with its paired interval."""
+    digits, change = DIGITS[metric], row[f"{metric}_change"]
+    low, high = (float(row.get(name, np.nan)) for name in CHANGE)
+    if not np.isfinite(change):
+        return "–"
+    text = f"{change:+.{digits}f}"
+    text += "" if np.isnan(low + high) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return text.replace("-", "−")
 
 
 def _best(summary: pd.DataFrame | None, names: list[str]) -> str:
@@ -184,7 +195,7 @@ def _label(key: object) -> str:
 
 
 def _text(value: object) -> str:
-    if value is None:
+    if value is None or value == "":
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"

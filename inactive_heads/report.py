@@ -6,6 +6,7 @@ python -m inactive_heads.report gpt2 --out report
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -64,7 +65,7 @@ class ReportOptions:
     percents: Sequence[float] = DEFAULT_PERCENTS
     at: float = 10.0
     mode: str = "per-input"
-    engine: str = "lens"
+    engine: str = "flash"
     dtype: str = "auto"
     device: str = "auto"
     revision: str | None = None
@@ -188,8 +189,10 @@ def _best_heads(
     options: ReportOptions, scores: xr.DataArray, summary: pd.DataFrame, model: Model
 ) -> Fixed:
     """The heads that the best-ranked score calls inactive, averaged over the texts."""
-    judged = summary[summary["score"].isin(PAPER_SCORES) & summary["rank"].notna()]
-    best = judged.sort_values("rank")["score"].iloc[0] if len(judged) else "AHON (LN)"
+    judged = summary[summary["score"].isin(PAPER_SCORES)].sort_values("rank")
+    by_loss = judged[judged["loss"].notna()]  # loss tells scores apart where few questions cannot
+    ranked = by_loss if len(by_loss) else judged
+    best = ranked["score"].iloc[0] if len(ranked) else "AHON (LN)"
     about = {"model": model.name, "score": best, "percent": options.at, "created": now()}
     return Fixed(select_heads(scores, best, options.at), about=about)
 
@@ -207,9 +210,16 @@ def _config(
         "seed": options.seed,
         "versions": {name.removeprefix("version_"): value for name, value in versions().items()},
         "time": now(),
-        "command": " ".join(["inactive-heads", *sys.argv[1:]]),
+        "command": _command(),
         "definitions": {name: REGISTRY[name].definition for name in PAPER_SCORES},
     }
+
+
+def _command() -> str:
+    """The command line, as one would type it again."""
+    program = Path(sys.argv[0]).name
+    started = "python -m inactive_heads.report" if program == "report.py" else program
+    return shlex.join([*started.split(), *sys.argv[1:]])
 
 
 def _size(task: Task) -> int:

@@ -43,6 +43,8 @@ COLUMNS = (
     "loss",
     "loss_low",
     "loss_high",
+    "change_low",
+    "change_high",
 )
 
 
@@ -83,7 +85,8 @@ def sweep(
     Returns:
         One row per score and share: model, task, score, mode, percent, threshold (NaN for
         Random and fixed sets), percent_zeroed, accuracy (in %) with ci_low and ci_high, n, loss
-        (nats per token) with loss_low and loss_high; NaN in what the task does not measure.
+        (nats per token) with loss_low and loss_high, NaN in what the task does not measure; and
+        change_low to change_high, the paired interval of the difference from the baseline.
 
     Raises:
         UserError: an unknown score or mode, a share outside 0 to 100, a folder that cannot be
@@ -134,7 +137,9 @@ def sweep_points(
 
     def row(name: str, percent: float, threshold: float, found: Evaluation) -> dict[str, Any]:
         point = (subject.name, task.name, name, mode, percent, threshold)
-        return dict(zip(COLUMNS, point, strict=False)) | found.summary()
+        _, low, high = found.change(baseline)
+        change = {"change_low": low, "change_high": high}
+        return dict(zip(COLUMNS, point, strict=False)) | found.summary() | change
 
     with progress_bar(f"{task.name}: baseline", work, show=progress) as advance:
         baseline = run_task(

@@ -14,6 +14,7 @@ BOUNDS: dict[Metric, tuple[str, str]] = {
     "accuracy": ("ci_low", "ci_high"),
     "loss": ("loss_low", "loss_high"),
 }
+CHANGE = ("change_low", "change_high")
 DIGITS: dict[Metric, int] = {"accuracy": 1, "loss": 3}
 
 
@@ -22,7 +23,7 @@ def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[s
 
     The best score by its whole curve, what zeroing its heads does at the share of ``summary``,
     and what zeroing as many at random does. "Not distinguishable" is said where 95% intervals
-    overlap, which for answers to the same questions is the cautious reading.
+    overlap: those of the paired changes, where the curves have them.
     """
     if summary is None or summary["rank"].isna().all():
         return [
@@ -97,12 +98,15 @@ def _apart(
 
 
 def _overlap(one: pd.Series, other: pd.Series, metric: Metric) -> bool | None:
-    """Whether two intervals share a value; None where one of them is not known."""
-    low, high = BOUNDS[metric]
-    bounds = [float(row[bound]) for row in (one, other) for bound in (low, high)]
-    if not np.isfinite(bounds).all():
-        return None
-    return bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
+    """Whether two intervals share a value; None where one of them is not known.
+
+    Of the changes from the model with every head, which are paired, where both are known.
+    """
+    for low, high in (CHANGE, BOUNDS[metric]):
+        bounds = [float(row.get(bound, np.nan)) for row in (one, other) for bound in (low, high)]
+        if np.isfinite(bounds).all():
+            return bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
+    return None
 
 
 def _measured(metric: Metric, before: float, after: float) -> str:

@@ -5,7 +5,6 @@ at the projections. One input at a time, no padding, one layer at a time.
 """
 
 import copy
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +30,9 @@ def attention_modules(network):
     return found
 
 
-def run(network, tokens, masks=None):
+def run(network, tokens, masks=None, dtype=torch.float64):
     """Logits and every layer's activations, with the heads in ``masks`` (layer, head) zeroed."""
-    network = copy.deepcopy(network).double().eval()
+    network = copy.deepcopy(network).to(dtype).eval()
     network.set_attn_implementation("eager")
     modules = attention_modules(network)
     n_heads = network.config.num_attention_heads
@@ -71,10 +70,10 @@ def run(network, tokens, masks=None):
         weight = output.weight if hasattr(output, "nf") else output.weight.T
         layers.append(
             Layer(
-                result.attentions[layer][0].numpy(),
-                v.numpy(),
-                outputs[layer].numpy(),
-                weight.detach().unflatten(0, (n_heads, d_head)).numpy(),
+                result.attentions[layer][0].double().numpy(),
+                v.double().numpy(),
+                outputs[layer].double().numpy(),
+                weight.detach().double().unflatten(0, (n_heads, d_head)).numpy(),
             )
         )
     return result.logits[0].numpy(), layers
@@ -83,17 +82,16 @@ def run(network, tokens, masks=None):
 def scores(layer):
     """The fifteen scores of one layer: name → one number per head."""
     n_heads, n, _ = layer.A.shape
-    norm = np.linalg.norm
     awft, aeqd, ftvvn, avvn, ahon, lthon, ahrn = (np.zeros(n_heads) for _ in range(7))
     for h in range(n_heads):
-        awft[h] = sum(layer.A[h, i, 0] for i in range(n)) / n
+        awft[h] = layer.A[h, :, 0].mean()
         for i in range(n):
-            aeqd[h] -= sum(a * math.log(a) for a in layer.A[h, i] if a > 0) / n
-        ftvvn[h] = norm(layer.v[0, h])
-        avvn[h] = sum(norm(layer.v[j, h]) for j in range(n)) / n
-        ahon[h] = sum(norm(layer.z[i, h]) for i in range(n)) / n
-        lthon[h] = norm(layer.z[n - 1, h])
-        ahrn[h] = sum(norm(layer.z[i, h] @ layer.W_O[h]) for i in range(n)) / n
+            weights = layer.A[h, i][layer.A[h, i] > 0]
+            aeqd[h] -= (weights * np.log(weights)).sum() / n
+        v, z = (np.linalg.norm(vectors[:, h], axis=1) for vectors in (layer.v, layer.z))
+        ftvvn[h], avvn[h] = v[0], v.mean()
+        ahon[h], lthon[h] = z.mean(), z[n - 1]
+        ahrn[h] = np.linalg.norm(layer.z[:, h] @ layer.W_O[h], axis=1).mean()
     with np.errstate(invalid="ignore"):
         return {
             "AWFT": awft,

@@ -186,7 +186,7 @@ def test_a_gguf_file_gives_the_weights_it_was_made_of(llama, tmp_path):
     model = load_model(write_gguf(tmp_path / "small.gguf", llama))
     assert model.name == "small"
     assert model.engine.dtype == torch.float32
-    read = model.engine.bridge.original_model.config
+    read = model.engine.network.config
     assert (read.num_hidden_layers, read.max_position_embeddings) == (3, 64)
     network = Checkpoint("x", tmp_path, gguf="small.gguf").network(torch.float32, "eager")
     stored = llama.state_dict()

@@ -173,3 +173,25 @@ def test_conv1d_models_are_evaluated_too():
     logits = network(torch.tensor([[1, 2, 3]])).logits[0, :-1]
     expected = torch.nn.functional.cross_entropy(logits, torch.tensor([2, 3]))
     assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_change_is_paired_item_by_item():
+    zeroed = ih.ablate(MODEL, [[1]], None).zeroed
+
+    def losses(values):
+        items = pd.DataFrame({"loss": values, "n_tokens": [1, 1, 2, 4]})
+        return ih.Evaluation(items, zeroed, "loss")
+
+    # Texts differ by far more than the ablation changes any: only pairing shows the change.
+    before, after = losses([1.0, 9.0, 5.0, 2.0]), losses([1.2, 9.2, 5.2, 2.2])
+    np.testing.assert_allclose(after.change(before), [0.2, 0.2, 0.2], rtol=1e-6)
+    weighted = losses([1.0, 9.0, 5.0, 4.0]).change(before)
+    assert weighted[0] == pytest.approx(2 * 4 / 8)
+    assert weighted[1] == 0 < weighted[2]
+
+    def answers(values):
+        return ih.Evaluation(pd.DataFrame({"correct": values}), zeroed, "accuracy")
+
+    change, low, high = answers([True, False, True, False]).change(answers([True] * 4))
+    assert change == -50
+    assert (low, high) == (-100, 0)

@@ -31,9 +31,9 @@ def test_a_loaded_model_computes_what_the_saved_one_does(network, tmp_path):
     torch.testing.assert_close(model.engine.run(batch), logits_of(network))
     assert model.shape.n_layers == 3
     assert model.shape.n_heads == 4
-    parameters = list(model.engine.bridge.parameters())
+    parameters = list(model.engine.network.parameters())
     assert not any(p.requires_grad for p in parameters)
-    assert not model.engine.bridge.original_model.training
+    assert not model.engine.network.training
 
 
 def test_provenance_is_flat_and_says_where_the_model_is_from(tmp_path):
@@ -49,11 +49,11 @@ def test_provenance_is_flat_and_says_where_the_model_is_from(tmp_path):
         "weight_processing": "none: raw Hugging Face weights",
         "tokenizer": "",
         "bos": "off",
-        "engine": "lens",
+        "engine": "flash",
     }
     assert json.loads(json.dumps(model.provenance)) == model.provenance
     assert model.name == "small"
-    assert repr(model) == "Model('small': 3 layers of 4 heads, float32 on cpu, engine 'lens')"
+    assert repr(model) == "Model('small': 3 layers of 4 heads, float32 on cpu, engine 'flash')"
 
 
 @pytest.mark.parametrize(

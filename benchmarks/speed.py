@@ -1,0 +1,194 @@
+"""What looking at every head costs, against a plain forward of the same model.
+
+    python benchmarks/speed.py
+    python benchmarks/speed.py --lengths 600 3000 --dtypes float32 bfloat16 --model FOLDER
+    python benchmarks/speed.py --memory
+
+Everything computes logits at the last token only. A plain forward (SDPA, no hooks) is timed
+before every other one; printed are the median of the ratios and the quartiles. ``--processor-time``
+counts the processor's time instead of the clock's, for a machine that does other things too.
+``--memory`` runs each in a process of its own and prints the peak of its resident memory
+while it runs (Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from inactive_heads.ablation import PerInput
+from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.lens import LensEngine, bridge_of
+from inactive_heads.heads import TokenBatch
+from inactive_heads.scores import get_scores
+from inactive_heads.shapes import Visitor
+from inactive_heads.sources import find_model
+
+Forward = Callable[[TokenBatch], Any]
+
+
+def look(*names: str) -> Visitor:
+    """A visitor that computes these scores; the paper's fifteen without any."""
+    scores = get_scores(names or None)
+
+    def visit(heads: Any) -> None:
+        for score in scores:
+            score(heads)
+
+    return visit
+
+
+def plain(network: PreTrainedModel) -> Forward:
+    """The model as transformers runs it, its last position alone multiplied with the vocabulary.
+
+    Not by ``logits_to_keep=1``: in bfloat16 on a CPU that copies the whole unembedding.
+    """
+    return FlashEngine(network, "benchmark").run
+
+
+def flash(visitor: Visitor) -> Callable[[PreTrainedModel], Forward]:
+    """A run of the flash engine with a visitor."""
+
+    def of(network: PreTrainedModel) -> Forward:
+        engine = FlashEngine(network, "benchmark")
+        return lambda batch: engine.run(batch, visitor)
+
+    return of
+
+
+def lens(visitor: Visitor) -> Callable[[PreTrainedModel], Forward]:
+    """A run of the lens engine with a visitor."""
+
+    def of(network: PreTrainedModel) -> Forward:
+        engine = LensEngine(bridge_of(network, "benchmark"))
+        return lambda batch: engine.run(batch, visitor)
+
+    return of
+
+
+class Way(NamedTuple):
+    """One way to run a model: the attention it is loaded with, and what runs it."""
+
+    attention: str
+    make: Callable[[PreTrainedModel], Forward]
+
+
+WAYS = {
+    "plain": Way("sdpa", plain),
+    "flash, all 15 scores": Way("sdpa", flash(look())),
+    "flash, AHON (LN) only": Way("sdpa", flash(look("AHON (LN)"))),
+    "flash, zeroing by AHON (LN)": Way("sdpa", flash(PerInput("AHON (LN)", 0.5))),
+    "flash, zeroing by AWFT": Way("sdpa", flash(PerInput("AWFT", 0.95))),
+    "one eager pass": Way("eager", plain),
+    "lens, all 15 scores": Way("eager", lens(look())),
+}
+
+
+def time_ratios(
+    ways: dict[str, Forward], batch: TokenBatch, rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Each way's time over that of the plain forward before it, round by round."""
+
+    def seconds(forward: Forward) -> float:
+        start = clock()
+        forward(batch)
+        return clock() - start
+
+    for forward in ways.values():
+        forward(batch)
+    ratios: dict[str, list[float]] = {name: [] for name in ways if name != "plain"}
+    ratios["plain, seconds"] = []
+    for _ in range(rounds):
+        for name, forward in ways.items():
+            if name != "plain":
+                before = seconds(ways["plain"])
+                ratios[name].append(seconds(forward) / before)
+                ratios["plain, seconds"].append(before)
+    return ratios
+
+
+def peak_megabytes(arguments: list[str]) -> float:
+    """Peak resident memory of this script in a process of its own."""
+    command = [sys.executable, __file__, *arguments]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(run.stdout.splitlines()[-1])
+
+
+def load(model: str | None, dtype: str, attention: str) -> PreTrainedModel:
+    """The model's network; the bundled model's without a name."""
+    network = find_model(model).weights.network(getattr(torch, dtype), attention)
+    return network.eval().requires_grad_(False)
+
+
+def load_ways(names: list[str], model: str | None, dtype: str) -> dict[str, Forward]:
+    """The ways ready to run: those with SDPA share a network, the others have their own."""
+    shared = load(model, dtype, "sdpa")
+    return {
+        name: way.make(shared if way.attention == "sdpa" else load(model, dtype, way.attention))
+        for name, way in ((name, WAYS[name]) for name in names)
+    }
+
+
+def input_of(length: int) -> TokenBatch:
+    """One input of random tokens."""
+    generator = torch.Generator().manual_seed(0)
+    return TokenBatch.of([torch.randint(0, 1000, (length,), generator=generator).tolist()])
+
+
+def main() -> None:
+    """Read the command line, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", help="what load_model takes; the bundled model if not given")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 600, 1200, 2000, 3000])
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), metavar="WAY")
+    parser.add_argument("--processor-time", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--once", help=argparse.SUPPRESS, choices=list(WAYS))
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+
+    if given.once:
+        way = WAYS[given.once]
+        forward = way.make(load(given.model, given.dtypes[0], way.attention))
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of loading does not count
+        forward(input_of(given.lengths[0]))
+        status = Path("/proc/self/status").read_text()
+        print(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024)
+        return
+
+    ways = ["plain", *(name for name in given.ways if name != "plain")]
+    clock = time.process_time if given.processor_time else time.perf_counter
+    for dtype in given.dtypes:
+        forwards = {} if given.memory else load_ways(ways, given.model, dtype)
+        for length in given.lengths:
+            print(f"\n{dtype}, {length} tokens, {given.threads} threads", flush=True)
+            if given.memory:
+                fixed = ["--lengths", str(length), "--dtypes", dtype]
+                fixed += ["--model", given.model] if given.model else []
+                peaks = {name: peak_megabytes([*fixed, "--once", name]) for name in ways}
+                for name, peak in peaks.items():
+                    print(
+                        f"{name:<28}{peak:>9.0f} MB {peak / peaks['plain'] - 1:>+8.1%}", flush=True
+                    )
+            else:
+                ratios = time_ratios(forwards, input_of(length), given.rounds, clock)
+                for name, values in ratios.items():
+                    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+                    print(f"{name:<28}{middle:>9.3f}   [{low:.3f}, {high:.3f}]", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""Visits heads through Hugging Face's attention interface: exact statistics, O(N) memory.
+
+transformers lets an attention function be registered by name and a model be switched to it, so
+no model code is patched: the function computes the layer's attention, shows it to the visitor
+and gives the model what the visitor leaves of it. What is computed is in
+`inactive_heads.engines.attention`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.masking_utils import sdpa_mask
+from transformers.pytorch_utils import Conv1D
+
+from inactive_heads.engines.attention import AttentionInputs, attend
+from inactive_heads.errors import UserError
+from inactive_heads.heads import HeadActivations, TokenBatch, output_root
+from inactive_heads.shapes import (
+    HeadVectors,
+    Logits,
+    ModelShape,
+    OutputWeights,
+    TokenMask,
+    Visitor,
+)
+
+INTERFACE = "inactive_heads"
+"""The name under which transformers knows this engine's attention."""
+
+OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
+"""What models call the layer that the heads' outputs go through, W_O."""
+
+IGNORED = {"position_ids", "cache_position", "hidden_states"}
+"""Tensors that models hand to any attention function and that do not change the softmax."""
+
+
+class FlashEngine:
+    """An engine over a Hugging Face model, which stays as it was given.
+
+    The model is switched to this engine's attention for the length of one run with a visitor;
+    a run without one is the model's own.
+
+    Args:
+        network: a causal language model.
+        name: what error messages call it.
+
+    Raises:
+        UserError: the model does not compute its attention through transformers' attention
+            interface, or in a way that is not known; the message says to use engine="lens".
+    """
+
+    name = "flash"
+
+    def __init__(self, network: PreTrainedModel, name: str) -> None:
+        self.network = network
+        self._subject = f"the architecture {type(network).__name__} of {name!r}"
+        self._projections: dict[int, nn.Module] = {}
+        self._roots: dict[int, Tensor] = {}
+        self._configs = _configs(network)
+        self.shape = self._look()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its tokens."""
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the model's weights."""
+        return self.network.dtype
+
+    def run(
+        self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
+    ) -> Logits:
+        """Next-token logits after the kept tokens, while ``visitor`` sees every layer's heads."""
+        keep = batch.keep_last if keep is None else keep
+        with torch.no_grad(), ExitStack() as stack:
+            if visitor is not None:
+                visit = partial(self._visit, batch, visitor)
+                stack.enter_context(_attention_by(self._configs, _Run(batch, visit)))
+            # Logits only where they are wanted: the vocabulary is wider than everything else.
+            select = partial(_select_positions, keep)
+            handle = self.network.get_output_embeddings().register_forward_pre_hook(select)
+            stack.callback(handle.remove)
+            # Right padding is never seen by a real token of a causal model; left padding is.
+            padding = _padding(self.network, batch) if batch.padded_left else {}
+            return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
+
+    def output_weights(self, layer: int) -> OutputWeights:
+        """W_O of a layer, one matrix per head."""
+        weight = _input_by_output(self._projections[layer])
+        split = "(head d_head) d_model -> head d_head d_model"
+        return rearrange(weight, split, head=self.shape.n_heads)
+
+    def output_root(self, layer: int) -> Float[Tensor, "head d_head root"]:
+        """The root of W_O's Gram matrices, computed once per layer."""
+        if layer not in self._roots:
+            self._roots[layer] = output_root(self.output_weights(layer))
+        return self._roots[layer]
+
+    def _visit(
+        self, batch: TokenBatch, visitor: Visitor, module: nn.Module, inputs: AttentionInputs
+    ) -> HeadVectors:
+        """One layer's head outputs, as the visitor leaves them."""
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        z, statistics = attend(inputs)
+        heads = HeadActivations(
+            layer=layer,
+            batch=batch,
+            values=rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head"),
+            outputs=z,
+            attention=statistics,
+            output_weights=partial(self.output_weights, layer),
+            output_root=partial(self.output_root, layer),
+        )
+        silence = visitor(heads)
+        return z if silence is None else silence.apply(z)
+
+    def _look(self) -> ModelShape:
+        """Runs four tokens to see which layers have heads, how many, and of what size."""
+        seen: dict[int, tuple[int, int, int]] = {}
+
+        def look(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+            layer = getattr(module, "layer_idx", None)
+            if not isinstance(layer, int) or layer in seen:
+                raise _unsupported(self._subject, "does not number its attention layers")
+            n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
+            seen[layer] = (n_heads, inputs.key.shape[1], d_head)
+            self._projections[layer] = _output_projection(module, n_heads * d_head)
+            return attend(inputs)[0]
+
+        config = self.network.config.get_text_config()
+        batch = TokenBatch.of([[1, 2, 3, 4]], device=self.device)
+        expected = self.run(batch)
+        with torch.no_grad(), _attention_by(self._configs, _Run(batch, look)):
+            found = self.run(batch)
+        if not seen:
+            raise _unsupported(self._subject, "does not use transformers' attention interface")
+        if len(set(seen.values())) > 1:
+            raise _unsupported(
+                self._subject,
+                f"has layers of different (heads, key/value heads, d_head) {sorted(set(seen.values()))}",
+            )
+        # In half precision two correct ways to compute attention can differ by more than that.
+        exact = self.dtype in (torch.float32, torch.float64)
+        if exact and (found - expected).norm() > 0.01 * expected.norm():
+            raise _unsupported(self._subject, "computes attention in a way of its own")
+        n_heads, n_key_value_heads, d_head = next(iter(seen.values()))
+        return ModelShape(
+            layers=tuple(sorted(seen)),
+            n_layers=config.num_hidden_layers,
+            n_heads=n_heads,
+            n_key_value_heads=n_key_value_heads,
+            d_head=d_head,
+            d_model=config.hidden_size,
+            n_ctx=config.max_position_embeddings,
+            d_vocab=expected.shape[-1],
+        )
+
+
+class _Run(NamedTuple):
+    """What a model's attention layers are shown to while they run."""
+
+    batch: TokenBatch
+    visit: Callable[[nn.Module, AttentionInputs], HeadVectors]
+
+
+_running: ContextVar[_Run | None] = ContextVar("inactive_heads_running", default=None)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers' models call by the name `INTERFACE`."""
+    run = _running.get()
+    if run is None:
+        raise RuntimeError("the model is being run by a FlashEngine in another thread")
+    subject = f"a layer {type(module).__name__}"
+    unknown = [name for name, given in others.items() if isinstance(given, Tensor)]
+    if unknown := sorted(set(unknown) - IGNORED):
+        raise _unsupported(subject, f"gives its attention {', '.join(unknown)}")
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if attention_mask is None and not causal:
+        raise _unsupported(subject, "lets tokens see later ones")
+    inputs = AttentionInputs(
+        query=query,
+        key=key,
+        value=value,
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        first=run.batch.first,
+        mask=attention_mask,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    return run.visit(module, inputs), None
+
+
+AttentionInterface.register(INTERFACE, _attention)
+# A boolean mask, or None where attention is plainly causal. A window or left padding costs one
+# byte per query and key, shared by all heads and layers; SDPA is given the same.
+AttentionMaskInterface.register(INTERFACE, sdpa_mask)
+
+
+def _configs(network: PreTrainedModel) -> list[PreTrainedConfig]:
+    """Every config in which a module of the network looks up what computes its attention."""
+    found = (getattr(module, "config", None) for module in network.modules())
+    configs = {id(config): config for config in found if isinstance(config, PreTrainedConfig)}
+    return list(configs.values())
+
+
+@contextmanager
+def _attention_by(configs: list[PreTrainedConfig], run: _Run) -> Iterator[None]:
+    """Attention layers with these configs are shown to ``run``; afterwards all is as it was."""
+    before = [config._attn_implementation for config in configs]
+    token = _running.set(run)
+    try:
+        for config in configs:
+            config._attn_implementation = {"": INTERFACE}  # this one, not those inside it
+        yield
+    finally:
+        _running.reset(token)
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = {"": implementation}
+
+
+def _select_positions(
+    keep: TokenMask, _module: object, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    residual = inputs[0]
+    return (residual[keep.to(residual.device)][None], *inputs[1:])
+
+
+def _padding(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
+    """What tells a model where the tokens are, so that padding changes nothing."""
+    arguments = {"attention_mask": batch.mask.long()}
+    if "position_ids" in inspect.signature(network.forward).parameters:
+        arguments["position_ids"] = (batch.mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    return arguments
+
+
+def _output_projection(module: nn.Module, width: int) -> nn.Module:
+    """The layer of an attention module that the heads' outputs, ``width`` numbers, go through."""
+    for name in OUTPUT_PROJECTIONS:
+        found = getattr(module, name, None)
+        if isinstance(found, nn.Linear | Conv1D) and _input_by_output(found).shape[0] == width:
+            return found
+    raise _unsupported(
+        f"a layer {type(module).__name__}",
+        f"has no {', '.join(OUTPUT_PROJECTIONS)} with {width} inputs and unpacked weights",
+    )
+
+
+def _input_by_output(projection: nn.Module) -> Tensor:
+    weight: Tensor = projection.weight.detach()  # type: ignore[operator]
+    return weight if isinstance(projection, Conv1D) else weight.T
+
+
+def _unsupported(subject: str, what: str) -> UserError:
+    return UserError(f'{subject} {what}: engine="flash" cannot show its heads; use engine="lens"')
