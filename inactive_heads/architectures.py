@@ -83,7 +83,7 @@ class Architecture:
             **ids,
         )
 
-    def network(self, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    def network(self, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
         """The model, the same for the same seed; the global generators stay as they were."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)

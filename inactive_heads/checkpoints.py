@@ -96,7 +96,7 @@ class Checkpoint:
         with explained(f"the weights of {self.name!r} cannot be read", self.remedy):
             return not _has_float32_matrix(self._weight_files()[0])
 
-    def network(self, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    def network(self, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
         """The model, in evaluation mode, its weights as stored and rounded to ``dtype``.
 
         Raises:

@@ -102,7 +102,10 @@ def report(
     scoring: Scoring = None,
     score: Annotated[
         str | None,
-        typer.Option(help="Scores to ablate by, with commas; 'all' for the fifteen and Random."),
+        typer.Option(
+            help="Scores to ablate by, with commas; 'all' for the fifteen and Random, which is what "
+            "text-loss has anyway."
+        ),
     ] = None,
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
@@ -128,11 +131,11 @@ def report(
     inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random"
     """
     # Imported here: --help should not wait for torch.
-    from inactive_heads.report import SWEPT_SCORES, ReportOptions, build_report
+    from inactive_heads.report import ReportOptions, build_report
     from inactive_heads.scores import PAPER_SCORES
     from inactive_heads.sweeps import RANDOM
 
-    chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score) or SWEPT_SCORES
+    chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
     options = ReportOptions(
         model=model,
         out=out,

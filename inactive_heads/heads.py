@@ -97,6 +97,11 @@ class TokenBatch:
         return bool((self.first > 0).any())
 
     @cached_property
+    def unpadded(self) -> bool:
+        """Whether all inputs are of one length."""
+        return bool(self.mask.all())
+
+    @cached_property
     def keep_last(self) -> TokenMask:
         """True at each input's last token."""
         positions = torch.arange(self.mask.shape[1], device=self.mask.device)
@@ -149,6 +154,7 @@ class HeadActivations:
         z: head outputs before W_O, ``(batch, pos, head, d_head)`` (``hook_z``).
         result: head outputs after W_O, ``(batch, pos, head, d_model)`` (``hook_result``); as
             large as ``n_heads`` residual streams: `result_norm` is there without it.
+        scored: what scores have been computed on these heads, so that others share them.
         pattern: attention weights, ``(batch, head, query, key)`` (``hook_pattern``).
     """
 
@@ -159,6 +165,7 @@ class HeadActivations:
     attention: AttentionStatistics = field(repr=False)
     output_weights: Callable[[], OutputWeights] = field(repr=False)
     output_root: Callable[[], Float[Tensor, "head d_head root"]] = field(repr=False)
+    scored: dict[object, PerHead] = field(default_factory=dict, repr=False)
 
     @property
     def n_heads(self) -> int:
@@ -219,6 +226,8 @@ class HeadActivations:
 
     def mean_over_tokens(self, values: PerToken) -> PerHead:
         """Mean of a per-token quantity over each input's real tokens, ``(batch, head)``."""
+        if self.batch.unpadded:
+            return reduce(values, "batch pos head -> batch head", "mean")
         # where, not a product: padding may hold NaN, and NaN * 0 is NaN.
         real = torch.where(self.batch.mask.to(values.device)[:, :, None], values, 0)
         total = reduce(real, "batch pos head -> batch head", "sum")

@@ -25,9 +25,12 @@ BOS_RULES = ("auto", "on", "off")
 
 @dataclass(frozen=True)
 class EngineKind:
-    """How an engine is made: the attention it needs in a network, and its constructor."""
+    """How an engine is made: the attention a network is loaded with, and its constructor.
 
-    attention: str
+    None is the fastest that transformers offers for the model.
+    """
+
+    attention: str | None
     build: Callable[[PreTrainedModel, str], Any]
 
 
@@ -37,7 +40,7 @@ def _lens_engine(network: PreTrainedModel, name: str) -> LensEngine:
 
 
 ENGINES = {
-    "flash": EngineKind("sdpa", FlashEngine),
+    "flash": EngineKind(None, FlashEngine),
     "lens": EngineKind("eager", _lens_engine),
 }
 

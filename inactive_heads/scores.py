@@ -40,7 +40,9 @@ class Score:
     definition: str = ""
 
     def __call__(self, heads: HeadActivations) -> PerHead:
-        return _checked(self.name, self.function(heads), heads)
+        if self not in heads.scored:
+            heads.scored[self] = _checked(self.name, self.function(heads), heads)
+        return heads.scored[self]
 
     def is_inactive(self, values: Tensor, threshold: float) -> Tensor:
         """True where a head is on the inactive side. Strict, so NaN and equality are active."""
@@ -231,7 +233,7 @@ def last_token_head_output_norm(heads: HeadActivations) -> PerHead:
 
 def last_token_head_output_norm_by_head(heads: HeadActivations) -> PerHead:
     """LTHON over the same head's AHON."""
-    return last_token_head_output_norm(heads) / average_head_output_norm(heads)
+    return get_score("LTHON")(heads) / get_score("AHON")(heads)
 
 
 _register(

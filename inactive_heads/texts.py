@@ -40,7 +40,8 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
         return _fineweb(n or 100, seed)
     if str(source) == "bundled":
         texts = [text.strip() for _, text in sorted(pydoc_data.topics.topics.items())]
-        texts = [text for text in texts if len(text) >= 500]
+        # Some topics are entered under two names.
+        texts = [text for text in dict.fromkeys(texts) if len(text) >= 500]
     else:
         texts = list(_from_path(Path(source)))
     if n is None:
