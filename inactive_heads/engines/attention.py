@@ -137,8 +137,9 @@ class FlashStatistics:
         entropy of a real model moves by 0.04% (median), one near 0.001 by up to 3%.
         """
         key, scale = self.inputs.key, self.inputs.scale
-        shifted = key - key[:, :, :1]
-        found = flash_attention(self.inputs.query, shifted, shifted, scale)
+        # The kernel reads rows of a head side by side faster than those of heads interleaved.
+        shifted = (key - key[:, :, :1]).contiguous()
+        found = flash_attention(self.inputs.query.contiguous(), shifted, shifted, scale)
         assert found is not None, "the kernel that gave z takes keys as values too"
         mean_key, lse = found
         mean_logit = scale * torch.linalg.vecdot(self.query, mean_key.float())
