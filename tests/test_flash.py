@@ -6,6 +6,7 @@ import copy
 import math
 
 import pytest
+import reference as plain
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -144,40 +145,9 @@ def reference(network, tokens):
         z = inputs[layer][name][0].unflatten(-1, (N_HEADS, D_HEAD)).double()
         weight = getattr(module, name).weight.detach().double()
         weight = (weight if name == "c_proj" else weight.T).unflatten(0, (N_HEADS, D_HEAD))
-        layers.append(fifteen(a, v, z, weight))
+        scores = plain.scores(plain.Layer(a.numpy(), v.numpy(), z.numpy(), weight.numpy()))
+        layers.append(torch.stack([torch.as_tensor(scores[name]) for name in PAPER_SCORES]))
     return torch.stack(layers, dim=1), run.logits[0, -1]
-
-
-def fifteen(a, v, z, w_o):
-    """The definitions, word for word."""
-    n = len(z)
-    result = torch.stack([z[:, head] @ w_o[head] for head in range(N_HEADS)], dim=1)
-    logs = torch.where(a > 0, a, 1).log()
-    awft = sum(a[:, i, 0] for i in range(n)) / n
-    aeqd = sum(-(a[:, i] * logs[:, i]).sum(dim=-1) for i in range(n)) / n
-    ftvvn = v[0].square().sum(dim=-1).sqrt()
-    avvn = v.square().sum(dim=-1).sqrt().mean(dim=0)
-    ahon = z.square().sum(dim=-1).sqrt().mean(dim=0)
-    lthon = z[-1].square().sum(dim=-1).sqrt()
-    ahrn = result.square().sum(dim=-1).sqrt().mean(dim=0)
-    named = {
-        "AWFT": awft,
-        "AWFT (LN)": awft / awft.mean(),
-        "AEQD": aeqd,
-        "AEQD (LN)": aeqd / aeqd.mean(),
-        "FTVVN": ftvvn,
-        "FTVVN (LN)": ftvvn / ftvvn.mean(),
-        "AVVN": avvn,
-        "AVVN (LN)": avvn / avvn.mean(),
-        "AHON": ahon,
-        "AHON (LN)": ahon / ahon.mean(),
-        "LTHON": lthon,
-        "LTHON (LN)": lthon / ahon.mean(),
-        "LTHON (HN)": lthon / ahon,
-        "AHRN": ahrn,
-        "AHRN (LN)": ahrn / ahrn.mean(),
-    }
-    return torch.stack([named[name] for name in PAPER_SCORES])
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

@@ -29,6 +29,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.engines.attention import AttentionInputs, attend
+from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, TokenBatch, output_root
 from inactive_heads.shapes import (
@@ -94,10 +95,7 @@ class FlashEngine:
             if visitor is not None:
                 visit = partial(self._visit, batch, visitor)
                 stack.enter_context(_attention_by(self._configs, _Run(batch, visit)))
-            # Logits only where they are wanted: the vocabulary is wider than everything else.
-            select = partial(_select_positions, keep)
-            handle = self.network.get_output_embeddings().register_forward_pre_hook(select)
-            stack.callback(handle.remove)
+            stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # Right padding is never seen by a real token of a causal model; left padding is.
             padding = _padding(self.network, batch) if batch.padded_left else {}
             return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
@@ -246,13 +244,6 @@ def _attention_by(configs: list[PreTrainedConfig], run: _Run) -> Iterator[None]:
         _running.reset(token)
         for config, implementation in zip(configs, before, strict=True):
             config._attn_implementation = {"": implementation}
-
-
-def _select_positions(
-    keep: TokenMask, _module: object, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    residual = inputs[0]
-    return (residual[keep.to(residual.device)][None], *inputs[1:])
 
 
 def _padding(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedModel
 
+from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
 from inactive_heads.shapes import (
@@ -107,10 +108,7 @@ class LensEngine:
                 visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
                 stack.enter_context(self.bridge.hooks(fwd_hooks=hooks))
-            # Logits only where they are wanted: the vocabulary is wider than everything else.
-            select = partial(_select_positions, keep)
-            handle = self.bridge.unembed.register_forward_pre_hook(select)
-            stack.callback(handle.remove)
+            stack.enter_context(only_kept(self.bridge.unembed, keep))
             return self.bridge(batch.tokens, return_type="logits", **mask)[0].float()
 
     def output_weights(self, layer: int) -> OutputWeights:
@@ -210,10 +208,3 @@ class _ComingPattern:
 
     def entropy(self) -> Tensor:
         return self._statistics().entropy()
-
-
-def _select_positions(
-    keep: TokenMask, _module: object, inputs: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    residual = inputs[0]
-    return (residual[keep.to(residual.device)][None], *inputs[1:])
