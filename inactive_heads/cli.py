@@ -75,7 +75,7 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
             print("error: " + " ".join(str(error).split()), file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            print("interrupted; every finished point is in curves.csv", file=sys.stderr)
+            print("interrupted; a report's finished points are in its curves.csv", file=sys.stderr)
             raise typer.Exit(130) from None
 
     return wrapped

@@ -79,7 +79,10 @@ class ReportOptions:
     seed: int = 0
 
 
-DEFAULT_TEXTS, DEFAULT_LONGEST, DEFAULT_QUESTIONS = 10, 256, 30
+SPANS = {"bundled": (64, 256), "fineweb-edu": (10, 3000)}
+"""Between how many tokens texts are cut at random; a user's own are not."""
+
+DEFAULT_TEXTS, DEFAULT_QUESTIONS = 10, 30
 """Sizes of a report's bundled data, such that it takes minutes on two cores."""
 
 
@@ -138,21 +141,21 @@ def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
 
 
 def _texts(options: ReportOptions) -> list[str]:
-    bundled = options.texts == "bundled"
-    n = options.num_texts or (DEFAULT_TEXTS if bundled else None)
+    n = options.num_texts
+    if n is None and options.texts == "bundled":
+        n = DEFAULT_TEXTS
     return load_texts(options.texts, n=n, seed=options.seed)
 
 
 def _samples(options: ReportOptions, model: Model, texts: list[str]) -> list[list[int]]:
     """The texts as tokens: cut at random as in the paper, or, a user's own, only when asked."""
-    if options.texts == "bundled":
-        longest = options.max_tokens or DEFAULT_LONGEST
-        return cut_at_random(
-            model, texts, shortest=min(64, longest), longest=longest, seed=options.seed
-        )
-    if options.texts == "fineweb-edu":
-        return cut_at_random(model, texts, longest=options.max_tokens or 3000, seed=options.seed)
-    return cut_to(model, texts, options.max_tokens)
+    shortest, usual = SPANS.get(options.texts, (0, None))
+    longest = usual if options.max_tokens is None else options.max_tokens
+    if usual is None or longest is None:
+        return cut_to(model, texts, longest)
+    return cut_at_random(
+        model, texts, shortest=min(shortest, longest), longest=longest, seed=options.seed
+    )
 
 
 def _questions(options: ReportOptions, name: str) -> Task:

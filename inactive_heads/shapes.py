@@ -6,7 +6,6 @@ Axis names are TransformerLens's: ``batch``, ``pos`` (or ``query`` and ``key``),
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -107,6 +106,3 @@ class Engine(Protocol):
         Without ``keep``, after each input's last token.
         """
         ...
-
-
-HeadList = Sequence[tuple[int, int]]

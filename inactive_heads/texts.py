@@ -61,8 +61,13 @@ def cut_at_random(
     the model's context where that is less.
 
     Raises:
-        UserError: a text shorter than ``shortest`` tokens.
+        UserError: a text shorter than ``shortest`` tokens, or lengths below 1 or out of order.
     """
+    if not 1 <= shortest <= longest:
+        raise UserError(
+            f"texts cannot be cut to between {shortest} and {longest} tokens; "
+            "the shortest is at least 1 and no more than the longest"
+        )
     rng = np.random.default_rng(seed)
     cut = []
     for index, text in enumerate(texts):
