@@ -39,6 +39,11 @@ def test_all_scores_equal_hugging_faces_eager_attention(scores, samples):
             )
 
 
+def test_the_default_engine_agrees(scores, samples):
+    found = ih.score_heads(ih.load_model(dtype="float32"), samples)
+    np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-6)
+
+
 def test_a_text_scores_the_same_alone_and_in_any_batch(demo_model, scores, samples):
     few = [1, 4, 6]
     alone = ih.score_heads(demo_model, [samples[row] for row in few], batch_size=1)
