@@ -201,6 +201,11 @@ class HeadActivations:
         """Entropy of every query's attention, in nats."""
         return self.attention.entropy()
 
+    @property
+    def entropy_asked(self) -> bool:
+        """Whether anyone has asked for the entropy, the one statistic that costs much."""
+        return "entropy" in vars(self)
+
     @cached_property
     def v_norm(self) -> PerToken:
         """L2 norm of every token's value vector."""

@@ -7,9 +7,10 @@ For a plain causal softmax, with s_ij = scale · q_i·k_j and lse_i = logsumexp_
   values.
 
 Flash attention returns z and lse, so the weight of the first token costs one product with one
-key, and the entropy one more call. A softmax does not change when k_0 is subtracted from every
-key; the call for the entropy does that, or heads that look almost wholly at the first token
-would lose their digits to cancellation.
+key, and the entropy attention with other values: a call of its own, or, where it is known to be
+asked, the same call with values twice as wide. A softmax does not change when k_0 is subtracted
+from every key; what the entropy comes from is computed so, or heads that look almost wholly at
+the first token would lose their digits to cancellation.
 
 Every other softmax (a sliding window, left padding, soft-capped logits, biases, learned sinks)
 is computed as it is written, in float32, for a block of queries at a time.
@@ -17,9 +18,9 @@ is computed as it is written, in float32, for a block of queries at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,9 @@ AttentionMask = Bool[Tensor, "_ _ query key"] | Float[Tensor, "_ _ query key"]
 
 BLOCK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Attention weights computed at a time: on a CPU, about what its caches hold."""
+
+WIDEST = 256
+"""The longest rows that flash attention takes."""
 
 GROUPED_ON_CPU = torch.__version__ >= "2.9"
 """Whether PyTorch's CPU kernel takes fewer key than query heads (pytorch/pytorch#157893)."""
@@ -69,13 +73,25 @@ class AttentionInputs:
         return self.mask is None and self.softcap is None and self.sinks is None
 
 
-def attend(inputs: AttentionInputs) -> tuple[HeadVectors, AttentionStatistics]:
-    """The heads' outputs z, and the statistics of their attention weights, computed when asked."""
+def attend(
+    inputs: AttentionInputs, *, with_entropy: bool = False
+) -> tuple[HeadVectors, AttentionStatistics]:
+    """The heads' outputs z, and the statistics of their attention weights, computed when asked.
+
+    Where it is known that the entropy will be asked for, ``with_entropy`` computes it along
+    with z, which costs less than a call for each.
+    """
     if inputs.plain:
+        if with_entropy and (both := _flash_with_entropy(inputs)) is not None:
+            return both
         found = flash_attention(inputs.query, inputs.key, inputs.value, inputs.scale)
         if found is not None:
             z, lse = found
-            return z, FlashStatistics(inputs, lse)
+            return z, SoftmaxStatistics(
+                inputs,
+                first_weight=partial(_flash_first_weight, inputs, lse),
+                entropies=partial(_flash_entropy, inputs),
+            )
     return _block_attention(inputs)
 
 
@@ -112,64 +128,89 @@ def flash_attention(
 
 
 @dataclass(frozen=True, eq=False)
-class FlashStatistics:
-    """Statistics of a plain causal softmax, from its logsumexp."""
+class SoftmaxStatistics:
+    """Statistics of a softmax, each computed when asked for by what the route to it leaves."""
 
     inputs: AttentionInputs
-    lse: PerToken
+    first_weight: Callable[[], PerToken]
+    entropies: Callable[[], PerToken]
 
     def pattern(self) -> Pattern:
         """The whole pattern, which nothing else here needs."""
-        return _block_pattern(self.inputs)
+        batch, heads, length, _ = self.inputs.query.shape
+        n_keys = self.inputs.key.shape[2]
+        pattern = torch.zeros(batch, heads, length, n_keys, device=self.inputs.query.device)
+        for queries, keys, weights in _blocks(self.inputs):
+            pattern[:, :, queries, keys] = weights
+        return pattern
 
     def first_token_weight(self) -> PerToken:
-        """exp(s_i0 - lse_i); the first token of a plain softmax stands at position 0."""
-        group = self.query.shape[2] // self.inputs.key.shape[1]
-        first = repeat(
-            self.inputs.key[:, :, :1].float(), "b kv 1 d -> b 1 (kv group) d", group=group
-        )
-        return torch.exp(self.inputs.scale * torch.linalg.vecdot(self.query, first) - self.lse)
-
-    def entropy(self) -> PerToken:
-        """Log Σ_j exp(s'_ij) minus the mean of s'_ij, with s' the logits of the shifted keys.
-
-        In half precision the shift rounds the logits once more, as q and k were rounded: a mean
-        entropy of a real model moves by 0.04% (median), one near 0.001 by up to 3%.
-        """
-        key, scale = self.inputs.key, self.inputs.scale
-        # The kernel reads rows of a head side by side faster than those of heads interleaved.
-        shifted = (key - key[:, :, :1]).contiguous()
-        found = flash_attention(self.inputs.query.contiguous(), shifted, shifted, scale)
-        assert found is not None, "the kernel that gave z takes keys as values too"
-        mean_key, lse = found
-        mean_logit = scale * torch.linalg.vecdot(self.query, mean_key.float())
-        return (lse - mean_logit).clamp(min=0)
-
-    @cached_property
-    def query(self) -> HeadVectors:
-        """The queries, in float32."""
-        return rearrange(self.inputs.query, "b head pos d -> b pos head d").float()
-
-
-@dataclass(frozen=True, eq=False)
-class BlockStatistics:
-    """Statistics of any softmax, from its weights, a block of queries at a time."""
-
-    inputs: AttentionInputs
-    first_weight: PerToken
-
-    def pattern(self) -> Pattern:
-        """The whole pattern, which nothing else here needs."""
-        return _block_pattern(self.inputs)
-
-    def first_token_weight(self) -> PerToken:
-        """Read off when the outputs were computed."""
-        return self.first_weight
+        """Weight of each input's first real token."""
+        return self.first_weight()
 
     def entropy(self) -> PerToken:
         """Entropy of the weights of the keys; a sink's share is not among them."""
-        parts = [torch.special.entr(block.weights).sum(dim=-1) for block in _blocks(self.inputs)]
-        return rearrange(torch.cat(parts, dim=2), "b head q -> b q head")
+        return self.entropies()
+
+
+def _flash_first_weight(inputs: AttentionInputs, lse: PerToken) -> PerToken:
+    """exp(s_i0 - lse_i); the first token of a plain softmax stands at position 0."""
+    group = inputs.query.shape[1] // inputs.key.shape[1]
+    first = repeat(inputs.key[:, :, :1].float(), "b kv 1 d -> b 1 (kv group) d", group=group)
+    return torch.exp(inputs.scale * torch.linalg.vecdot(_by_position(inputs.query), first) - lse)
+
+
+def _flash_entropy(inputs: AttentionInputs) -> PerToken:
+    """The entropy by a call of its own, with the shifted keys as values.
+
+    In half precision the shift rounds the logits once more, as q and k were rounded: a mean
+    entropy of a real model moves by 0.04% (median), one near 0.001 by up to 3%.
+    """
+    # The kernel reads rows of a head side by side faster than those of heads interleaved.
+    shifted = (inputs.key - inputs.key[:, :, :1]).contiguous()
+    found = flash_attention(inputs.query.contiguous(), shifted, shifted, inputs.scale)
+    assert found is not None, "the kernel that gave z takes keys as values too"
+    return _entropy_from(inputs, *found)
+
+
+def _entropy_from(inputs: AttentionInputs, mean_key: HeadVectors, lse: PerToken) -> PerToken:
+    """Log Σ_j exp(s'_ij) minus the mean of s'_ij, with s' the logits of the shifted keys."""
+    mean_logit = inputs.scale * torch.linalg.vecdot(_by_position(inputs.query), mean_key.float())
+    return (lse - mean_logit).clamp(min=0)
+
+
+def _by_position(query: Queries) -> HeadVectors:
+    return rearrange(query, "b head pos d -> b pos head d").float()
+
+
+def _flash_with_entropy(inputs: AttentionInputs) -> tuple[HeadVectors, SoftmaxStatistics] | None:
+    """z and both statistics from one call; None where PyTorch has no kernel that wide.
+
+    The keys are attended as values beside the values, so that rows are twice as wide; the
+    width that this gives queries and keys holds what the shift by k_0 loses to rounding:
+    q·k'_j = [q, q]·[k', what k' rounded away]. In float32 that rest is 0.
+    """
+    key, width = inputs.key, inputs.value.shape[-1]
+    if key.shape[-1] != width or width > WIDEST // 2:
+        return None
+    exact = key.float() - key[:, :, :1].float()
+    shifted = exact.to(key.dtype)
+    rest = (exact - shifted.float()).to(key.dtype)
+    found = flash_attention(
+        torch.cat([inputs.query, inputs.query], dim=-1),
+        torch.cat([shifted, rest], dim=-1),
+        torch.cat([inputs.value, shifted], dim=-1),
+        inputs.scale,
+    )
+    if found is None:
+        return None
+    outputs, lse = found
+    z, mean_key = outputs.split(width, dim=-1)
+    return z, SoftmaxStatistics(
+        inputs,
+        first_weight=lambda: torch.exp(-lse),  # the first token's shifted logit is 0
+        entropies=partial(_entropy_from, inputs, mean_key, lse),
+    )
 
 
 class _Block(NamedTuple):
@@ -180,7 +221,7 @@ class _Block(NamedTuple):
     weights: Pattern
 
 
-def _block_attention(inputs: AttentionInputs) -> tuple[HeadVectors, BlockStatistics]:
+def _block_attention(inputs: AttentionInputs) -> tuple[HeadVectors, SoftmaxStatistics]:
     """The outputs and the weight of the first token, from one pass over the blocks."""
     query, value = inputs.query, inputs.value.float()
     batch, heads, length, _ = query.shape
@@ -195,16 +236,14 @@ def _block_attention(inputs: AttentionInputs) -> tuple[HeadVectors, BlockStatist
         place = torch.where(visible, first - keys.start, 0)
         seen = rearrange(weights[rows, :, :, place], "b head q -> b q head")
         first_weight[:, queries] = torch.where(visible[:, None, None], seen, 0)
-    return z, BlockStatistics(inputs, first_weight)
+    return z, SoftmaxStatistics(
+        inputs, first_weight=lambda: first_weight, entropies=partial(_block_entropy, inputs)
+    )
 
 
-def _block_pattern(inputs: AttentionInputs) -> Pattern:
-    batch, heads, length, _ = inputs.query.shape
-    n_keys = inputs.key.shape[2]
-    pattern = torch.zeros(batch, heads, length, n_keys, device=inputs.query.device)
-    for queries, keys, weights in _blocks(inputs):
-        pattern[:, :, queries, keys] = weights
-    return pattern
+def _block_entropy(inputs: AttentionInputs) -> PerToken:
+    parts = [torch.special.entr(block.weights).sum(dim=-1) for block in _blocks(inputs)]
+    return rearrange(torch.cat(parts, dim=2), "b head q -> b q head")
 
 
 def _blocks(inputs: AttentionInputs) -> Iterator[_Block]:

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -93,8 +94,8 @@ class FlashEngine:
         keep = batch.keep_last if keep is None else keep
         with torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
-                visit = partial(self._visit, batch, visitor)
-                stack.enter_context(_attention_by(self._configs, _Run(batch, visit)))
+                showing = _Showing(self, batch, visitor)
+                stack.enter_context(_attention_by(self._configs, _Run(batch, showing)))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # Right padding is never seen by a real token of a causal model; left padding is.
             padding = _padding(self.network, batch) if batch.padded_left else {}
@@ -111,24 +112,6 @@ class FlashEngine:
         if layer not in self._roots:
             self._roots[layer] = output_root(self.output_weights(layer))
         return self._roots[layer]
-
-    def _visit(
-        self, batch: TokenBatch, visitor: Visitor, module: nn.Module, inputs: AttentionInputs
-    ) -> HeadVectors:
-        """One layer's head outputs, as the visitor leaves them."""
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
-        z, statistics = attend(inputs)
-        heads = HeadActivations(
-            layer=layer,
-            batch=batch,
-            values=rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head"),
-            outputs=z,
-            attention=statistics,
-            output_weights=partial(self.output_weights, layer),
-            output_root=partial(self.output_root, layer),
-        )
-        silence = visitor(heads)
-        return z if silence is None else silence.apply(z)
 
     def _look(self) -> ModelShape:
         """Runs four tokens to see which layers have heads, how many, and of what size."""
@@ -170,6 +153,36 @@ class FlashEngine:
             n_ctx=config.max_position_embeddings,
             d_vocab=expected.shape[-1],
         )
+
+
+@dataclass(eq=False)
+class _Showing:
+    """One run with a visitor: computes each layer's heads, shows them, leaves what it answers.
+
+    Visitors do not say what they will ask for. One that asked for the entropy in a layer will
+    in the next, where it is then computed along with the outputs.
+    """
+
+    engine: FlashEngine
+    batch: TokenBatch
+    visitor: Visitor
+    entropy_asked: bool = False
+
+    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        z, statistics = attend(inputs, with_entropy=self.entropy_asked)
+        heads = HeadActivations(
+            layer=layer,
+            batch=self.batch,
+            values=rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head"),
+            outputs=z,
+            attention=statistics,
+            output_weights=partial(self.engine.output_weights, layer),
+            output_root=partial(self.engine.output_root, layer),
+        )
+        silence = self.visitor(heads)
+        self.entropy_asked = heads.entropy_asked
+        return z if silence is None else silence.apply(z)
 
 
 class _Run(NamedTuple):
