@@ -15,8 +15,8 @@ from einops import repeat
 from torch import Tensor
 
 from inactive_heads.errors import UserError
-from inactive_heads.heads import HeadActivations
-from inactive_heads.inputs import Sample, batches, encode_samples
+from inactive_heads.heads import HeadActivations, TokenBatch
+from inactive_heads.inputs import Sample, encode_samples, run_in_batches
 from inactive_heads.models import Model, as_model
 from inactive_heads.progress import progress_bar
 from inactive_heads.scores import Score, ScoreLike, get_score
@@ -138,12 +138,13 @@ class Random:
     """The baseline: every (input, layer, head) is silenced with probability ``p``, seeded.
 
     The draw depends on the seed, the input's place among the samples and the layer alone: not
-    on how inputs are batched.
+    on how inputs are batched. ``start`` is the place of the first, where they are some of many.
     """
 
     p: float
     seed: int = 0
     replacement: xr.DataArray | None = None
+    start: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
@@ -155,7 +156,7 @@ class Random:
 
     def __call__(self, heads: HeadActivations) -> Silence:
         draws = [
-            np.random.default_rng((self.seed, row, heads.layer)).random(heads.n_heads)
+            np.random.default_rng((self.seed, self.start + row, heads.layer)).random(heads.n_heads)
             for row in heads.batch.rows
         ]
         mask = torch.as_tensor(np.stack(draws) < self.p, device=heads.outputs.device)
@@ -219,9 +220,12 @@ def ablate(
     recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
     logits = torch.empty(len(encoded), subject.shape.d_vocab)
     with progress_bar("Ablating", len(encoded), show=progress) as advance:
-        for batch in batches(subject, encoded, batch_size=batch_size):
+
+        def run(batch: TokenBatch) -> None:
             logits[list(batch.rows)] = subject.engine.run(batch, recorder).cpu()
             advance(len(batch.rows))
+
+        run_in_batches(subject, encoded, run, batch_size=batch_size)
     return AblationRun(logits, zeroed_array(subject, recorder, len(encoded)))
 
 
@@ -254,14 +258,20 @@ def mean_head_outputs(
     shape = subject.shape
     total = np.zeros((len(shape.layers), shape.n_heads, shape.d_head))
 
-    def add(heads: HeadActivations) -> None:
-        real = heads.outputs[heads.batch.mask]
-        total[shape.layers.index(heads.layer)] += real.double().sum(dim=0).cpu().numpy()
-
     with progress_bar("Averaging head outputs", len(encoded), show=progress) as advance:
-        for batch in batches(subject, encoded, batch_size=batch_size):
+
+        def run(batch: TokenBatch) -> None:
+            sums: list[Tensor] = []
+
+            def add(heads: HeadActivations) -> None:
+                real = heads.outputs[heads.batch.mask.to(heads.outputs.device)]
+                sums.append(real.double().sum(dim=0).cpu())
+
             subject.engine.run(batch, add)
+            total[:] += torch.stack(sums).numpy()
             advance(len(batch.rows))
+
+        run_in_batches(subject, encoded, run, batch_size=batch_size)
     return xr.DataArray(
         total / sum(map(len, encoded)),
         dims=("layer", "head", "d_head"),

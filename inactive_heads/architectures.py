@@ -28,6 +28,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from inactive_heads.devices import DeviceMap
 from inactive_heads.errors import UserError
 
 SIZES = ("n_layers", "n_heads", "d_model", "n_ctx", "d_vocab")
@@ -83,8 +84,16 @@ class Architecture:
             **ids,
         )
 
-    def network(self, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
-        """The model, the same for the same seed; the global generators stay as they were."""
+    def network(
+        self, dtype: torch.dtype, attention: str | None, device_map: DeviceMap | None = None
+    ) -> PreTrainedModel:
+        """The model, the same for the same seed; the global generators stay as they were.
+
+        Raises:
+            UserError: a ``device_map``, which is for stored weights.
+        """
+        if device_map is not None:
+            raise UserError(f"device_map={device_map!r} spreads stored weights, not random ones")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             # Drawn in float32 and then rounded, so that every dtype has the same weights.

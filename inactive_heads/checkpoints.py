@@ -28,6 +28,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING,
 )
 
+from inactive_heads.devices import DeviceMap
 from inactive_heads.errors import UserError
 from inactive_heads.foreign import explained, quiet
 from inactive_heads.gguf_header import read_value, stores_float32
@@ -96,8 +97,12 @@ class Checkpoint:
         with explained(f"the weights of {self.name!r} cannot be read", self.remedy):
             return not _has_float32_matrix(self._weight_files()[0])
 
-    def network(self, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+    def network(
+        self, dtype: torch.dtype, attention: str | None, device_map: DeviceMap | None = None
+    ) -> PreTrainedModel:
         """The model, in evaluation mode, its weights as stored and rounded to ``dtype``.
+
+        On the CPU, or spread over devices by ``device_map``.
 
         Raises:
             UserError: the weights are missing, damaged, incomplete, of other sizes than the
@@ -116,6 +121,7 @@ class Checkpoint:
                 config=self.config,
                 dtype=dtype,
                 attn_implementation=attention,
+                device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, with their sizes
                 **options,

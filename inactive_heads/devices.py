@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import torch
+from transformers import PreTrainedModel
 
 from inactive_heads.errors import UserError
+
+DeviceMap = str | dict[str, int | str]
+"""How the parts of a model are spread over devices, as Hugging Face's ``device_map`` says it."""
 
 DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -65,3 +69,23 @@ def cpu_multiplies_bfloat16() -> bool:
         return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
     probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(probe()) if probe is not None else False
+
+
+def devices_of(network: PreTrainedModel, name: str) -> str:
+    """The devices that a model spread by ``device_map`` lies on, as one name.
+
+    Raises:
+        UserError: parts of it lie where they do not run (offloaded to the disk, or to the
+            memory beside GPUs): their weights are not there to be read.
+    """
+    found = {str(place) for place in getattr(network, "hf_device_map", {}).values()}
+    found = {f"cuda:{place}" if place.isdecimal() else place for place in found}
+    beside = found & {"disk", "meta"}
+    if any(place.startswith("cuda") for place in found):
+        beside |= found & {"cpu"}
+    if beside:
+        raise UserError(
+            f"{name!r} does not fit on the GPUs: device_map leaves parts of it on "
+            f"{', '.join(sorted(beside))}; give a smaller dtype or more GPUs"
+        )
+    return ", ".join(sorted(found)) or str(network.device)

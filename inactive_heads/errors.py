@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     Command lines print it as one line and exit with status 2.
     """
+
+
+class Notice(UserWarning):
+    """Something a user should know of, though the work goes on."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import xarray as xr
 
 from inactive_heads.ablation import Ablation, ZeroedRecorder, zeroed_array
 from inactive_heads.errors import UserError
-from inactive_heads.inputs import batches, check_tokens, encode_samples
+from inactive_heads.heads import TokenBatch
+from inactive_heads.inputs import check_tokens, encode_samples, run_in_batches
 from inactive_heads.models import Model, as_model
 from inactive_heads.progress import Advance, progress_bar
 from inactive_heads.scoring import ScoreVisitor
@@ -36,26 +38,26 @@ class ScoredInput:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What an evaluation gave.
+class Outcomes:
+    """How every item of a task came out.
 
     Attributes:
         items: one row per question (``id, subject, correct, answer_logprob, choice_logprobs,
             percent_zeroed``) or text (``id, loss, n_tokens, percent_zeroed``).
-        zeroed: boolean DataArray ``(sample, layer, head)``, one sample per input that was run.
         metric: "accuracy" or "loss".
+        percent_zeroed: share of heads that was silenced, over inputs, layers and heads.
     """
 
     items: pd.DataFrame
-    zeroed: xr.DataArray
     metric: str
+    percent_zeroed: float
 
     def summary(self) -> dict[str, float]:
         """Accuracy (in %) or loss (nats per token) with its 95% interval, n, and % zeroed.
 
         The interval of an accuracy is Wilson's; that of a loss, a percentile bootstrap over texts.
         """
-        row = {"percent_zeroed": 100 * float(self.zeroed.mean()), "n": len(self.items)}
+        row = {"percent_zeroed": self.percent_zeroed, "n": len(self.items)}
         if self.metric == "accuracy":
             right = int(self.items["correct"].sum())
             interval = scipy.stats.binomtest(right, len(self.items)).proportion_ci(
@@ -63,10 +65,10 @@ class Evaluation:
             )
             percent = np.array([right / len(self.items), interval.low, interval.high]) * 100
             return row | dict(zip(("accuracy", "ci_low", "ci_high"), percent.tolist(), strict=True))
-        loss = _bootstrap(self.items["loss"].to_numpy(float), self._weights())
+        loss = _bootstrap(self.items["loss"].to_numpy(float), self.weights)
         return row | dict(zip(("loss", "loss_low", "loss_high"), loss, strict=True))
 
-    def change(self, baseline: Evaluation) -> tuple[float, float, float]:
+    def change(self, baseline: Outcomes) -> tuple[float, float, float]:
         """Accuracy (in points) or loss minus the baseline's, with its paired 95% interval.
 
         Both answered the same items, so items are resampled together: what makes some harder
@@ -74,21 +76,38 @@ class Evaluation:
         """
         column, scale = ("correct", 100.0) if self.metric == "accuracy" else ("loss", 1.0)
         own, before = (one.items[column].to_numpy(float) for one in (self, baseline))
-        return _bootstrap(scale * (own - before), self._weights())
+        return _bootstrap(scale * (own - before), self.weights)
 
-    def _weights(self) -> np.ndarray:
-        # A loss is per token, so long texts weigh more; questions weigh alike.
-        column = self.items["n_tokens"] if self.metric == "loss" else self.items["correct"] * 0 + 1
-        return column.to_numpy(float)
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each item counts: a loss is per token, so long texts weigh more."""
+        if self.metric == "loss":
+            return self.items["n_tokens"].to_numpy(float)
+        return np.ones(len(self.items))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation(Outcomes):
+    """What an evaluation gave: the outcomes, and which heads were silenced.
+
+    Attributes:
+        zeroed: boolean DataArray ``(sample, layer, head)``, one sample per input that was run.
+    """
+
+    zeroed: xr.DataArray
 
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """A task tokenized once for a model: the inputs to run, and which belong to which item."""
+    """A task tokenized once for a model: the inputs to run, and which belong to which item.
+
+    ``first_input`` is the place of the first input, where these are a part of a task.
+    """
 
     task: Task
     inputs: list[ScoredInput]
     owners: list[int]
+    first_input: int = 0
 
     @staticmethod
     def of(model: Model, task: Task) -> PreparedTask:
@@ -103,6 +122,31 @@ class PreparedTask:
             inputs += asked
             owners += [index] * len(asked)
         return PreparedTask(task, inputs, owners)
+
+    @property
+    def n_items(self) -> int:
+        """How many questions or texts there are."""
+        return len(self.task.samples if isinstance(self.task, TextTask) else self.task.items)
+
+    def part(self, start: int, stop: int) -> PreparedTask:
+        """The items from ``start`` to before ``stop``."""
+        rows = [row for row, owner in enumerate(self.owners) if start <= owner < stop]
+        task: Task
+        if isinstance(self.task, TextTask):
+            task = replace(self.task, samples=self.task.samples[start:stop])
+        else:
+            task = replace(self.task, items=self.task.items[start:stop])
+        inputs, owners = [self.inputs[row] for row in rows], [self.owners[row] for row in rows]
+        return PreparedTask(task, inputs, [one - start for one in owners], rows[0])
+
+    @property
+    def digest(self) -> str:
+        """A digest of the tokens that are run and read."""
+        found = hashlib.sha256()
+        for one in self.inputs:
+            for numbers in (one.tokens, one.positions, one.targets):
+                found.update(np.array([len(numbers), *numbers], dtype="<i8").tobytes())
+        return found.hexdigest()[:16]
 
     @property
     def n_tokens(self) -> int:
@@ -162,7 +206,7 @@ def run_task(
         items = _choice_outcomes(prepared, logprobs)
     share = 100 * zeroed.values.reshape(n, -1).mean(axis=1)
     items["percent_zeroed"] = pd.Series(share).groupby(prepared.owners).mean().to_numpy()
-    return Evaluation(items, zeroed, prepared.task.metric)
+    return Evaluation(items, prepared.task.metric, 100 * float(zeroed.mean()), zeroed)
 
 
 def log_likelihoods(
@@ -178,7 +222,8 @@ def log_likelihoods(
     tokens = [one.tokens for one in inputs]
     read_share = sum(len(set(one.positions)) for one in inputs) / sum(map(len, tokens))
     most_tokens = int(MAX_LOGITS / (model.shape.d_vocab * read_share))
-    for batch in batches(model, tokens, batch_size=batch_size, most_tokens=most_tokens):
+
+    def run(batch: TokenBatch) -> None:
         rows = [inputs[row] for row in batch.rows]
         keep = torch.zeros_like(batch.mask)
         for index, one in enumerate(rows):
@@ -191,6 +236,8 @@ def log_likelihoods(
             picked = logits[at, torch.as_tensor(one.targets, device=logits.device)] - log_total[at]
             found[batch.rows[index]] = picked.cpu().numpy()
         advance(sum(len(one.tokens) for one in rows))
+
+    run_in_batches(model, tokens, run, batch_size=batch_size, most_tokens=most_tokens)
     return found
 
 
@@ -259,7 +306,7 @@ def _choice_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> 
 def _text_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "id": [f"text-{index}" for index in range(len(logprobs))],
+            "id": [f"text-{prepared.first_input + index}" for index in range(len(logprobs))],
             "loss": [float(-values.mean(dtype=np.float64)) for values in logprobs],
             "n_tokens": [len(values) for values in logprobs],
         }

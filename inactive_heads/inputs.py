@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
-from inactive_heads.errors import UserError
+import psutil
+import torch
+
+from inactive_heads.errors import Notice, UserError
 from inactive_heads.heads import TokenBatch
 from inactive_heads.models import Model
 from inactive_heads.shapes import ModelShape
 
 Sample = str | Sequence[int]
 
-TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 16384}
-"""Padded tokens in one batch; a longer input runs alone."""
+FASTEST_TOKENS = {"cpu": 2048, "cuda": 65536}
+"""Tokens in one batch from which more are no faster: on a CPU, measured; on CUDA, a guess."""
 
 
 def encode_samples(model: Model, samples: Sequence[Sample]) -> list[list[int]]:
@@ -51,26 +55,89 @@ def check_tokens(tokens: Sequence[int], shape: ModelShape, name: str) -> None:
         )
 
 
-def batches(
+def run_in_batches(
     model: Model,
     encoded: Sequence[Sequence[int]],
+    run: Callable[[TokenBatch], None],
     *,
     batch_size: int | str = "auto",
     most_tokens: int | None = None,
-) -> Iterator[TokenBatch]:
-    """The inputs in batches of similar length, longest first; ``rows`` says which they are.
+) -> None:
+    """Calls ``run`` with the inputs in batches of similar length, longest first.
 
-    Longest first, so that memory runs out at once or not at all. ``batch_size`` is a number of
-    inputs, or "auto": as many as fit `TOKENS_PER_BATCH` (and ``most_tokens``).
+    Longest first, so that memory runs out at once or not at all. A batch that does not fit in
+    memory is halved, which a warning says, and so are all after it; ``run`` is then called
+    again with inputs that it was given before.
+
+    Args:
+        model: whose device the batches are made on.
+        encoded: token ids; a batch's ``rows`` say which of these it holds.
+        run: what is done with a batch.
+        batch_size: a number of inputs, or "auto": as many as `tokens_per_batch` allows.
+        most_tokens: of one batch, where the caller holds something per token itself.
+
+    Raises:
+        UserError: no such batch size, or an input that does not fit in memory by itself.
     """
+    check_batch_size(batch_size)
+    order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
+    most_inputs = batch_size if isinstance(batch_size, int) else len(order)
+    while order:
+        longest = len(encoded[order[0]])
+        count = most_inputs
+        if batch_size == "auto":
+            room = tokens_per_batch(model, longest)
+            room = room if most_tokens is None else min(room, most_tokens)
+            count = min(count, max(1, room // longest))
+        rows = order[:count]
+        batch = TokenBatch.of([encoded[row] for row in rows], rows=rows, device=model.engine.device)
+        try:
+            run(batch)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            if len(rows) == 1:
+                raise UserError(
+                    f"an input of {longest} tokens does not fit in the memory of "
+                    f"{model.engine.device} by itself; give shorter inputs, a smaller dtype, or "
+                    "another device"
+                ) from error
+            most_inputs = len(rows) // 2
+        else:
+            order = order[len(rows) :]
+            continue
+        # Outside the handler, whose traceback holds on to the tensors of the failed batch.
+        warnings.warn(
+            f"{len(rows)} inputs of {longest} tokens do not fit in the memory of "
+            f"{model.engine.device} together; going on with {most_inputs} at a time",
+            Notice,
+            stacklevel=2,
+        )
+        torch.cuda.empty_cache()
+
+
+def check_batch_size(batch_size: int | str) -> None:
+    """Raise a UserError unless it is a positive number or "auto"."""
     if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
         raise UserError(f'batch_size must be a positive number or "auto", not {batch_size!r}')
+
+
+def tokens_per_batch(model: Model, longest: int) -> int:
+    """How many tokens, padding included, one batch of inputs up to ``longest`` tokens may hold.
+
+    What the free memory of the model's device holds, with as much again to spare, and not more
+    than makes it faster.
+    """
     device = model.engine.device
-    room = TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cpu"])
-    room = room if most_tokens is None else min(room, most_tokens)
-    order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
-    while order:
-        auto = max(1, room // len(encoded[order[0]]))
-        count = batch_size if isinstance(batch_size, int) else auto
-        rows, order = order[:count], order[count:]
-        yield TokenBatch.of([encoded[row] for row in rows], rows=rows, device=device)
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + unused
+    else:
+        free = psutil.virtual_memory().available
+    fits = free // (2 * model.engine.bytes_per_token(longest))
+    return int(min(fits, FASTEST_TOKENS.get(device.type, FASTEST_TOKENS["cpu"])))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU PyTorch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

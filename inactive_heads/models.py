@@ -11,7 +11,7 @@ import torch
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from inactive_heads.devices import choose_device, choose_dtype
+from inactive_heads.devices import DeviceMap, choose_device, choose_dtype, devices_of
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
@@ -54,12 +54,15 @@ class Model:
         tokenizer: None for a model that came without; it then takes token ids only.
         provenance: where the model is from and how it was loaded, for whoever saves results.
         encode_text: a text's token ids under the model's BOS rule; `encode` checks them.
+        recipe: the arguments with which `load_model` loads it once more, in another process;
+            None for a model that was given as it is.
     """
 
     engine: Engine
     tokenizer: PreTrainedTokenizerBase | None
     provenance: dict[str, str | int]
     encode_text: Callable[[str], list[int]] = field(repr=False)
+    recipe: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -99,6 +102,7 @@ def load_model(
     engine: str = "flash",
     dtype: str = "auto",
     device: str = "auto",
+    device_map: DeviceMap | None = None,
     revision: str | None = None,
     tokenizer: str | Path | None = None,
     bos: str = "auto",
@@ -118,6 +122,8 @@ def load_model(
             "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge).
         dtype: "float32", "bfloat16", "float16" or "float64"; see `choose_dtype` for "auto".
         device: "cpu", "cuda" or "cuda:N"; "auto" takes CUDA if there is any.
+        device_map: "auto" (or what else Hugging Face's ``device_map`` takes) spreads a model
+            over several GPUs, instead of ``device``; by the flash engine only.
         revision: branch, tag or commit hash of a model on the hub.
         tokenizer: a folder, hub name or "demo", instead of the model's own.
         bos: whether a text starts with the BOS token: "auto" is the tokenizer's own rule.
@@ -132,6 +138,8 @@ def load_model(
     place = choose_device(device)
     choose_dtype(dtype, place, narrow=False)  # a wrong name is refused before a download
     _check_bos(bos)
+    if device_map is not None and engine != "flash":
+        raise UserError(f'device_map={device_map!r} needs engine="flash", not {engine!r}')
 
     origin = find_model(source, revision=revision, trust_remote_code=trust_remote_code)
     weights = origin.weights
@@ -147,11 +155,12 @@ def load_model(
 
     narrow = given_dtype == "auto" and weights.narrow
     number = choose_dtype(given_dtype, place, narrow=narrow)
-    network = weights.network(number, ENGINES[engine].attention)
-    with explained(
-        f"{weights.name!r} does not fit on {place}", "give a smaller dtype or another device"
-    ):
-        torch.nn.Module.to(network, place)  # in place
+    network = weights.network(number, ENGINES[engine].attention, device_map)
+    if device_map is None:
+        with explained(
+            f"{weights.name!r} does not fit on {place}", "give a smaller dtype or another device"
+        ):
+            torch.nn.Module.to(network, place)  # in place
     with quiet():
         built = ENGINES[engine].build(network, weights.name)
     provenance: dict[str, str | int] = {
@@ -160,13 +169,24 @@ def load_model(
         "revision": weights.revision,
         "architecture": type(network).__name__,
         "dtype": _short(number),
-        "device": str(place),
+        "device": devices_of(network, weights.name),
         "weight_processing": RAW_WEIGHTS,
         "tokenizer": "" if own_tokenizer is None else str(own_tokenizer),
         "bos": given_bos,
         "engine": engine,
     }
-    return Model(built, words, provenance, encode)
+    recipe = {
+        "source": source,
+        "engine": engine,
+        "dtype": _short(number),
+        "device": device,
+        "device_map": device_map,
+        "revision": revision,
+        "tokenizer": tokenizer,
+        "bos": bos,
+        "trust_remote_code": trust_remote_code,
+    }
+    return Model(built, words, provenance, encode, recipe)
 
 
 def as_model(model: Any) -> Model:

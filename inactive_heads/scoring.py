@@ -16,7 +16,7 @@ from torch import Tensor
 from inactive_heads.engines.lens import HOOKS, hook_name
 from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
-from inactive_heads.inputs import Sample, batches, encode_samples
+from inactive_heads.inputs import Sample, encode_samples, run_in_batches
 from inactive_heads.models import Model, as_model
 from inactive_heads.progress import progress_bar
 from inactive_heads.scores import Score, ScoreLike, get_scores
@@ -57,10 +57,13 @@ def score_heads(
     visitor = ScoreVisitor(subject, get_scores(scores), len(samples))
     encoded = encode_samples(subject, samples)
     with progress_bar("Scoring heads", sum(map(len, encoded)), show=progress) as advance:
-        for batch in batches(subject, encoded, batch_size=batch_size):
+
+        def run(batch: TokenBatch) -> None:
             # Every layer is visited; of the logits, only one is asked for.
             subject.engine.run(batch, visitor)
             advance(int(batch.mask.sum()))
+
+        run_in_batches(subject, encoded, run, batch_size=batch_size)
     return visitor.result([len(tokens) for tokens in encoded])
 
 
@@ -76,8 +79,8 @@ class ScoreVisitor:
 
     def __call__(self, heads: HeadActivations) -> None:
         layer, rows = self.layers.index(heads.layer), list(heads.batch.rows)
-        for index, score in enumerate(self.scores):
-            self.values[index, rows, layer] = score(heads).cpu().numpy()
+        values = torch.stack([score(heads) for score in self.scores])
+        self.values[:, rows, layer] = values.cpu().numpy()  # one copy from a GPU, not one a score
 
     def result(self, n_tokens: Sequence[int]) -> xr.DataArray:
         """What was seen, labelled."""

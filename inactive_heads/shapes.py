@@ -84,6 +84,13 @@ class ModelShape:
     n_ctx: int
     d_vocab: int
 
+    def bytes_per_token(self, itemsize: int) -> int:
+        """Memory that one token takes in one layer, roughly, with numbers of that many bytes."""
+        residual, heads = self.d_model, self.n_heads * self.d_head
+        # The residual stream, its norm and sum; an MLP four times as wide, three times over; the
+        # heads' vectors, and in float32 what scores make of them.
+        return itemsize * (4 + 3 * 4) * residual + (6 * itemsize + 6 * 4) * heads
+
 
 @runtime_checkable
 class Engine(Protocol):
@@ -97,6 +104,10 @@ class Engine(Protocol):
 
     @property
     def dtype(self) -> torch.dtype: ...
+
+    def bytes_per_token(self, longest: int) -> int:
+        """Memory that a token of an input of ``longest`` tokens takes while it runs, roughly."""
+        ...
 
     def run(
         self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None

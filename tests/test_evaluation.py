@@ -79,8 +79,7 @@ def test_loss_is_cross_entropy_in_nats_per_token():
 
 def test_accuracy_has_wilsons_interval():
     items = pd.DataFrame({"correct": [True] * 7 + [False] * 3})
-    zeroed = ih.ablate(MODEL, [[1]], None).zeroed
-    summary = ih.Evaluation(items, zeroed, "accuracy").summary()
+    summary = ih.Outcomes(items, "accuracy", 25.0).summary()
     # By hand: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), p = 0.7, n = 10, z = 1.959964.
     assert summary["accuracy"] == pytest.approx(70)
     assert summary["ci_low"] == pytest.approx(39.677, abs=1e-3)
@@ -176,11 +175,9 @@ def test_conv1d_models_are_evaluated_too():
 
 
 def test_a_change_is_paired_item_by_item():
-    zeroed = ih.ablate(MODEL, [[1]], None).zeroed
-
     def losses(values):
         items = pd.DataFrame({"loss": values, "n_tokens": [1, 1, 2, 4]})
-        return ih.Evaluation(items, zeroed, "loss")
+        return ih.Outcomes(items, "loss", 0.0)
 
     # Texts differ by far more than the ablation changes any: only pairing shows the change.
     before, after = losses([1.0, 9.0, 5.0, 2.0]), losses([1.2, 9.2, 5.2, 2.2])
@@ -190,7 +187,7 @@ def test_a_change_is_paired_item_by_item():
     assert weighted[1] == 0 < weighted[2]
 
     def answers(values):
-        return ih.Evaluation(pd.DataFrame({"correct": values}), zeroed, "accuracy")
+        return ih.Outcomes(pd.DataFrame({"correct": values}), "accuracy", 0.0)
 
     change, low, high = answers([True, False, True, False]).change(answers([True] * 4))
     assert change == -50

@@ -3,19 +3,22 @@ import logging
 import socket
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import tiny_llama
+from conftest import SAMPLES, tiny_llama
 from models_on_disk import save_folder, word_tokenizer
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.utils import logging as transformers_logging
 
 from inactive_heads import devices
+from inactive_heads.devices import devices_of
 from inactive_heads.engines.lens import bridge_of
 from inactive_heads.errors import UserError
 from inactive_heads.heads import TokenBatch
 from inactive_heads.models import ENGINES, Model, as_model, load_model
+from inactive_heads.scoring import score_heads
 
 TOKENS = [3, 4, 5, 6, 7]
 
@@ -283,3 +286,45 @@ def test_the_bundled_model_reads_and_writes_english(demo_model):
     assert demo_model.tokenizer.decode([best]) == " Paris"
     assert isinstance(demo_model.engine.bridge, TransformerBridge)
     assert isinstance(demo_model.tokenizer, transformers.PreTrainedTokenizerBase)
+
+
+def test_device_map_reaches_transformers_and_changes_no_score(tmp_path, monkeypatch):
+    folder, given = save_folder(tmp_path / "tiny"), []
+    reader = transformers.AutoModelForCausalLM.from_pretrained
+
+    def spying(*args, **options):
+        given.append(options["device_map"])
+        return reader(*args, **options)
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", spying)
+    plain, spread = load_model(folder), load_model(folder, device_map="auto")
+    assert given == [None, "auto"]
+    assert spread.provenance["device"] == "cpu"
+    np.testing.assert_array_equal(*(score_heads(model, SAMPLES) for model in (plain, spread)))
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ({"embed": 0, "layers.0": 0, "layers.1": 1}, "cuda:0, cuda:1"),
+        ({"": "cpu"}, "cpu"),
+        ({"layers.0": 0, "layers.1": "cpu"}, "on cpu; give a smaller dtype or more GPUs"),
+        ({"layers.0": "cpu", "layers.1": "disk"}, "on disk; give a smaller dtype"),
+    ],
+)
+def test_a_model_must_lie_where_it_runs(places, expected):
+    network = tiny_llama()
+    network.hf_device_map = places
+    if "give" not in expected:
+        assert devices_of(network, "tiny") == expected
+        return
+    with pytest.raises(UserError, match=expected):
+        devices_of(network, "tiny")
+
+
+def test_device_map_is_for_the_flash_engine_and_stored_weights(tmp_path):
+    folder = save_folder(tmp_path / "tiny")
+    with pytest.raises(UserError, match=r"device_map='auto' needs engine=.flash., not 'lens'"):
+        load_model(folder, device_map="auto", engine="lens")
+    with pytest.raises(UserError, match=r"device_map='auto' spreads stored weights"):
+        load_model("gpt2-style-tiny", device_map="auto")

@@ -87,6 +87,10 @@ class FlashEngine:
         """The type of the model's weights."""
         return self.network.dtype
 
+    def bytes_per_token(self, longest: int) -> int:
+        """Memory that a token takes while it runs; whatever the length, no pattern is held."""
+        return self.shape.bytes_per_token(self.dtype.itemsize)
+
     def run(
         self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
     ) -> Logits:

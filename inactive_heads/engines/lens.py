@@ -96,6 +96,11 @@ class LensEngine:
     def dtype(self) -> torch.dtype:
         return next(self.bridge.parameters()).dtype
 
+    def bytes_per_token(self, longest: int) -> int:
+        """Memory that a token takes while it runs: logits, pattern and a copy of it among it."""
+        patterns = 4 * 4 * self.shape.n_heads * longest
+        return self.shape.bytes_per_token(self.dtype.itemsize) + patterns
+
     def run(
         self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
     ) -> Logits:
