@@ -10,8 +10,8 @@ from inactive_heads.ablation import (
     mean_head_outputs,
 )
 from inactive_heads.analysis import normalized_auc, percent_within, rank_scores, read_curves
-from inactive_heads.errors import UserError
-from inactive_heads.evaluation import Evaluation, evaluate
+from inactive_heads.errors import Notice, UserError
+from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
 from inactive_heads.scores import (
@@ -23,7 +23,7 @@ from inactive_heads.scores import (
 )
 from inactive_heads.scoring import score_cache, score_heads
 from inactive_heads.shapes import Silence
-from inactive_heads.sweeps import sweep
+from inactive_heads.sweeps import Sweep, load_sweeps, sweep
 from inactive_heads.tasks import ChoiceItem, ChoiceTask, TextTask, load_task
 from inactive_heads.texts import cut_at_random, cut_to, load_texts
 from inactive_heads.thresholds import (
@@ -68,10 +68,13 @@ __all__ = [
     "ChoiceItem",
     "ChoiceTask",
     "Evaluation",
+    "Outcomes",
+    "Sweep",
     "TextTask",
     "cut_at_random",
     "cut_to",
     "evaluate",
+    "load_sweeps",
     "load_task",
     "load_texts",
     "sweep",
@@ -82,6 +85,7 @@ __all__ = [
     "read_curves",
     # figures
     "plots",
-    # errors
+    # errors and warnings
+    "Notice",
     "UserError",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from inactive_heads.errors import UserError
+from inactive_heads.errors import Notice, UserError
 
 app = typer.Typer(
     help="Which attention heads of a language model do nothing, and how do you know?",
@@ -50,6 +51,10 @@ Engine = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Map = Annotated[
+    str | None,
+    typer.Option(help="auto spreads the model over all GPUs (Hugging Face's device_map)."),
+]
 Revision = Annotated[str | None, typer.Option(help="A branch, tag or commit of the hub's model.")]
 Tokenizer = Annotated[
     str | None, typer.Option(help="A folder or hub name, if not the model's own.")
@@ -69,16 +74,30 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         # Libraries' warnings are for developers; a reader of a command line has no use for them.
         warnings.simplefilter("ignore")
+        warnings.simplefilter("always", Notice)
+        warnings.showwarning = _show_notice
+        signal.signal(signal.SIGTERM, _interrupt)
         try:
             return command(*args, **kwargs)
         except UserError as error:
             print("error: " + " ".join(str(error).split()), file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            print("interrupted; a report's finished points are in its curves.csv", file=sys.stderr)
+            print(
+                "stopped; what is finished is kept: the same command goes on from there",
+                file=sys.stderr,
+            )
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def _show_notice(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @app.command()
@@ -115,25 +134,45 @@ def report(
     engine: Engine = "flash",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    device_map: Map = None,
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",
     trust_remote_code: TrustRemoteCode = False,
     batch_size: BatchSize = "auto",
+    executor: Annotated[
+        str, typer.Option(help="Where the work is done: local (this machine) or ray.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes with the model: one per GPU if not given.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="The Ray cluster; one is started here if there is none.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(help="GPUs of one Ray worker, 0.5 for two on a GPU.")
+    ] = None,
+    shard_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of one piece of work; minutes' worth if not given.")
+    ] = None,
     seed: Seed = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
+    ] = False,
 ) -> None:
     """Score every head, zero the inactive ones, and write a report with figures.
 
     Writes DIR/report.html (one file, opens offline) and beside it scores.nc, curves.csv,
-    summary.csv, config.json and heads.json (the inactive heads, for Fixed.load).
+    summary.csv, config.json and heads.json (the inactive heads, for Fixed.load). Every finished
+    piece of work is kept in DIR: the same command goes on where it was stopped.
 
     Examples: inactive-heads report; inactive-heads report gpt2 --task mmlu --limit 500;
     inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random"
     """
     # Imported here: --help should not wait for torch.
-    from inactive_heads.report import ReportOptions, build_report
+    from inactive_heads.grids import RANDOM
+    from inactive_heads.report import ReportOptions, build_report, plan_report
     from inactive_heads.scores import PAPER_SCORES
-    from inactive_heads.sweeps import RANDOM
 
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
     options = ReportOptions(
@@ -155,14 +194,24 @@ def report(
         engine=engine,
         dtype=dtype,
         device=device,
+        device_map=device_map,
         revision=revision,
         tokenizer=tokenizer,
         bos=bos,
         trust_remote_code=trust_remote_code,
         batch_size=_batch_size(batch_size),
+        executor=executor,
+        workers=workers,
+        ray_address=ray_address,
+        gpus_per_worker=gpus_per_worker,
+        shard_tokens=shard_tokens,
         seed=seed,
     )
-    path, summary = build_report(options)
+    if dry_run:
+        print(plan_report(options))
+        return
+    notes = Console(stderr=True)
+    path, summary = build_report(options, announce=notes.print)
     console = Console()
     console.print(_summary_table(summary, at))
     console.print(f"The report is at {path.resolve()}", soft_wrap=True)
@@ -187,6 +236,7 @@ def evaluate(
     engine: Engine = "flash",
     dtype: Dtype = "auto",
     device: Device = "auto",
+    device_map: Map = None,
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",
@@ -227,6 +277,7 @@ def evaluate(
         engine=engine,
         dtype=dtype,
         device=device,
+        device_map=device_map,
         revision=revision,
         tokenizer=tokenizer,
         bos=bos,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -20,25 +20,26 @@ from inactive_heads import page
 from inactive_heads.ablation import Fixed
 from inactive_heads.analysis import summarize
 from inactive_heads.errors import UserError
+from inactive_heads.evaluation import PreparedTask
+from inactive_heads.executors import Job, choose_executor
+from inactive_heads.grids import RANDOM, Grid, Mode, make_grid, split_random
+from inactive_heads.inputs import check_batch_size
 from inactive_heads.models import Model, load_model
-from inactive_heads.scores import PAPER_SCORES, REGISTRY
-from inactive_heads.scoring import now, score_heads, versions
-from inactive_heads.sweeps import (
-    RANDOM,
-    Mode,
-    curves_of,
-    split_random,
-    sweep_points,
+from inactive_heads.plans import describe, plan_sweep, seconds_per_token
+from inactive_heads.runs import (
+    Finished,
+    RunFolder,
+    digest_of,
+    open_run,
     writable_folder,
     write_whole,
 )
+from inactive_heads.scores import PAPER_SCORES, REGISTRY, get_scores
+from inactive_heads.scoring import labelled_scores, now, score_heads, versions
+from inactive_heads.sweeps import Sweep, run_settings, run_sweep, save_items
 from inactive_heads.tasks import Task, TextTask, load_task
 from inactive_heads.texts import cut_at_random, cut_to, load_texts
-from inactive_heads.thresholds import (
-    check_percents,
-    choose_thresholds,
-    select_heads,
-)
+from inactive_heads.thresholds import check_percents, choose_thresholds, select_heads
 
 SWEPT_SCORES = ("AHON (LN)", "LTHON (LN)", "AHRN (LN)", "AVVN (LN)", "AEQD", "AWFT", RANDOM)
 """What a report ablates questions by unless told: one score of each kind, and the baseline.
@@ -71,11 +72,17 @@ class ReportOptions:
     engine: str = "flash"
     dtype: str = "auto"
     device: str = "auto"
+    device_map: str | None = None
     revision: str | None = None
     tokenizer: str | None = None
     bos: str = "auto"
     trust_remote_code: bool = False
     batch_size: int | str = "auto"
+    executor: str = "local"
+    workers: int | None = None
+    ray_address: str | None = None
+    gpus_per_worker: float | None = None
+    shard_tokens: int | None = None
     seed: int = 0
 
 
@@ -86,22 +93,56 @@ DEFAULT_TEXTS, DEFAULT_QUESTIONS = 10, 30
 """Sizes of a report's bundled data, such that it takes minutes on two cores."""
 
 
-def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
+def build_report(
+    options: ReportOptions, *, announce: Callable[[str], None] = lambda text: None
+) -> tuple[Path, pd.DataFrame]:
     """Score, ablate and write everything; the path of report.html and the summary table.
 
-    What is cheap to check is checked before the model is loaded. ``curves.csv`` is brought up
-    to date after every point, so that an interrupted report keeps what it had.
+    What is cheap to check is checked before the model is loaded. The folder keeps every
+    finished unit of work, so that an interrupted report goes on where it was. ``announce`` is
+    given the plan before the work begins.
 
     Raises:
-        UserError: whatever of the options, the model or the data is wrong.
+        UserError: whatever of the options, the model or the data is wrong, or the folder holds
+            a report with other settings.
     """
-    if not options.tasks:
-        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss")
-    if options.mode not in get_args(Mode):
-        raise UserError(f"mode must be per-input or fixed, not {options.mode!r}")
-    split_random(options.scores)
-    percents = check_percents({0.0, options.at, *check_percents(options.percents)})
-    folder = writable_folder(options.out)
+    _check(options)
+    writable_folder(options.out)
+    prepared = prepare_report(options)
+    with open_run(options.out, prepared.settings) as run:
+        announce(prepared.plan(run.n_finished))
+        return _write_report(prepared, run)
+
+
+def plan_report(options: ReportOptions) -> str:
+    """What `build_report` would do and how long it would take, in words."""
+    _check(options)
+    return prepare_report(options).plan(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A report's model, texts and tasks, loaded and tokenized."""
+
+    options: ReportOptions
+    samples: list[list[int]]
+    job: Job
+    grids: dict[str, Grid]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the report's numbers."""
+        scored = {"samples": digest_of(self.samples), "at": self.options.at}
+        return run_settings(self.job, self.grids) | scored
+
+    def plan(self, finished: int) -> str:
+        """What is to be done, in words."""
+        plans = {name: plan_sweep(self.job, name, grid) for name, grid in self.grids.items()}
+        return describe(plans, seconds_per_token(self.job), finished)
+
+
+def prepare_report(options: ReportOptions) -> Prepared:
+    """Load what the report is about and see what there is to do."""
     texts = _texts(options)
     questions = [_questions(options, name) for name in options.tasks if name != "text-loss"]
     model = load_model(
@@ -109,6 +150,7 @@ def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
         engine=options.engine,
         dtype=options.dtype,
         device=options.device,
+        device_map=options.device_map,
         revision=options.revision,
         tokenizer=options.tokenizer,
         bos=options.bos,
@@ -118,16 +160,45 @@ def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
     tasks: list[Task] = [*questions]
     if "text-loss" in options.tasks:
         tasks.append(TextTask("text-loss", samples, {"texts": options.texts}))
-    scores = score_heads(model, samples, batch_size=options.batch_size)
-    thresholds = choose_thresholds(scores, percents)
+    grids = {task.name: _grid(options, model, task) for task in tasks}
+    swept = [*get_scores(), *(score for grid in grids.values() for score in grid.scores)]
+    job = Job(
+        model,
+        {task.name: PreparedTask.of(model, task) for task in tasks},
+        {score.name: score for score in swept},
+        options.batch_size,
+    )
+    return Prepared(options, samples, job, grids)
+
+
+def _write_report(prepared: Prepared, run: RunFolder) -> tuple[Path, pd.DataFrame]:
+    options, job, folder = prepared.options, prepared.job, run.folder
+    executor = choose_executor(
+        options.executor,
+        model=job.model,
+        workers=options.workers,
+        ray_address=options.ray_address,
+        gpus_per_worker=options.gpus_per_worker,
+    )
+    sweeps: list[Sweep] = []
+
+    def keep(rows: pd.DataFrame) -> None:
+        curves = pd.concat([*(done.curves for done in sweeps), rows], ignore_index=True)
+        write_whole(folder / "curves.csv", curves.to_csv(index=False))
+
+    for name, grid in prepared.grids.items():
+        sweeps.append(run_sweep(job, name, grid, run, executor, on_point=keep))
+    save_items(folder, sweeps)
+    curves = pd.concat([done.curves for done in sweeps], ignore_index=True)
+    scores = _scores(prepared, sweeps, run)
+    thresholds = choose_thresholds(scores, _percents(options))
     scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
 
-    curves = _sweep(options, model, tasks, percents, folder)
     summary = summarize(curves, thresholds, percent=options.at)
-    config = _config(options, model, samples, tasks)
+    config = _config(prepared)
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
-    _best_heads(options, scores, summary, model).save(folder / "heads.json")
+    _best_heads(options, scores, summary, job.model).save(folder / "heads.json")
     html = page.render(
         scores=scores,
         thresholds=thresholds,
@@ -138,6 +209,49 @@ def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
     )
     write_whole(folder / "report.html", html)
     return folder / "report.html", summary
+
+
+def _check(options: ReportOptions) -> None:
+    if not options.tasks:
+        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss")
+    if options.mode not in get_args(Mode):
+        raise UserError(f"mode must be per-input or fixed, not {options.mode!r}")
+    split_random(options.scores)
+    _percents(options)
+    check_batch_size(options.batch_size)
+
+
+def _percents(options: ReportOptions) -> list[float]:
+    return check_percents({0.0, options.at, *check_percents(options.percents)})
+
+
+def _grid(options: ReportOptions, model: Model, task: Task) -> Grid:
+    usual = None if isinstance(task, TextTask) else SWEPT_SCORES
+    return make_grid(
+        model,
+        scores=options.scores or usual,
+        percents=_percents(options),
+        mode=options.mode,
+        shard_tokens=options.shard_tokens,
+        seed=options.seed,
+    )
+
+
+def _scores(prepared: Prepared, sweeps: Sequence[Sweep], run: RunFolder) -> xr.DataArray:
+    """The paper's scores of the texts: from the sweep that ran them, or a pass of their own."""
+    for name, done in zip(prepared.grids, sweeps, strict=True):
+        if name == "text-loss" and done.scores is not None:
+            return done.scores.sel(score=list(PAPER_SCORES))
+    if (finished := run.read("scores")) is None:
+        options, model = prepared.options, prepared.job.model
+        found = score_heads(model, prepared.samples, batch_size=options.batch_size)
+        finished = Finished({}, found.values)
+        run.write("scores", finished)
+    lengths = list(map(len, prepared.samples))
+    model = prepared.job.model
+    return labelled_scores(
+        finished.array, get_scores(), model.shape.layers, lengths, provenance=model.provenance
+    )
 
 
 def _texts(options: ReportOptions) -> list[str]:
@@ -171,27 +285,6 @@ def _questions(options: ReportOptions, name: str) -> Task:
     )
 
 
-def _sweep(
-    options: ReportOptions, model: Model, tasks: list[Task], percents: list[float], folder: Path
-) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for task in tasks:
-        usual = None if isinstance(task, TextTask) else SWEPT_SCORES
-        points = sweep_points(
-            model,
-            task,
-            scores=options.scores or usual,
-            percents=percents,
-            mode=options.mode,
-            seed=options.seed,
-            batch_size=options.batch_size,
-        )
-        for row in points:
-            rows.append(row)
-            write_whole(folder / "curves.csv", curves_of(rows).to_csv(index=False))
-    return curves_of(rows)
-
-
 def _best_heads(
     options: ReportOptions, scores: xr.DataArray, summary: pd.DataFrame, model: Model
 ) -> Fixed:
@@ -204,16 +297,17 @@ def _best_heads(
     return Fixed(select_heads(scores, best, options.at), about=about)
 
 
-def _config(
-    options: ReportOptions, model: Model, samples: list[list[int]], tasks: list[Task]
-) -> dict[str, Any]:
+def _config(prepared: Prepared) -> dict[str, Any]:
+    options, samples = prepared.options, prepared.samples
     return {
-        **model.provenance,
+        **prepared.job.model.provenance,
         "asked": asdict(options),
         "texts": options.texts,
         "n_texts": len(samples),
         "n_tokens": sum(map(len, samples)),
-        "tasks": {task.name: {**task.about, "n": _size(task)} for task in tasks},
+        "tasks": {
+            name: {**one.task.about, "n": one.n_items} for name, one in prepared.job.tasks.items()
+        },
         "seed": options.seed,
         "versions": {name.removeprefix("version_"): value for name, value in versions().items()},
         "time": now(),
@@ -227,10 +321,6 @@ def _command() -> str:
     program = Path(sys.argv[0]).name
     started = "python -m inactive_heads.report" if program == "report.py" else program
     return shlex.join([*started.split(), *sys.argv[1:]])
-
-
-def _size(task: Task) -> int:
-    return len(task.samples) if isinstance(task, TextTask) else len(task.items)
 
 
 if __name__ == "__main__":

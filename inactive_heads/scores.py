@@ -8,8 +8,11 @@ Sandoval-Segura et al., "Identifying and Evaluating Inactive Heads in Pretrained
 from __future__ import annotations
 
 import difflib
+import hashlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import CodeType
 from typing import Literal, get_args
 
 import torch
@@ -256,3 +259,31 @@ def average_head_result_norm(heads: HeadActivations) -> PerHead:
 
 PAPER_SCORES: tuple[str, ...] = tuple(REGISTRY)
 """The fifteen score functions of the paper, by name."""
+
+
+def fingerprint(function: object) -> str:
+    """A digest of what a score computes: its code, and that of the scores it is made of.
+
+    Tells a sweep that a score was changed since it began. Constants from outside a function
+    are seen where they are closed over, not where they are globals.
+    """
+    parts: list[str] = []
+    if isinstance(function, Score):
+        parts += [function.name, function.inactive, fingerprint(function.function)]
+    elif inspect.isfunction(function):
+        parts.append(_code(function.__code__))
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        parts += [fingerprint(inside) for inside in cells]
+    elif callable(function):
+        parts += [type(function).__qualname__, fingerprint(type(function).__call__)]
+        parts += [f"{name}={fingerprint(value)}" for name, value in sorted(vars(function).items())]
+    elif isinstance(function, frozenset):  # whose order differs from process to process
+        parts += sorted(map(repr, function))
+    else:
+        parts.append(repr(function))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(one) if inspect.iscode(one) else fingerprint(one) for one in code.co_consts]
+    return " ".join([code.co_code.hex(), *code.co_names, *constants])

@@ -1,33 +1,35 @@
-"""A grid of ablations: score × share of heads, each judged by the same task."""
+"""A grid of ablations: score × share of heads, each judged by the same task.
+
+    scores of the unablated model → thresholds or head sets → units of work → points → curves
+
+What units give is kept in a run (`inactive_heads.runs`), so that a sweep can be killed and
+continued, and is done by an executor (`inactive_heads.executors`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.ablation import Ablation, Fixed, PerInput, Random
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation import Evaluation, PreparedTask, run_task
-from inactive_heads.models import Model, as_model
-from inactive_heads.progress import progress_bar
-from inactive_heads.scores import Score, ScoreLike, get_scores
-from inactive_heads.scoring import ScoreVisitor
+from inactive_heads.evaluation import Outcomes, PreparedTask
+from inactive_heads.executors import Executor, Job, choose_executor, tokens_of
+from inactive_heads.grids import Grid, Point, make_grid
+from inactive_heads.models import as_model
+from inactive_heads.progress import Board, sweep_board
+from inactive_heads.runs import Finished, Run, RunMemory, open_run, write_whole
+from inactive_heads.scores import ScoreLike
+from inactive_heads.scoring import labelled_scores, versions
 from inactive_heads.tasks import Task
-from inactive_heads.thresholds import (
-    PAPER_PERCENTS,
-    check_percents,
-    choose_thresholds,
-    select_heads,
-)
+from inactive_heads.thresholds import PAPER_PERCENTS
+from inactive_heads.units import Unit, shards_of
 
-Mode = Literal["per-input", "fixed"]
-RANDOM = "Random"
 COLUMNS = (
     "model",
     "task",
@@ -47,6 +49,25 @@ COLUMNS = (
     "change_high",
 )
 
+POINT_COLUMNS = ("task", "mode", "score", "percent")
+ITEMS = "items.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep of one model and task gave.
+
+    Attributes:
+        curves: one row per score and share; see `sweep`.
+        points: score and percent → how every item came out; percent 0 is the baseline.
+        scores: of the task's own inputs, ``(score, sample, layer, head)``; None where only
+            Random was swept.
+    """
+
+    curves: pd.DataFrame
+    points: Mapping[tuple[str, float], Outcomes]
+    scores: xr.DataArray | None
+
 
 def sweep(
     model: Any,
@@ -56,7 +77,11 @@ def sweep(
     percents: Sequence[float] = PAPER_PERCENTS,
     mode: str = "per-input",
     thresholds: xr.DataArray | None = None,
+    calibration: xr.DataArray | None = None,
     out: str | Path | None = None,
+    executor: str | Executor = "local",
+    workers: int | None = None,
+    shard_tokens: int | None = None,
     seed: int = 0,
     batch_size: int | str = "auto",
     progress: bool = True,
@@ -67,7 +92,8 @@ def sweep(
         ih.rank_scores(curves)
 
     One pass without ablation gives the baseline and the scores of the task's own inputs, from
-    which thresholds (or the fixed sets) are chosen unless ``thresholds`` are given.
+    which thresholds (or the fixed sets) are chosen unless ``thresholds`` or ``calibration`` are
+    given.
 
     Args:
         model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
@@ -77,10 +103,16 @@ def sweep(
         percents: shares of heads to aim at; 0, the baseline, is always there.
         mode: "per-input" (the paper's) or "fixed" (one set for every input).
         thresholds: ``(score, percent)`` from `choose_thresholds`, chosen on other data.
-        out: a folder; ``curves.csv`` in it is brought up to date after every point.
+        calibration: scores of other data, from `score_heads`, to choose heads by.
+        out: a folder that keeps every finished unit of work: called again with the same
+            arguments, a sweep that was stopped goes on. ``curves.csv`` in it is brought up to
+            date after every point; `load_sweep` reads the finished sweep.
+        executor: "local", "ray", or an executor of one's own.
+        workers: processes that each load the model; see `choose_executor`.
+        shard_tokens: tokens that one unit of work runs; minutes' worth if not given.
         seed: of Random.
         batch_size: inputs run together, or "auto".
-        progress: whether to show a bar on a terminal.
+        progress: whether to show progress on a terminal.
 
     Returns:
         One row per score and share: model, task, score, mode, percent, threshold (NaN for
@@ -90,128 +122,193 @@ def sweep(
 
     Raises:
         UserError: an unknown score or mode, a share outside 0 to 100, a folder that cannot be
-            written.
+            written, is in use, or holds a sweep with other settings.
     """
-    folder = None if out is None else writable_folder(out)
-    rows: list[dict[str, Any]] = []
-    points = sweep_points(
-        model,
-        task,
+    subject = as_model(model)
+    grid = make_grid(
+        subject,
         scores=scores,
         percents=percents,
         mode=mode,
         thresholds=thresholds,
+        calibration=calibration,
+        shard_tokens=shard_tokens,
         seed=seed,
-        batch_size=batch_size,
-        progress=progress,
     )
-    for row in points:
-        rows.append(row)
-        if folder is not None:
-            write_whole(folder / "curves.csv", curves_of(rows).to_csv(index=False))
-    return curves_of(rows)
-
-
-def sweep_points(
-    model: Any,
-    task: Task,
-    *,
-    scores: Iterable[ScoreLike] | None = None,
-    percents: Sequence[float] = PAPER_PERCENTS,
-    mode: str = "per-input",
-    thresholds: xr.DataArray | None = None,
-    seed: int = 0,
-    batch_size: int | str = "auto",
-    progress: bool = True,
-) -> Iterator[dict[str, Any]]:
-    """The rows of `sweep`, each as soon as it is known."""
-    if mode not in get_args(Mode):
-        raise UserError(f"mode must be per-input or fixed, not {mode!r}")
-    subject = as_model(model)
-    ranked, with_random = split_random(scores)
-    shares = [share for share in check_percents(percents) if share > 0]
     prepared = PreparedTask.of(subject, task)
-    seen = ScoreVisitor(subject, ranked, len(prepared.inputs)) if ranked else None
-    names = [*(score.name for score in ranked), *([RANDOM] if with_random else [])]
-    work = (1 + len(names) * len(shares)) * prepared.n_tokens
+    job = Job(subject, {task.name: prepared}, {s.name: s for s in grid.scores}, batch_size)
+    means = choose_executor(executor, model=subject, workers=workers)
+    if out is None:
+        return run_sweep(job, task.name, grid, RunMemory(), means, progress=progress).curves
+    with open_run(out, run_settings(job, {task.name: grid})) as run:
 
-    def row(name: str, percent: float, threshold: float, found: Evaluation) -> dict[str, Any]:
-        point = (subject.name, task.name, name, mode, percent, threshold)
-        _, low, high = found.change(baseline)
-        change = {"change_low": low, "change_high": high}
-        return dict(zip(COLUMNS, point, strict=False)) | found.summary() | change
+        def keep(rows: pd.DataFrame) -> None:
+            write_whole(run.folder / "curves.csv", rows.to_csv(index=False))
 
-    with progress_bar(f"{task.name}: baseline", work, show=progress) as advance:
-        baseline = run_task(
-            subject, prepared, None, advance=advance, looking=seen, batch_size=batch_size
-        )
-        for name in names:
-            yield row(name, 0.0, float("nan"), baseline)
-        own = seen.result([len(one.tokens) for one in prepared.inputs]) if seen else None
-        if thresholds is None and own is not None:
-            thresholds = choose_thresholds(own, shares)
-        for name, share in product(names, shares):
-            advance(0, f"{task.name}: {name} {share:g}%")
-            threshold = float("nan")
-            ablation: Ablation
-            if name == RANDOM:
-                ablation = _random(share, mode, subject, seed)
-            elif mode == "fixed":
-                assert own is not None
-                ablation = Fixed(select_heads(own, name, share))
-            else:
-                assert thresholds is not None
-                threshold = float(thresholds.sel(score=name, percent=share))
-                score = next(score for score in ranked if score.name == name)
-                ablation = PerInput(score, threshold)
-            found = run_task(subject, prepared, ablation, advance=advance, batch_size=batch_size)
-            yield row(name, share, threshold, found)
+        found = run_sweep(job, task.name, grid, run, means, on_point=keep, progress=progress)
+        save_items(run.folder, [found])
+        return found.curves
 
 
-def split_random(scores: Iterable[ScoreLike] | None) -> tuple[list[Score], bool]:
-    """The score functions among those asked for, and whether the baseline "Random" is too.
+def run_sweep(
+    job: Job,
+    task: str,
+    grid: Grid,
+    run: Run,
+    executor: Executor,
+    *,
+    on_point: Callable[[pd.DataFrame], None] = lambda rows: None,
+    progress: bool = True,
+) -> Sweep:
+    """The sweep of one of a job's tasks: units that the run has are not done again.
 
-    Without any, the paper's fifteen and Random.
+    ``on_point`` is given the rows so far, after the baseline and after every point.
     """
-    if scores is None:
-        return get_scores(), True
-    asked = list(scores)
-    ranked = [score for score in asked if score != RANDOM]
-    return (get_scores(ranked) if ranked or not asked else []), RANDOM in asked
+    prepared, model = job.tasks[task], job.model
+    shards = shards_of(prepared, grid.shard_tokens)
+    total = (1 + len(grid.names) * len(grid.shares)) * prepared.n_tokens
+    with sweep_board(task, total, grid.names, grid.shares, show=progress) as board:
+        unablated = [Unit(task, shard, "baseline") for shard in shards]
+        done = dict(_finished(job, unablated, run, executor, board))
+        baseline = _outcomes(done, unablated)
+        own = _own_scores(job, prepared, [done[unit].array for unit in unablated])
+        points = grid.points(task, shards, own, model.shape)
+        outcomes = {(name, 0.0): baseline for name in grid.names}
+        row_of = {
+            key: _row(
+                model.name, task, grid.mode, Point(*key, float("nan"), []), baseline, baseline
+            )
+            for key in outcomes
+        }
+
+        def rows() -> pd.DataFrame:
+            order = [(name, share) for name in grid.names for share in (0.0, *grid.shares)]
+            return pd.DataFrame(
+                [row_of[key] for key in order if key in row_of], columns=list(COLUMNS)
+            )
+
+        def judge(point: Point) -> None:
+            key = point.score, point.percent
+            outcomes[key] = found = _outcomes(done, point.units)
+            row_of[key] = _row(model.name, task, grid.mode, point, found, baseline)
+            board.put(*key, row_of[key])
+            on_point(rows())
+
+        on_point(rows())
+        waiting = []
+        for point in points:  # an empty fixed set is the baseline
+            waiting += [point] if set(point.units) - done.keys() else []
+            if point not in waiting:
+                judge(point)
+        wanted = [unit for point in waiting for unit in point.units]
+        for unit, finished in _finished(job, wanted, run, executor, board):
+            done[unit] = finished
+            for point in [one for one in waiting if done.keys() >= set(one.units)]:
+                waiting.remove(point)
+                judge(point)
+        return Sweep(rows(), outcomes, own)
 
 
-def curves_of(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of a sweep as the table of curves; NaN in what a task does not measure."""
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
+    """All that decides the numbers of sweeps of a job's tasks, as JSON has it."""
+    return {
+        "model": job.model.provenance,
+        "tasks": {
+            name: {
+                "about": job.tasks[name].task.about,
+                "inputs": job.tasks[name].digest,
+                **grid.settings,
+            }
+            for name, grid in grids.items()
+        },
+        "batch_size": job.batch_size,
+        "versions": versions(),
+    }
 
 
-def write_whole(path: Path, content: str) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or all of the new."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(content, "utf-8")
-    partial.replace(path)
+def save_items(folder: Path, sweeps: Sequence[Sweep]) -> None:
+    """Write how every item came out at every point, for `load_sweeps`."""
+    tables = []
+    for found in sweeps:
+        task, mode = found.curves["task"].iloc[0], found.curves["mode"].iloc[0]
+        for (score, percent), outcomes in found.points.items():
+            about = {"task": task, "mode": mode, "score": score, "percent": percent}
+            tables.append(outcomes.items.assign(**about))
+    whole = pd.concat(tables, ignore_index=True).to_parquet(None, index=False)
+    write_whole(folder / ITEMS, whole)
 
 
-def _random(share: float, mode: str, model: Model, seed: int) -> Ablation:
-    if mode == "per-input":
-        return Random(share / 100, seed=seed)
-    layers, heads = list(model.shape.layers), model.shape.n_heads
-    drawn = np.random.default_rng(seed).random((len(layers), heads)) < share / 100
-    return Fixed(xr.DataArray(drawn, dims=("layer", "head"), coords={"layer": layers}))
+def load_sweeps(folder: str | Path) -> list[Sweep]:
+    """The finished sweeps of a folder that `sweep` or a report wrote, one per task.
 
+        (found,) = ih.load_sweeps("runs/quiz")
+        found.points["AHON (LN)", 10].items
 
-def writable_folder(out: str | Path) -> Path:
-    """The folder, made if it was not there.
+    ``scores`` is None in what is read.
 
     Raises:
-        UserError: it is a file, or cannot be written.
+        UserError: the folder holds no finished sweep.
     """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to the folder {str(out)!r}: {error.strerror}") from error
-    return folder
+    place = Path(folder)
+    if not (place / ITEMS).is_file():
+        raise UserError(f"{str(folder)!r} has no {ITEMS}: no finished sweep is in it")
+    curves, items = pd.read_csv(place / "curves.csv"), pd.read_parquet(place / ITEMS)
+    sweeps = []
+    for task in curves["task"].unique():
+        rows = curves[curves["task"] == task]
+        metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
+        points = {}
+        for row in rows.itertuples():
+            here = items.query("task == @task and score == @row.score and percent == @row.percent")
+            own = here.dropna(axis="columns", how="all").drop(columns=list(POINT_COLUMNS))
+            points[row.score, row.percent] = Outcomes(
+                own.reset_index(drop=True), metric, row.percent_zeroed
+            )
+        sweeps.append(Sweep(rows.reset_index(drop=True), points, None))
+    return sweeps
+
+
+def _finished(
+    job: Job, units: Iterable[Unit], run: Run, executor: Executor, board: Board
+) -> Iterator[tuple[Unit, Finished]]:
+    """Each unit once, when it is done: first those that the run has."""
+    missing = []
+    for unit in dict.fromkeys(units):
+        if (finished := run.read(unit.name)) is None:
+            missing.append(unit)
+        else:
+            board.advance(tokens_of(job, unit))
+            yield unit, finished
+    for unit, finished in executor.run(job, missing, board.advance):
+        run.write(unit.name, finished)
+        yield unit, finished
+
+
+def _outcomes(done: Mapping[Unit, Finished], units: Sequence[Unit]) -> Outcomes:
+    facts = [done[unit].facts for unit in units]
+    items = pd.concat([pd.DataFrame(one["items"]) for one in facts], ignore_index=True)
+    zeroed, heads = (sum(one[key] for one in facts) for key in ("n_zeroed", "n_heads"))
+    return Outcomes(items, facts[0]["metric"], 100 * zeroed / heads)
+
+
+def _own_scores(
+    job: Job, prepared: PreparedTask, arrays: Sequence[np.ndarray]
+) -> xr.DataArray | None:
+    if not job.scores:
+        return None
+    return labelled_scores(
+        np.concatenate(arrays, axis=1),
+        list(job.scores.values()),
+        job.model.shape.layers,
+        [len(one.tokens) for one in prepared.inputs],
+        provenance=job.model.provenance,
+    )
+
+
+def _row(
+    model: str, task: str, mode: str, point: Point, found: Outcomes, baseline: Outcomes
+) -> dict[str, Any]:
+    about = (model, task, point.score, mode, point.percent, point.threshold)
+    _, low, high = found.change(baseline)
+    change = {"change_low": low, "change_high": high}
+    return dict(zip(COLUMNS, about, strict=False)) | found.summary() | change

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 import inactive_heads as ih
 from inactive_heads.cli import app
+from inactive_heads.units import Worker
 
 TEXTS = ["the cat sat on a mat", "a dog ran far and the cat sat", "the dog sat on the mat and ran"]
 
@@ -67,7 +70,8 @@ def report(folder):
 def test_a_report_is_written_whole(report, folder):
     out, printed = report
     names = {"report.html", "scores.nc", "curves.csv", "summary.csv", "config.json", "heads.json"}
-    assert {path.name for path in out.iterdir()} == names
+    kept = {"run.json", "units", "items.parquet", ".lock"}
+    assert {path.name for path in out.iterdir()} == names | kept
     assert "report.html" in printed.replace("\n", "")
     scores = xr.load_dataarray(out / "scores.nc")
     expected = ih.score_heads(ih.load_model(folder / "tiny"), TEXTS)
@@ -195,21 +199,41 @@ def test_a_command_line_of_its_own_shows_no_traceback(tmp_path):
     assert "--num-fewshot" in teaches.stdout
 
 
-def test_ctrl_c_keeps_what_was_finished(folder, tmp_path, monkeypatch):
-    import inactive_heads.report as report_module
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_report_goes_on_where_it_was(folder, tmp_path, monkeypatch, stop):
+    ran, inside = [], Worker.__call__
 
-    points = report_module.sweep_points
+    def stopped(self, unit, *rest):
+        ran.append(unit.name)
+        if len(ran) == 4:
+            os.kill(os.getpid(), stop)
+        return inside(self, unit, *rest)
 
-    def interrupted(*args, **kwargs):
-        for index, row in enumerate(points(*args, **kwargs)):
-            if index == 3:
-                raise KeyboardInterrupt
-            yield row
+    monkeypatch.setattr(Worker, "__call__", stopped)
 
-    monkeypatch.setattr(report_module, "sweep_points", interrupted)
-    result = run(
-        *("report", folder / "tiny", "--out", tmp_path, "--texts", folder / "texts.jsonl"),
-        *("--task", "text-loss", "--percents", "10,30", "--score", "AHON,Random"),
-    )
+    def report(out):
+        return run(
+            *("report", folder / "tiny", "--out", out, "--texts", folder / "texts.jsonl"),
+            *("--task", "text-loss", "--percents", "10,30", "--score", "AHON,Random"),
+        )
+
+    result = report(tmp_path / "stopped")
     assert result.exit_code == 130
-    assert len(pd.read_csv(tmp_path / "curves.csv")) == 3
+    assert "the same command goes on from there" in result.stderr
+    assert len(pd.read_csv(tmp_path / "stopped" / "curves.csv")) == 4
+    assert report(tmp_path / "stopped").exit_code == 0
+    assert len(ran) == len(set(ran)) + 1  # the unit that was dropped
+    assert report(tmp_path / "whole").exit_code == 0
+    curves = [(tmp_path / name / "curves.csv").read_bytes() for name in ("stopped", "whole")]
+    assert curves[0] == curves[1]
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, tmp_path):
+    result = run(
+        *("report", folder / "tiny", "--out", tmp_path / "out", "--dry-run"),
+        *("--texts", folder / "texts.jsonl", "--task", "text-loss", "--percents", "10,30"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "text-loss: 33 points, 33 units" in result.stdout
+    assert "tokens/s measured here" in result.stdout
+    assert not (tmp_path / "out").exists()
