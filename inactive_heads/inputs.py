@@ -63,14 +63,25 @@ def batches(
     Longest first, so that memory runs out at once or not at all. ``batch_size`` is a number of
     inputs, or "auto": as many as fit `TOKENS_PER_BATCH` (and ``most_tokens``).
     """
-    if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
-        raise UserError(f'batch_size must be a positive number or "auto", not {batch_size!r}')
-    device = model.engine.device
-    room = TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cpu"])
-    room = room if most_tokens is None else min(room, most_tokens)
     order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
     while order:
-        auto = max(1, room // len(encoded[order[0]]))
-        count = batch_size if isinstance(batch_size, int) else auto
+        longest = len(encoded[order[0]])
+        room = tokens_at_once(model, longest, batch_size)
+        if batch_size == "auto" and most_tokens is not None:
+            room = min(room, most_tokens)
+        count = max(1, room // longest)
         rows, order = order[:count], order[count:]
-        yield TokenBatch.of([encoded[row] for row in rows], rows=rows, device=device)
+        yield TokenBatch.of([encoded[row] for row in rows], rows=rows, device=model.engine.device)
+
+
+def tokens_at_once(model: Model, longest: int, batch_size: int | str) -> int:
+    """How many tokens are run together, where ``longest`` is the longest input's length.
+
+    Raises:
+        UserError: ``batch_size`` is neither a positive number nor "auto".
+    """
+    if isinstance(batch_size, int) and batch_size > 0:
+        return batch_size * longest
+    if batch_size != "auto":
+        raise UserError(f'batch_size must be a positive number or "auto", not {batch_size!r}')
+    return TOKENS_PER_BATCH.get(model.engine.device.type, TOKENS_PER_BATCH["cpu"])
