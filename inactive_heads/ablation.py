@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +21,7 @@ from inactive_heads.inputs import Sample, encode_samples, run_in_batches
 from inactive_heads.models import Model, as_model
 from inactive_heads.progress import progress_bar
 from inactive_heads.scores import Score, ScoreLike, get_score
-from inactive_heads.shapes import HeadMask, Logits, ModelShape, Silence
+from inactive_heads.shapes import HeadMask, LayerSilences, Logits, ModelShape, Silence, Visitor
 
 
 @runtime_checkable
@@ -94,10 +95,15 @@ class Fixed:
         _check_replacement(self.replacement, shape)
 
     def __call__(self, heads: HeadActivations) -> Silence:
-        row = torch.zeros(heads.n_heads, dtype=torch.bool, device=heads.outputs.device)
-        row[[head for layer, head in self.heads if layer == heads.layer]] = True
-        mask = repeat(row, "head -> batch head", batch=len(heads.batch.tokens))
-        return Silence(mask, _replacement(self.replacement, heads.layer))
+        alike = self.silence(heads.layer, heads.n_heads)
+        mask = repeat(alike.mask, "1 head -> batch head", batch=len(heads.batch.tokens))
+        return Silence(mask, alike.value)
+
+    def silence(self, layer: int, n_heads: int) -> Silence:
+        """What is silenced in a layer: a mask with one row, for every input alike."""
+        mask = torch.zeros(1, n_heads, dtype=torch.bool)
+        mask[0, [head for at, head in self.heads if at == layer]] = True
+        return Silence(mask, _replacement(self.replacement, layer))
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON, with ``about``; `load` reads it."""
@@ -176,6 +182,25 @@ class ZeroedRecorder:
         mask: HeadMask = silence.mask
         self.masks[list(heads.batch.rows), self.layers.index(heads.layer)] = mask.cpu().numpy()
         return silence
+
+    def alike(self) -> LayerSilences | None:
+        """The ablation's answers, recorded for all samples, if it gives all the same.
+
+        None if it has to see the heads first.
+        """
+        if not isinstance(self.ablation, Fixed):
+            return None
+        n_heads = self.masks.shape[-1]
+        for index, layer in enumerate(self.layers):
+            self.masks[:, index] = self.ablation.silence(layer, n_heads).mask.numpy()
+        return partial(self.ablation.silence, n_heads=n_heads)
+
+
+def layer_silences(visitor: Visitor | None) -> LayerSilences | None:
+    """What a visitor silences in each layer whatever it is shown; None if it must be shown it."""
+    if visitor is None:
+        return lambda layer: None
+    return visitor.alike() if isinstance(visitor, ZeroedRecorder) else None
 
 
 @dataclass(frozen=True, eq=False)

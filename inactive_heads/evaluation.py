@@ -10,31 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.stats
-import torch
 import xarray as xr
 
 from inactive_heads.ablation import Ablation, ZeroedRecorder, zeroed_array
 from inactive_heads.errors import UserError
-from inactive_heads.heads import TokenBatch
-from inactive_heads.inputs import check_tokens, encode_samples, run_in_batches
+from inactive_heads.inputs import check_tokens, encode_samples
+from inactive_heads.likelihoods import ScoredInput, log_likelihoods
 from inactive_heads.models import Model, as_model
 from inactive_heads.progress import Advance, progress_bar
 from inactive_heads.scoring import ScoreVisitor
-from inactive_heads.shapes import Visitor
 from inactive_heads.tasks import ChoiceItem, ChoiceTask, Task, TextTask
 
 CONFIDENCE = 0.95
-MAX_LOGITS = 2**26
-"""Logits of one batch held at once (256 MiB in float32)."""
-
-
-@dataclass(frozen=True)
-class ScoredInput:
-    """Tokens to run, and the log-probabilities to read: of ``targets[k]`` after ``positions[k]``."""
-
-    tokens: list[int]
-    positions: list[int]
-    targets: list[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,38 +194,6 @@ def run_task(
     share = 100 * zeroed.values.reshape(n, -1).mean(axis=1)
     items["percent_zeroed"] = pd.Series(share).groupby(prepared.owners).mean().to_numpy()
     return Evaluation(items, prepared.task.metric, 100 * float(zeroed.mean()), zeroed)
-
-
-def log_likelihoods(
-    model: Model,
-    inputs: Sequence[ScoredInput],
-    visitor: Visitor | None = None,
-    *,
-    advance: Advance,
-    batch_size: int | str = "auto",
-) -> list[np.ndarray]:
-    """For every input the log-probabilities of its targets, in nats, float32."""
-    found: list[np.ndarray] = [np.empty(0)] * len(inputs)
-    tokens = [one.tokens for one in inputs]
-    read_share = sum(len(set(one.positions)) for one in inputs) / sum(map(len, tokens))
-    most_tokens = int(MAX_LOGITS / (model.shape.d_vocab * read_share))
-
-    def run(batch: TokenBatch) -> None:
-        rows = [inputs[row] for row in batch.rows]
-        keep = torch.zeros_like(batch.mask)
-        for index, one in enumerate(rows):
-            keep[index, one.positions] = True
-        logits = model.engine.run(batch, visitor, keep)
-        log_total = torch.logsumexp(logits, dim=-1)
-        place = (keep.flatten().cumsum(0) - 1).view(keep.shape).to(logits.device)
-        for index, one in enumerate(rows):
-            at = place[index, one.positions]
-            picked = logits[at, torch.as_tensor(one.targets, device=logits.device)] - log_total[at]
-            found[batch.rows[index]] = picked.cpu().numpy()
-        advance(sum(len(one.tokens) for one in rows))
-
-    run_in_batches(model, tokens, run, batch_size=batch_size, most_tokens=most_tokens)
-    return found
 
 
 def _bootstrap(values: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:

@@ -81,15 +81,13 @@ def run_in_batches(
     """
     check_batch_size(batch_size)
     order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
-    most_inputs = batch_size if isinstance(batch_size, int) else len(order)
+    most_inputs = len(order)
     while order:
         longest = len(encoded[order[0]])
-        count = most_inputs
-        if batch_size == "auto":
-            room = tokens_per_batch(model, longest)
-            room = room if most_tokens is None else min(room, most_tokens)
-            count = min(count, max(1, room // longest))
-        rows = order[:count]
+        room = tokens_at_once(model, longest, batch_size)
+        if batch_size == "auto" and most_tokens is not None:
+            room = min(room, most_tokens)
+        rows = order[: min(most_inputs, max(1, room // longest))]
         batch = TokenBatch.of([encoded[row] for row in rows], rows=rows, device=model.engine.device)
         try:
             run(batch)
@@ -114,6 +112,14 @@ def run_in_batches(
             stacklevel=2,
         )
         torch.cuda.empty_cache()
+
+
+def tokens_at_once(model: Model, longest: int, batch_size: int | str) -> int:
+    """How many tokens are run together, where ``longest`` is the longest input's length."""
+    check_batch_size(batch_size)
+    if isinstance(batch_size, int):
+        return batch_size * longest
+    return tokens_per_batch(model, longest)
 
 
 def check_batch_size(batch_size: int | str) -> None:

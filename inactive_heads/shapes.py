@@ -6,8 +6,9 @@ Axis names are TransformerLens's: ``batch``, ``pos`` (or ``query`` and ``key``),
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from inactive_heads.heads import HeadActivations, TokenBatch
+    from inactive_heads.prefixes import Row
 
 Tokens = Int[Tensor, "batch pos"]
 TokenMask = Bool[Tensor, "batch pos"]
@@ -51,7 +53,7 @@ class Silence:
 
     def apply(self, z: HeadVectors) -> HeadVectors:
         """``z`` with the silenced heads replaced; ``z`` itself is left as it was."""
-        mask = self.mask[:, None, :, None]
+        mask = self.mask.to(z.device)[:, None, :, None]
         if self.value is None:
             return z.masked_fill(mask, 0)
         return torch.where(mask, self.value.to(z), z)
@@ -66,6 +68,10 @@ class Visitor(Protocol):
     """
 
     def __call__(self, heads: HeadActivations, /) -> Silence | None: ...
+
+
+LayerSilences = Callable[[int], Silence | None]
+"""What is silenced in a layer, whatever the inputs; its mask has one row, for all of them."""
 
 
 @dataclass(frozen=True)
@@ -115,5 +121,23 @@ class Engine(Protocol):
         """Next-token logits (float32) after the tokens where ``keep`` is true, row after row.
 
         Without ``keep``, after each input's last token.
+        """
+        ...
+
+
+@runtime_checkable
+class SharingEngine(Engine, Protocol):
+    """An engine that can run once what inputs share, where nobody has to see their heads."""
+
+    def shares_prefixes(self) -> bool:
+        """Whether it can for this model; if not, `run_row` is not to be called."""
+        ...
+
+    def run_row(
+        self, row: Row, keep: TokenMask, silences: LayerSilences, cache: Any = None
+    ) -> tuple[Logits, Any]:
+        """Next-token logits (float32) after the kept tokens ``(1, pos)``, and the next row's cache.
+
+        ``cache`` is what the run of the row before gave, and is used up.
         """
         ...

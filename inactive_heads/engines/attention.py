@@ -96,31 +96,32 @@ def attend(
 
 
 def flash_attention(
-    query: Queries, key: Keys, value: Values, scale: float
+    query: Queries, key: Keys, value: Values, scale: float, *, causal: bool = True
 ) -> tuple[HeadVectors, PerToken] | None:
-    """Plain causal attention: z ``(batch, pos, head, d_head)`` and the logsumexp, float32.
+    """Plain attention: z ``(batch, pos, head, d_head)`` and the logsumexp, float32.
 
-    None where PyTorch has no such kernel. The kernels are those behind PyTorch's
-    ``scaled_dot_product_attention``, so z is what the model computes without us, to the bit;
-    they are called by their own names because it does not hand out the logsumexp.
+    None where PyTorch has no such kernel. Not ``causal``, every query sees every key. The kernels
+    are those behind PyTorch's ``scaled_dot_product_attention``, so z is what the model computes
+    without us, to the bit; they are called by their own names because it does not hand out the
+    logsumexp.
     """
     ops, device = torch.ops.aten, query.device.type
     if device == "cpu" and query.shape[-1] == value.shape[-1]:
         if not GROUPED_ON_CPU:
             key, value = _ungrouped(query, key, value)
         kernel = ops._scaled_dot_product_flash_attention_for_cpu
-        z, lse = kernel(query, key, value, 0.0, True, scale=scale)
+        z, lse = kernel(query, key, value, 0.0, causal, scale=scale)
     elif device == "cuda" and _takes(
-        torch.backends.cuda.can_use_flash_attention, query, key, value
+        torch.backends.cuda.can_use_flash_attention, query, key, value, causal
     ):
         kernel = ops._scaled_dot_product_flash_attention
-        z, lse = kernel(query, key, value, 0.0, True, scale=scale)[:2]
+        z, lse = kernel(query, key, value, 0.0, causal, scale=scale)[:2]
     elif device == "cuda":
         key, value = _ungrouped(query, key, value)
-        if not _takes(torch.backends.cuda.can_use_efficient_attention, query, key, value):
+        if not _takes(torch.backends.cuda.can_use_efficient_attention, query, key, value, causal):
             return None
         kernel = ops._scaled_dot_product_efficient_attention
-        z, lse = kernel(query, key, value, None, True, 0.0, True, scale=scale)[:2]
+        z, lse = kernel(query, key, value, None, True, 0.0, causal, scale=scale)[:2]
     else:
         return None
     lse = lse[..., : query.shape[2]].float()  # some kernels pad it
@@ -308,8 +309,8 @@ def _ungrouped(query: Queries, key: Keys, value: Values) -> tuple[Tensor, Tensor
     return repeat(key, repeated, group=group), repeat(value, repeated, group=group)
 
 
-def _takes(kernel: object, query: Queries, key: Keys, value: Values) -> bool:
+def _takes(kernel: object, query: Queries, key: Keys, value: Values, causal: bool) -> bool:
     """Whether a CUDA kernel takes these tensors, by PyTorch's own rules."""
     grouped = query.shape[1] != key.shape[1]
-    params = torch.backends.cuda.SDPAParams(query, key, value, None, 0.0, True, grouped)
+    params = torch.backends.cuda.SDPAParams(query, key, value, None, 0.0, causal, grouped)
     return query.shape[-1] % 8 == 0 and kernel(params)  # type: ignore[operator]

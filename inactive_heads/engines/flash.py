@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
+    DynamicCache,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -31,10 +32,13 @@ from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.engines.attention import AttentionInputs, attend
 from inactive_heads.engines.kept import only_kept
+from inactive_heads.engines.rows import RowAttention, can_run_rows
 from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, TokenBatch, output_root
+from inactive_heads.prefixes import Row
 from inactive_heads.shapes import (
     HeadVectors,
+    LayerSilences,
     Logits,
     ModelShape,
     OutputWeights,
@@ -74,6 +78,7 @@ class FlashEngine:
         self._subject = f"the architecture {type(network).__name__} of {name!r}"
         self._projections: dict[int, nn.Module] = {}
         self._roots: dict[int, Tensor] = {}
+        self._shares: bool | None = None
         self._configs = _configs(network)
         self.shape = self._look()
 
@@ -104,6 +109,41 @@ class FlashEngine:
             # Right padding is never seen by a real token of a causal model; left padding is.
             padding = _padding(self.network, batch) if batch.padded_left else {}
             return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
+
+    def shares_prefixes(self) -> bool:
+        """Whether this model can be run by `run_row`: tried once, on a few tokens."""
+        if self._shares is None:
+            self._shares = can_run_rows(self, self.network)
+        return self._shares
+
+    def run_row(
+        self,
+        row: Row,
+        keep: TokenMask,
+        silences: LayerSilences,
+        cache: DynamicCache | None = None,
+    ) -> tuple[Logits, DynamicCache]:
+        """Next-token logits after the kept tokens ``(1, pos)``, and the cache for the next row.
+
+        ``silences`` says which heads are silenced in a layer, in all inputs alike. ``cache`` is
+        what the run of the row before gave; it is used up.
+        """
+        attention = RowAttention(row, self.device)
+        batch = TokenBatch.of([row.tokens], device=self.device)
+        silencing = _Silencing(attention, silences)
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(
+                _attention_by(self._configs, _Run(batch, silencing, attention.mask))
+            )
+            stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
+            found = self.network(
+                batch.tokens,
+                position_ids=attention.positions[None],
+                past_key_values=DynamicCache() if cache is None else cache,
+                use_cache=True,
+            )
+        return found.logits[0].float(), silencing.cache
 
     def output_weights(self, layer: int) -> OutputWeights:
         """W_O of a layer, one matrix per head."""
@@ -189,11 +229,31 @@ class _Showing:
         return z if silence is None else silence.apply(z)
 
 
+@dataclass(eq=False)
+class _Silencing:
+    """One row: computes each layer's heads, silences those given, keeps what the next row needs."""
+
+    attention: RowAttention
+    silences: LayerSilences
+    cache: DynamicCache = field(default_factory=DynamicCache)
+
+    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        kept = self.attention.kept.to(inputs.key.device)
+        if len(kept):
+            self.cache.update(inputs.key[:, :, kept], inputs.value[:, :, kept], layer)
+        z, silence = self.attention.attend(inputs), self.silences(layer)
+        return z if silence is None else silence.apply(z)
+
+
 class _Run(NamedTuple):
-    """What a model's attention layers are shown to while they run."""
+    """What a model's attention layers are shown to while they run, and where masks come from."""
 
     batch: TokenBatch
     visit: Callable[[nn.Module, AttentionInputs], HeadVectors]
+    # A boolean mask, or None where attention is plainly causal. A window or left padding costs
+    # one byte per query and key, shared by all heads and layers; SDPA is given the same.
+    mask: Callable[..., Tensor | None] = sdpa_mask
 
 
 _running: ContextVar[_Run | None] = ContextVar("inactive_heads_running", default=None)
@@ -212,9 +272,7 @@ def _attention(
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The attention function that transformers' models call by the name `INTERFACE`."""
-    run = _running.get()
-    if run is None:
-        raise RuntimeError("the model is being run by a FlashEngine in another thread")
+    run = _current()
     subject = f"a layer {type(module).__name__}"
     unknown = [name for name, given in others.items() if isinstance(given, Tensor)]
     if unknown := sorted(set(unknown) - IGNORED):
@@ -235,10 +293,20 @@ def _attention(
     return run.visit(module, inputs), None
 
 
+def _mask(**asked: Any) -> Tensor | None:
+    """The function that transformers asks for masks by the name `INTERFACE`."""
+    return _current().mask(**asked)
+
+
+def _current() -> _Run:
+    run = _running.get()
+    if run is None:
+        raise RuntimeError("the model is being run by a FlashEngine in another thread")
+    return run
+
+
 AttentionInterface.register(INTERFACE, _attention)
-# A boolean mask, or None where attention is plainly causal. A window or left padding costs one
-# byte per query and key, shared by all heads and layers; SDPA is given the same.
-AttentionMaskInterface.register(INTERFACE, sdpa_mask)
+AttentionMaskInterface.register(INTERFACE, _mask)
 
 
 def _configs(network: PreTrainedModel) -> list[PreTrainedConfig]:

@@ -1,0 +1,83 @@
+"""What running few-shot examples once saves: MMLU under a fixed set of heads, both ways.
+
+    python benchmarks/prefixes.py --data FOLDER
+    python benchmarks/prefixes.py --data FOLDER --limit 40 --dtypes float32 bfloat16
+
+Both ways answer the same questions with the same tenth of the heads zeroed (the most inactive by
+AHON (LN) on bundled texts). Printed are the tokens run, the time of each way and their ratio, the
+largest difference between log-probabilities, and how many questions are answered differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+import inactive_heads as ih
+from inactive_heads.ablation import ZeroedRecorder
+from inactive_heads.evaluation import PreparedTask
+from inactive_heads.likelihoods import log_likelihoods
+from inactive_heads.prefixes import segments_of
+from inactive_heads.shapes import Visitor
+
+
+def inactive_tenth(model: ih.Model) -> ih.Fixed:
+    """The tenth of the heads that do least on a few bundled texts."""
+    texts = [model.encode(text)[:200] for text in ih.load_texts(n=4)]
+    scores = ih.score_heads(model, texts, scores=["AHON (LN)"], progress=False)
+    return ih.Fixed(ih.select_heads(scores, "AHON (LN)", 10))
+
+
+def answered(model: ih.Model, prepared: PreparedTask, visitor: Visitor) -> tuple[np.ndarray, float]:
+    """Log-probabilities of the choices, ``(question, choice)``, and the seconds it took."""
+    start = time.perf_counter()
+    found = log_likelihoods(model, prepared.inputs, visitor, advance=lambda *_: None)
+    return np.stack(found), time.perf_counter() - start
+
+
+def main() -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--model", help="what load_model takes; the bundled model if not given")
+    parser.add_argument("--data", help="a copy of cais/mmlu; from the hub if not given")
+    parser.add_argument("--limit", type=int, default=200)
+    parser.add_argument("--shots", type=int, default=5)
+    parser.add_argument("--dtypes", nargs="+", default=["float32"])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    task = ih.load_task("mmlu", data=given.data, shots=given.shots, limit=given.limit)
+
+    for dtype in given.dtypes:
+        model = ih.load_model(given.model, dtype=dtype)
+        engine: Any = model.engine
+        if not engine.shares_prefixes():
+            raise SystemExit(f"{model.name} cannot share prefixes")
+        prepared, heads = PreparedTask.of(model, task), inactive_tenth(model)
+        inputs = [one.tokens for one in prepared.inputs]
+        if not all(len(one.targets) == 4 for one in prepared.inputs):
+            raise SystemExit("a letter is more than one token; choose another model")
+        n_shared = sum(len(segment.tokens) for segment in segments_of(inputs))
+        print(f"\n{model}, {len(inputs)} questions, {given.shots} shots, {given.threads} threads")
+        print(f"{len(heads.heads)} heads zeroed")
+        print(f"tokens     {prepared.n_tokens:>8} without, {n_shared:>8} with sharing, ", end="")
+        print(f"ratio {prepared.n_tokens / n_shared:.2f}", flush=True)
+
+        recorder = ZeroedRecorder(heads, model.shape, len(inputs))
+        shared, seconds = answered(model, prepared, recorder)
+        # A visitor of which nothing is known has to be shown the heads of every input.
+        alone, seconds_alone = answered(model, prepared, partial(ih.Fixed.__call__, heads))
+        differ = int((shared.argmax(axis=1) != alone.argmax(axis=1)).sum())
+        print(f"seconds    {seconds_alone:>8.1f} without, {seconds:>8.1f} with sharing, ", end="")
+        print(f"ratio {seconds_alone / seconds:.2f}")
+        print(f"largest difference of log-probabilities {np.abs(shared - alone).max():.1e}")
+        print(f"choices that differ {differ} of {len(inputs)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
