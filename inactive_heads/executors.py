@@ -19,6 +19,7 @@ from inactive_heads.runs import Finished
 from inactive_heads.scores import REGISTRY, Score
 from inactive_heads.units import Unit, Worker
 
+OF_THE_PACKAGE = dict(REGISTRY)
 ATTEMPTS = 3
 """How often a unit may take its worker with it before the run gives up."""
 
@@ -192,14 +193,15 @@ def _places(n_workers: int, recipe: Mapping[str, Any]) -> list[str]:
     return [f"cuda:{index % torch.cuda.device_count()}" for index in range(n_workers)]
 
 
+def is_known(score: Score) -> bool:
+    """Whether any process has the score that imports the package."""
+    return OF_THE_PACKAGE.get(score.name) is score
+
+
 def _check_scores(scores: Mapping[str, Score]) -> None:
-    own = [name for name, score in scores.items() if REGISTRY_OF_PACKAGE.get(name) is not score]
+    own = [name for name, score in scores.items() if not is_known(score)]
     if own:
         raise UserError(
             f"{', '.join(own)} cannot be taken to worker processes, which know the package's "
             'scores only: use one worker, or executor="ray"'
         )
-
-
-REGISTRY_OF_PACKAGE = dict(REGISTRY)
-"""The scores that any process has that imports the package."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from inactive_heads.errors import UserError
-from inactive_heads.executors import ATTEMPTS, Job, tokens_of
+from inactive_heads.executors import ATTEMPTS, Job, is_known, tokens_of
 from inactive_heads.models import load_model
 from inactive_heads.progress import Advance
 from inactive_heads.runs import Finished
+from inactive_heads.scores import REGISTRY
 from inactive_heads.units import Unit, Worker
 
 try:
@@ -28,7 +29,8 @@ class _Actor:
     """A worker in a process of Ray's; the model is loaded once."""
 
     def __init__(self, recipe: dict[str, Any], job: tuple[Any, Any, Any]) -> None:
-        tasks, scores, batch_size = job
+        tasks, own, batch_size = job
+        scores = {name: REGISTRY[name] if score is None else score for name, score in own.items()}
         self.worker = Worker(load_model(**recipe), tasks, scores, batch_size)
 
     def do(self, unit: Unit) -> Finished:
@@ -66,7 +68,9 @@ class RayActors:
             self._connect()
         actors: list[Any] = []
         try:
-            tasks, gpus = ray.put((job.tasks, job.scores, job.batch_size)), self._gpus()
+            # The package's scores go by name, a user's own as they are.
+            own = {name: None if is_known(score) else score for name, score in job.scores.items()}
+            tasks, gpus = ray.put((job.tasks, own, job.batch_size)), self._gpus()
             maker = ray.remote(_Actor).options(num_gpus=gpus)
 
             def started() -> Any:

@@ -12,6 +12,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType
 from typing import Literal, get_args
 
@@ -95,15 +96,14 @@ def layer_normalized(score: ScoreLike, divisor: ScoreLike | None = None) -> Scor
     """
     numerator = get_score(score)
     denominator = get_score(divisor) if divisor is not None else numerator
-
-    def normalized(heads: HeadActivations) -> PerHead:
-        values = numerator(heads)
-        layer = values if denominator is numerator else denominator(heads)
-        return values / reduce(layer, "batch head -> batch 1", "mean")
-
     name = f"{numerator.name} (LN)"
     definition = f"{numerator.name} / layer mean of {denominator.name}"
-    return _Normalized(name, normalized, numerator.inactive, definition)
+    ratio = partial(_by_layer_mean, numerator=numerator, denominator=denominator)
+    return _Normalized(name, ratio, numerator.inactive, definition)
+
+
+def _by_layer_mean(heads: HeadActivations, *, numerator: Score, denominator: Score) -> PerHead:
+    return numerator(heads) / reduce(denominator(heads), "batch head -> batch 1", "mean")
 
 
 def get_score(score: ScoreLike) -> Score:
@@ -274,7 +274,10 @@ def fingerprint(function: object) -> str:
         parts.append(_code(function.__code__))
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
         parts += [fingerprint(inside) for inside in cells]
-    elif callable(function):
+    elif isinstance(function, partial):
+        parts += [fingerprint(one) for one in (function.func, *function.args)]
+        parts += [f"{name}={fingerprint(one)}" for name, one in sorted(function.keywords.items())]
+    elif callable(function) and hasattr(function, "__dict__"):
         parts += [type(function).__qualname__, fingerprint(type(function).__call__)]
         parts += [f"{name}={fingerprint(value)}" for name, value in sorted(vars(function).items())]
     elif isinstance(function, frozenset):  # whose order differs from process to process

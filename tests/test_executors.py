@@ -73,57 +73,58 @@ def test_one_process_on_a_cpu_several_when_asked(model):
     assert choose_executor("local", model=model, workers=3) == Processes(3)
 
 
-class TestRay:
-    """A cluster of two nodes on this machine, started and stopped here."""
+@pytest.fixture(scope="module")
+def address():
+    """A Ray cluster of two nodes on this machine, started and stopped here."""
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    from ray.cluster_utils import Cluster
 
-    @pytest.fixture(scope="class")
-    def address(self):
-        ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-        from ray.cluster_utils import Cluster
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    ray.shutdown()
+    cluster.shutdown()
 
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
-        cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
-        yield cluster.address
-        ray.shutdown()
-        cluster.shutdown()
 
-    def test_curves_are_those_of_one_process(self, model, expected, address, tmp_path):
-        from inactive_heads.ray_executor import RayActors
+def test_ray_gives_the_same_curves(model, expected, address, tmp_path):
+    from inactive_heads.ray_executor import RayActors
 
-        curves = swept(model, executor=RayActors(2, address), out=tmp_path)
-        pd.testing.assert_frame_equal(curves, expected, rtol=1e-5, atol=1e-5)
-        assert len(list(tmp_path.rglob("*.unit"))) == 3 * 5
+    curves = swept(model, executor=RayActors(2, address), out=tmp_path)
+    pd.testing.assert_frame_equal(curves, expected, rtol=1e-5, atol=1e-5)
+    assert len(list(tmp_path.rglob("*.unit"))) == 3 * 5
 
-    def test_a_worker_that_dies_is_replaced_and_its_unit_redone(self, model, address, tmp_path):
-        from inactive_heads.ray_executor import RayActors
 
-        marker, driver = str(tmp_path / "died"), os.getpid()
+def test_a_ray_worker_that_dies_is_replaced_and_its_unit_redone(model, address, tmp_path):
+    from inactive_heads.ray_executor import RayActors
 
-        def fatal_once(heads):
-            if os.getpid() != driver and heads.layer == 2 and not os.path.exists(marker):
-                open(marker, "w").close()
-                os._exit(1)
-            return heads.mean_over_tokens(heads.z_norm)
+    marker, driver = str(tmp_path / "died"), os.getpid()
 
-        curves = swept(model, [fatal_once, "Random"], executor=RayActors(2, address))
-        assert os.path.exists(marker)
-        pd.testing.assert_frame_equal(
-            curves, swept(model, [fatal_once, "Random"]), rtol=1e-5, atol=1e-5
-        )
+    def fatal_once(heads):
+        if os.getpid() != driver and heads.layer == 2 and not os.path.exists(marker):
+            open(marker, "w").close()
+            os._exit(1)
+        return heads.mean_over_tokens(heads.z_norm)
 
-    def test_a_unit_that_kills_every_worker_ends_the_sweep(self, model, address):
-        from inactive_heads.ray_executor import RayActors
+    curves = swept(model, [fatal_once, "Random"], executor=RayActors(2, address))
+    assert os.path.exists(marker)
+    pd.testing.assert_frame_equal(
+        curves, swept(model, [fatal_once, "Random"]), rtol=1e-5, atol=1e-5
+    )
 
-        driver = os.getpid()
 
-        def fatal(heads):
-            if os.getpid() != driver:
-                os._exit(1)
-            return heads.mean_over_tokens(heads.z_norm)
+def test_a_unit_that_kills_every_ray_worker_ends_the_sweep(model, address):
+    from inactive_heads.ray_executor import RayActors
 
-        with pytest.raises(ih.UserError, match=r"ended 3 Ray actors.*what is finished is kept"):
-            swept(model, [fatal], executor=RayActors(1, address))
+    driver = os.getpid()
+
+    def fatal(heads):
+        if os.getpid() != driver:
+            os._exit(1)
+        return heads.mean_over_tokens(heads.z_norm)
+
+    with pytest.raises(ih.UserError, match=r"ended 3 Ray actors.*what is finished is kept"):
+        swept(model, [fatal], executor=RayActors(1, address))
