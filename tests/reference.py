@@ -76,7 +76,7 @@ def run(network, tokens, masks=None, dtype=torch.float64):
                 weight.detach().double().unflatten(0, (n_heads, d_head)).numpy(),
             )
         )
-    return result.logits[0].numpy(), layers
+    return result.logits[0].double().numpy(), layers
 
 
 def scores(layer):
