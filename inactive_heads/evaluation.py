@@ -20,8 +20,10 @@ from inactive_heads.models import Model, as_model
 from inactive_heads.progress import Advance, progress_bar
 from inactive_heads.scoring import ScoreVisitor
 from inactive_heads.tasks import ChoiceItem, ChoiceTask, Task, TextTask
+from inactive_heads.uncertainty import choice_kl, mcnemar_p, paired_change
 
 CONFIDENCE = 0.95
+NAN = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,28 +44,44 @@ class Outcomes:
     def summary(self) -> dict[str, float]:
         """Accuracy (in %) or loss (nats per token) with its 95% interval, n, and % zeroed.
 
-        The interval of an accuracy is Wilson's; that of a loss, a percentile bootstrap over texts.
+        The interval of an accuracy is Wilson's, that of a loss that of `paired_change`. Of
+        questions, also the mean log-probability of the right answer.
         """
         row = {"percent_zeroed": self.percent_zeroed, "n": len(self.items)}
-        if self.metric == "accuracy":
-            right = int(self.items["correct"].sum())
-            interval = scipy.stats.binomtest(right, len(self.items)).proportion_ci(
-                CONFIDENCE, method="wilson"
-            )
-            percent = np.array([right / len(self.items), interval.low, interval.high]) * 100
-            return row | dict(zip(("accuracy", "ci_low", "ci_high"), percent.tolist(), strict=True))
-        loss = _bootstrap(self.items["loss"].to_numpy(float), self.weights)
-        return row | dict(zip(("loss", "loss_low", "loss_high"), loss, strict=True))
+        if self.metric == "loss":
+            values = self.items["loss"].to_numpy(float)
+            return row | _interval("loss", values, np.zeros_like(values), self.weights)
+        right = int(self.items["correct"].sum())
+        interval = scipy.stats.binomtest(right, len(self.items)).proportion_ci(
+            CONFIDENCE, method="wilson"
+        )
+        percent = np.array([right / len(self.items), interval.low, interval.high]) * 100
+        row |= dict(zip(("accuracy", "ci_low", "ci_high"), percent.tolist(), strict=True))
+        return row | {"answer_logprob": float(self.items["answer_logprob"].mean())}
 
-    def change(self, baseline: Outcomes) -> tuple[float, float, float]:
-        """Accuracy (in points) or loss minus the baseline's, with its paired 95% interval.
+    def effect(self, baseline: Outcomes) -> dict[str, float]:
+        """What the ablation changed, with paired 95% intervals (``_low``, ``_high``).
 
-        Both answered the same items, so items are resampled together: what makes some harder
-        than others drops out. The interval is a percentile bootstrap.
+        ``change`` of accuracy (in points) or loss; of questions also ``p_mcnemar``, the
+        ``answer_logprob_change`` and ``kl``: how far the probabilities of the choices are from
+        the unablated ones, in nats. See `inactive_heads.uncertainty`; intervals are NaN where
+        there is a single item.
         """
-        column, scale = ("correct", 100.0) if self.metric == "accuracy" else ("loss", 1.0)
-        own, before = (one.items[column].to_numpy(float) for one in (self, baseline))
-        return _bootstrap(scale * (own - before), self.weights)
+        if self.metric == "loss":
+            own, before = (one.items["loss"].to_numpy(float) for one in (self, baseline))
+            return _interval("change", own, before, self.weights)
+        own, before = (one.items["correct"].to_numpy(float) for one in (self, baseline))
+        sure, sure_before = (
+            one.items["answer_logprob"].to_numpy(float) for one in (self, baseline)
+        )
+        kl = choice_kl(baseline.items["choice_logprobs"], self.items["choice_logprobs"])
+        change = _interval("change", own, before, self.weights)
+        return (
+            {name: 100 * value for name, value in change.items()}
+            | {"p_mcnemar": mcnemar_p(own, before) if len(own) > 1 else float("nan")}
+            | _interval("answer_logprob_change", sure, sure_before, self.weights)
+            | _interval("kl", kl, np.zeros_like(kl), self.weights)
+        )
 
     @property
     def weights(self) -> np.ndarray:
@@ -196,12 +214,13 @@ def run_task(
     return Evaluation(items, prepared.task.metric, 100 * float(zeroed.mean()), zeroed)
 
 
-def _bootstrap(values: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
-    """The weighted mean, and its percentile bootstrap interval over items."""
-    draws = np.random.default_rng(0).integers(0, len(values), (2000, len(values)))
-    means = (values * weights)[draws].sum(axis=1) / weights[draws].sum(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float((values * weights).sum() / weights.sum()), float(low), float(high)
+def _interval(
+    name: str, own: np.ndarray, baseline: np.ndarray, weights: np.ndarray
+) -> dict[str, float]:
+    if len(own) == 1:
+        return {name: float((own - baseline)[0]), f"{name}_low": NAN, f"{name}_high": NAN}
+    found = paired_change(own, baseline, weights, confidence=CONFIDENCE)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
 
 
 def _text_input(tokens: list[int], index: int) -> ScoredInput:

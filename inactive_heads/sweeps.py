@@ -45,8 +45,17 @@ COLUMNS = (
     "loss",
     "loss_low",
     "loss_high",
+    "change",
     "change_low",
     "change_high",
+    "p_mcnemar",
+    "answer_logprob",
+    "answer_logprob_change",
+    "answer_logprob_change_low",
+    "answer_logprob_change_high",
+    "kl",
+    "kl_low",
+    "kl_high",
 )
 
 POINT_COLUMNS = ("task", "mode", "score", "percent")
@@ -118,7 +127,7 @@ def sweep(
         One row per score and share: model, task, score, mode, percent, threshold (NaN for
         Random and fixed sets), percent_zeroed, accuracy (in %) with ci_low and ci_high, n, loss
         (nats per token) with loss_low and loss_high, NaN in what the task does not measure; and
-        change_low to change_high, the paired interval of the difference from the baseline.
+        how that differs from the baseline, paired: `Outcomes.effect`.
 
     Raises:
         UserError: an unknown score or mode, a share outside 0 to 100, a folder that cannot be
@@ -309,6 +318,4 @@ def _row(
     model: str, task: str, mode: str, point: Point, found: Outcomes, baseline: Outcomes
 ) -> dict[str, Any]:
     about = (model, task, point.score, mode, point.percent, point.threshold)
-    _, low, high = found.change(baseline)
-    change = {"change_low": low, "change_high": high}
-    return dict(zip(COLUMNS, about, strict=False)) | found.summary() | change
+    return dict(zip(COLUMNS, about, strict=False)) | found.summary() | found.effect(baseline)

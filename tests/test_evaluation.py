@@ -78,7 +78,7 @@ def test_loss_is_cross_entropy_in_nats_per_token():
 
 
 def test_accuracy_has_wilsons_interval():
-    items = pd.DataFrame({"correct": [True] * 7 + [False] * 3})
+    items = pd.DataFrame({"correct": [True] * 7 + [False] * 3, "answer_logprob": -1.0})
     summary = ih.Outcomes(items, "accuracy", 25.0).summary()
     # By hand: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), p = 0.7, n = 10, z = 1.959964.
     assert summary["accuracy"] == pytest.approx(70)
@@ -180,15 +180,30 @@ def test_a_change_is_paired_item_by_item():
         return ih.Outcomes(items, "loss", 0.0)
 
     # Texts differ by far more than the ablation changes any: only pairing shows the change.
-    before, after = losses([1.0, 9.0, 5.0, 2.0]), losses([1.2, 9.2, 5.2, 2.2])
-    np.testing.assert_allclose(after.change(before), [0.2, 0.2, 0.2], rtol=1e-6)
-    weighted = losses([1.0, 9.0, 5.0, 4.0]).change(before)
-    assert weighted[0] == pytest.approx(2 * 4 / 8)
-    assert weighted[1] == 0 < weighted[2]
+    before, after = losses([1.0, 9.0, 5.0, 2.0]), losses([1.25, 9.25, 5.25, 2.25])
+    effect = after.effect(before)
+    np.testing.assert_allclose(list(effect.values()), [0.25, 0.25, 0.25], rtol=1e-12)
+    assert list(effect) == ["change", "change_low", "change_high"]
+    weighted = losses([1.0, 9.0, 5.0, 4.0]).effect(before)
+    assert weighted["change"] == pytest.approx(2 * 4 / 8)
+    single = ih.Outcomes(pd.DataFrame({"loss": [3.0], "n_tokens": [5]}), "loss", 0.0)
+    assert single.effect(single)["change"] == 0
+    assert np.isnan(single.effect(single)["change_low"])
 
-    def answers(values):
-        return ih.Outcomes(pd.DataFrame({"correct": values}), "accuracy", 0.0)
 
-    change, low, high = answers([True, False, True, False]).change(answers([True] * 4))
-    assert change == -50
-    assert (low, high) == (-100, 0)
+def test_the_effect_on_questions():
+    def answers(correct, logprobs):
+        items = {"correct": correct, "choice_logprobs": logprobs}
+        items["answer_logprob"] = [row[0] for row in logprobs]
+        return ih.Outcomes(pd.DataFrame(items), "accuracy", 0.0)
+
+    before = answers([True] * 4, [[-1.0, -1.0]] * 4)
+    after = answers([True, False, True, False], [[-1.0, -1.0 + np.log(3)], *[[-2.0, -2.0]] * 3])
+    effect = after.effect(before)
+    assert effect["change"] == -50
+    assert effect["change_low"] < -50 < effect["change_high"] <= 100
+    assert effect["p_mcnemar"] == 0.5  # 0 of 2 that changed: 2 × (1/2)²
+    assert effect["answer_logprob_change"] == pytest.approx(-0.75)
+    # KL((1/2, 1/2) || (1/4, 3/4)) = ½ ln 2 + ½ ln ⅔, for one question of four.
+    assert effect["kl"] == pytest.approx((0.5 * np.log(2) + 0.5 * np.log(2 / 3)) / 4)
+    assert after.summary()["answer_logprob"] == pytest.approx(-1.75)

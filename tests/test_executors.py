@@ -35,7 +35,9 @@ def expected(model):
 def swept(model, scores=SCORES, **options):
     task = ih.TextTask("text-loss", SAMPLES)
     given = {"percents": [10, 30], "shard_tokens": 10, "progress": False}
-    return ih.sweep(model, task, scores=scores, **given | options)
+    curves = ih.sweep(model, task, scores=scores, **given | options)
+    # Four texts: the ends of an interval are far out, where rounding is magnified.
+    return curves.drop(columns=curves.filter(regex="_(low|high)$"))
 
 
 def test_worker_processes_give_the_same_curves(model, expected):
