@@ -61,6 +61,24 @@ TrustRemoteCode = Annotated[
 BatchSize = Annotated[str, typer.Option(help="Inputs run together, or auto.")]
 Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
 
+SavedCurves = Annotated[
+    list[str] | None,
+    typer.Option(help="Saved curves: ours, or any with model, score, percent_zeroed, accuracy."),
+]
+SavedScores = Annotated[
+    list[str] | None, typer.Option(help="Saved scores: a scores.nc; once for each model.")
+]
+SavedThresholds = Annotated[
+    list[str] | None,
+    typer.Option(help="Saved thresholds: a .csv of task, model, score, percent, threshold."),
+]
+Within = Annotated[
+    float | None, typer.Option(help="Points of accuracy that may be lost (1 if not given).")
+]
+WithinNats = Annotated[
+    float | None, typer.Option(help="Nats of loss that may be gained (0.05 if not given).")
+]
+
 
 def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
     """The command, with a UserError as one line and status 2, and Ctrl-C as status 130."""
@@ -121,16 +139,39 @@ def report(
     trust_remote_code: TrustRemoteCode = False,
     batch_size: BatchSize = "auto",
     seed: Seed = 0,
+    curves: SavedCurves = None,
+    scores: SavedScores = None,
+    thresholds: SavedThresholds = None,
+    within: Within = None,
+    within_nats: WithinNats = None,
 ) -> None:
     """Score every head, zero the inactive ones, and write a report with figures.
 
     Writes DIR/report.html (one file, opens offline) and beside it scores.nc, curves.csv,
     summary.csv, config.json and heads.json (the inactive heads, for Fixed.load).
 
+    With --curves, --scores or --thresholds it draws saved results, and needs no model.
+
     Examples: inactive-heads report; inactive-heads report gpt2 --task mmlu --limit 500;
-    inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random"
+    inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random";
+    inactive-heads report --curves a/curves.csv --curves b/curves.csv
     """
     # Imported here: --help should not wait for torch.
+    if curves or scores or thresholds:
+        from inactive_heads.saved import SavedOptions, build_saved_report
+
+        if model is not None:
+            raise UserError(f"saved results are drawn without a model; leave out {model!r}")
+        shares, tolerances = _numbers(percents, "--percents"), _within(within, within_nats)
+        saved = SavedOptions(
+            curves or [], scores or [], thresholds or [], out, shares, at, tolerances
+        )
+        print(f"The report is at {build_saved_report(saved).resolve()}")
+        return
+    if within is not None or within_nats is not None:
+        raise UserError(
+            "--within and --within-nats go with --curves, from which they read off anew"
+        )
     from inactive_heads.report import ReportOptions, build_report
     from inactive_heads.scores import PAPER_SCORES
     from inactive_heads.sweeps import RANDOM
@@ -269,6 +310,11 @@ def _numbers(value: str, option: str) -> list[float]:
         return [float(part) for part in value.split(",")]
     except ValueError:
         raise UserError(f"{option} takes numbers separated by commas, not {value!r}") from None
+
+
+def _within(points: float | None, nats: float | None) -> dict[Any, float]:
+    given = {"accuracy": points, "loss": nats}
+    return {metric: value for metric, value in given.items() if value is not None}
 
 
 def _batch_size(value: str) -> int | str:

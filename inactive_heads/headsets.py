@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads.errors import UserError
-from inactive_heads.thresholds import choose_thresholds, inactive_heads, select_heads
+from inactive_heads.thresholds import choose_thresholds, inactive_heads
 
 
 def inactive_at(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) -> xr.DataArray:
@@ -74,10 +74,12 @@ def fixed_agreement(
     """
     cuts = choose_thresholds(scores, [percent]) if thresholds is None else thresholds
     masks = inactive_at(scores, cuts, percent)
+    means = scores.mean("sample", keep_attrs=True)
+    sets = inactive_heads(means, choose_thresholds(means, [percent]).isel(percent=0, drop=True))
     rows = []
     for name in masks["score"].to_numpy().tolist():
         mask = masks.sel(score=name).to_numpy()
-        fixed = select_heads(scores, name, percent).transpose("layer", "head").to_numpy()
+        fixed = sets.sel(score=name).transpose("layer", "head").to_numpy()
         both, either = (mask & fixed).sum((1, 2)), (mask | fixed).sum((1, 2))
         sizes, fixed_sizes = mask.sum((1, 2)), np.full(len(mask), fixed.sum())
         parts = [(both, either), (both, sizes), (both, fixed_sizes)]

@@ -170,6 +170,11 @@ def cache_shares(
     )
 
 
+def lengths_vary(values: xr.DataArray) -> bool:
+    """Whether the inputs have lengths enough to ask what depends on them: three."""
+    return "n_tokens" in values.coords and len(np.unique(values["n_tokens"])) > 2
+
+
 def _lengths(values: xr.DataArray, n_tokens: Sequence[int] | None) -> np.ndarray:
     if n_tokens is None and "n_tokens" not in values.coords:
         raise UserError("the inputs' lengths are not known: give n_tokens, one for each of them")

@@ -21,6 +21,7 @@ from inactive_heads.ablation import Fixed
 from inactive_heads.analysis import summarize
 from inactive_heads.errors import UserError
 from inactive_heads.models import Model, load_model
+from inactive_heads.results import ModelResults
 from inactive_heads.scores import PAPER_SCORES, REGISTRY
 from inactive_heads.scoring import now, score_heads, versions
 from inactive_heads.sweeps import (
@@ -128,14 +129,16 @@ def build_report(options: ReportOptions) -> tuple[Path, pd.DataFrame]:
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
     _best_heads(options, scores, summary, model).save(folder / "heads.json")
-    html = page.render(
+    results = ModelResults(
+        model.name,
+        revision=str(model.provenance["revision"]),
         scores=scores,
         thresholds=thresholds,
         curves=curves,
         summary=summary,
         config={key: value for key, value in config.items() if key != "asked"},
-        percent=options.at,
     )
+    html = page.render([results], percent=options.at)
     write_whole(folder / "report.html", html)
     return folder / "report.html", summary
 

@@ -40,7 +40,7 @@ def accuracy_curves(
         highlight = next((name for name in ranks if name != RANDOM), RANDOM)
     elif highlight not in ranks:
         raise UserError(f"highlight={highlight!r} is none of the scores {list(ranks)}")
-    figure = go.Figure()
+    figure = go.Figure(layout={"template": TEMPLATE})
     for name, rank in ranks.items():
         curve = rows[rows["score"] == name].sort_values("percent_zeroed")
         figure.add_trace(_curve(curve, metric, rank, strong=name in (highlight, RANDOM)))

@@ -78,7 +78,7 @@ def score_cdfs(
     *,
     thresholds: xr.DataArray | None = None,
     percent: float | None = None,
-    points: int = 201,
+    points: int = 101,
 ) -> go.Figure:
     """The share of inputs and heads with a score up to a value, a line per model; the figure.
 
@@ -86,7 +86,7 @@ def score_cdfs(
     ``points`` quantiles, from the smallest to the largest value. With ``thresholds`` and
     ``percent`` a dashed line marks the threshold.
     """
-    figure, shares = go.Figure(), np.linspace(0, 1, points)
+    figure, shares = go.Figure(layout={"template": TEMPLATE}), np.linspace(0, 1, points)
     for i, (label, scores) in enumerate(models.items()):
         if score not in scores["score"].to_numpy():
             continue
@@ -158,7 +158,7 @@ def layer_distance_lines(pairs: Mapping[str, xr.DataArray], score: str) -> go.Fi
 
     ``pairs`` maps labels ("base → instruct") to what `layer_distances` gave.
     """
-    figure = go.Figure()
+    figure = go.Figure(layout={"template": TEMPLATE})
     for i, (label, distances) in enumerate(pairs.items()):
         if score not in distances["score"].to_numpy():
             continue

@@ -43,7 +43,10 @@ def score_heatmaps(scores: xr.DataArray, thresholds: xr.DataArray, percent: floa
     counts = inactive_counts(scores, thresholds, percent)
     scores = scores.sel(score=counts["score"])
     often = counts > scores.sizes["sample"] / 2
-    figure, names = go.Figure(), [str(name) for name in scores["score"].to_numpy()]
+    figure, names = (
+        go.Figure(layout={"template": TEMPLATE}),
+        [str(name) for name in scores["score"].to_numpy()],
+    )
     for i in range(len(names)):
         values = scores.isel(score=i).mean("sample")
         for trace in _heat_traces(values, often.isel(score=i), _side(values, None)):

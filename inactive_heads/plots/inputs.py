@@ -79,7 +79,7 @@ def length_lines(shares: xr.DataArray) -> go.Figure:
 
     ``shares`` comes from `length_shares`: (score, bin); a point stands at its bin's mean length.
     """
-    figure = go.Figure()
+    figure = go.Figure(layout={"template": TEMPLATE})
     spans = [
         f"{low} to {high} tokens, {n} inputs"
         for low, high, n in zip(

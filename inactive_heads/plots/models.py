@@ -17,7 +17,10 @@ def model_gains(table: pd.DataFrame, *, reference: str = "AWFT") -> go.Figure:
 
     ``table`` comes from `compare_models`. The best score's name stands beside its mark.
     """
-    figure, names = go.Figure(), [escape(model) for model in table["model"]]
+    figure, names = (
+        go.Figure(layout={"template": TEMPLATE}),
+        [escape(model) for model in table["model"]],
+    )
     for name, row in zip(names, table.itertuples(index=False), strict=True):
         joined = {"color": "#808080", "width": 2}
         figure.add_trace(

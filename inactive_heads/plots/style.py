@@ -9,6 +9,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+import plotly.graph_objects as go
 
 from inactive_heads.curves import RANDOM, Metric
 
@@ -27,7 +28,24 @@ BOUNDS: dict[Metric, tuple[str, str]] = {
     "accuracy": ("ci_low", "ci_high"),
     "loss": ("loss_low", "loss_high"),
 }
-TEMPLATE = "plotly_white"
+_AXIS = {
+    "automargin": True,
+    "gridcolor": "#E3E7EB",
+    "linecolor": "#1B1F24",
+    "zerolinecolor": "#E3E7EB",
+    "title": {"standoff": 12},
+}
+# A small one of our own: plotly's are copied into every figure, and take most of its making.
+TEMPLATE = go.layout.Template(
+    layout={
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "font": {"color": "#1B1F24"},
+        "hoverlabel": {"align": "left"},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+    }
+)
 
 
 def escape(text: object) -> str:

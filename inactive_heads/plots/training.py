@@ -17,7 +17,7 @@ def checkpoint_lines(shares: xr.DataArray) -> go.Figure:
     ``shares`` comes from `checkpoint_shares`: (score, checkpoint).
     """
     labels = [escape(label) for label in shares["checkpoint"].to_numpy()]
-    figure = go.Figure()
+    figure = go.Figure(layout={"template": TEMPLATE})
     for name in shares["score"].to_numpy().tolist():
         style = line_style(name)
         figure.add_trace(
