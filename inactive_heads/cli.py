@@ -66,6 +66,24 @@ TrustRemoteCode = Annotated[
 BatchSize = Annotated[str, typer.Option(help="Inputs run together, or auto.")]
 Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
 
+SavedCurves = Annotated[
+    list[str] | None,
+    typer.Option(help="Saved curves: ours, or any with model, score, percent_zeroed, accuracy."),
+]
+SavedScores = Annotated[
+    list[str] | None, typer.Option(help="Saved scores: a scores.nc; once for each model.")
+]
+SavedThresholds = Annotated[
+    list[str] | None,
+    typer.Option(help="Saved thresholds: a .csv of task, model, score, percent, threshold."),
+]
+Within = Annotated[
+    float | None, typer.Option(help="Points of accuracy that may be lost (1 if not given).")
+]
+WithinNats = Annotated[
+    float | None, typer.Option(help="Nats of loss that may be gained (0.05 if not given).")
+]
+
 
 def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
     """The command, with a UserError as one line and status 2, and Ctrl-C as status 130."""
@@ -103,7 +121,7 @@ def _interrupt(*_: Any) -> None:
 @app.command()
 @one_line_errors
 def report(
-    model: ModelArgument = None,
+    models: Annotated[list[str] | None, typer.Argument(help=MODEL_HELP, show_default=False)] = None,
     out: Annotated[str, typer.Option("--out", "--output", help="The folder to write.")] = "report",
     texts: Annotated[
         str,
@@ -135,7 +153,10 @@ def report(
     dtype: Dtype = "auto",
     device: Device = "auto",
     device_map: Map = None,
-    revision: Revision = None,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(help="A branch, tag or commit; several are compared as checkpoints."),
+    ] = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",
     trust_remote_code: TrustRemoteCode = False,
@@ -159,6 +180,11 @@ def report(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
     ] = False,
+    curves: SavedCurves = None,
+    scores: SavedScores = None,
+    thresholds: SavedThresholds = None,
+    within: Within = None,
+    within_nats: WithinNats = None,
 ) -> None:
     """Score every head, zero the inactive ones, and write a report with figures.
 
@@ -166,17 +192,36 @@ def report(
     summary.csv, config.json and heads.json (the inactive heads, for Fixed.load). Every finished
     piece of work is kept in DIR: the same command goes on where it was stopped.
 
+    With --curves, --scores or --thresholds it draws saved results, and needs no model.
+
     Examples: inactive-heads report; inactive-heads report gpt2 --task mmlu --limit 500;
-    inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random"
+    inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random";
+    inactive-heads report base/ instruct/; inactive-heads report pythia-70m --revision step1000
+    --revision step143000;
+    inactive-heads report --curves a/curves.csv --curves b/curves.csv
     """
     # Imported here: --help should not wait for torch.
+    if curves or scores or thresholds:
+        from inactive_heads.saved import SavedOptions, build_saved_report
+
+        if models:
+            raise UserError(f"saved results are drawn without a model; leave out {models[0]!r}")
+        shares, tolerances = _numbers(percents, "--percents"), _within(within, within_nats)
+        saved = SavedOptions(
+            curves or [], scores or [], thresholds or [], out, shares, at, tolerances
+        )
+        print(f"The report is at {build_saved_report(saved).resolve()}")
+        return
+    if within is not None or within_nats is not None:
+        raise UserError(
+            "--within and --within-nats go with --curves, from which they read off anew"
+        )
     from inactive_heads.grids import RANDOM
-    from inactive_heads.report import ReportOptions, build_report, plan_report
+    from inactive_heads.report import ReportOptions, build_reports, compared, plan_report
     from inactive_heads.scores import PAPER_SCORES
 
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
-    options = ReportOptions(
-        model=model,
+    asked = ReportOptions(
         out=out,
         texts=texts,
         num_texts=num_texts,
@@ -195,7 +240,6 @@ def report(
         dtype=dtype,
         device=device,
         device_map=device_map,
-        revision=revision,
         tokenizer=tokenizer,
         bos=bos,
         trust_remote_code=trust_remote_code,
@@ -207,11 +251,12 @@ def report(
         shard_tokens=shard_tokens,
         seed=seed,
     )
+    options = compared(asked, models or [None], revision or [None])
     if dry_run:
-        print(plan_report(options))
+        print("\n".join(plan_report(one) for one in options))
         return
     notes = Console(stderr=True)
-    path, summary = build_report(options, announce=notes.print)
+    path, summary = build_reports(options, out, announce=notes.print)
     console = Console()
     console.print(_summary_table(summary, at))
     console.print(f"The report is at {path.resolve()}", soft_wrap=True)
@@ -320,6 +365,11 @@ def _numbers(value: str, option: str) -> list[float]:
         return [float(part) for part in value.split(",")]
     except ValueError:
         raise UserError(f"{option} takes numbers separated by commas, not {value!r}") from None
+
+
+def _within(points: float | None, nats: float | None) -> dict[Any, float]:
+    given = {"accuracy": points, "loss": nats}
+    return {metric: value for metric, value in given.items() if value is not None}
 
 
 def _batch_size(value: str) -> int | str:

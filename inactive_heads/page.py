@@ -2,208 +2,222 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from inactive_heads.analysis import CURVE_KEYS, Metric, within_column
+from inactive_heads.curves import RANDOM
 from inactive_heads.errors import UserError
-from inactive_heads.page_data import as_json, curve_charts, group_title, heads_payload
-from inactive_heads.verdict import BOUNDS, CHANGE, DIGITS, metric_of, start_row, verdict
+from inactive_heads.page_data import as_json, curve_charts, heads_payload
+from inactive_heads.page_facts import facts_of, facts_of_models
+from inactive_heads.page_inputs import input_sections
+from inactive_heads.page_models import Setting, comparison, settings, stability
+from inactive_heads.page_parts import Chart, Table, plain_figure
+from inactive_heads.page_scores import checkpoint_section, score_sections
+from inactive_heads.page_tables import Within, ranking_tables, summary_tables
+from inactive_heads.rankings import count_ranks
+from inactive_heads.results import ModelResults, checkpoints_of, labels
+from inactive_heads.stability import COLUMNS, thresholds_of_curves, thresholds_table
+from inactive_heads.verdict import compared, verdict
 
-_WITHIN: dict[Metric, str] = {"accuracy": "1 point", "loss": "0.05 nats"}
-_NAMES = {"num_fewshot": "shots (num_fewshot)", "bos": "BOS token", "n_samples": "samples"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of the table: what is shown, and the number it is sorted by."""
-
-    text: str
-    key: float | str
+FEW = 3
+"""Up to how many models each has a sentence of its own at the top of a page."""
 
 
 def render(
+    results: Sequence[ModelResults],
     *,
-    scores: xr.DataArray | None,
-    thresholds: xr.DataArray | None,
-    curves: pd.DataFrame | None,
-    summary: pd.DataFrame | None,
-    config: Mapping[str, Any],
     percent: float,
+    within: Within | None = None,
+    published_thresholds: pd.DataFrame | None = None,
     definitions: Mapping[str, str] | None = None,
 ) -> str:
-    """The report's HTML: one self-contained page, with everything it needs inside.
+    """The report's HTML: one self-contained page on one model or many, with all it needs inside.
 
     ``percent`` is the share of heads the words and the table speak of, and the one that the page
-    shows first. ``config`` says what was run, as nested as it likes; ``definitions`` maps scores'
-    names to text (default: ``config["definitions"]``). Parts whose data is None or empty are left
-    out. Everything given is shown as text, never read as HTML.
+    shows first. ``within`` says how much worse still counts as unharmed: points of accuracy and
+    nats of loss (1 and 0.05). ``published_thresholds`` (task, model, score, percent, threshold)
+    join those of the results. ``definitions`` maps scores' names to text (default: those of the
+    configs). Parts without data are left out. Everything given is shown as text, never as HTML.
 
-    ``UserError`` where ``percent`` is not among the thresholds' shares.
+    Raises:
+        UserError: nothing was given, ``percent`` is not among the thresholds' shares, two results
+            are of one model and revision, or a curve cannot be measured.
     """
-    curves = None if curves is None or curves.empty else curves
-    summary = None if summary is None or summary.empty else summary
-    texts = {**config.get("definitions", {}), **(definitions or {})}
-    heads = None
-    if scores is not None and thresholds is not None:
-        shares = [float(share) for share in thresholds["percent"].to_numpy()]
-        if not np.isclose(shares, percent).any():
-            raise UserError(f"percent={percent} is not one of the thresholds' shares {shares}")
-        heads = heads_payload(scores, thresholds, texts)
+    tolerances: Within = {} if within is None else within
+    models = dict(zip(labels(results), results, strict=True))
+    if not models and published_thresholds is None:
+        raise UserError("there is nothing to report: no result was given")
+    curves, summary = _joined(models, "curves"), _joined(models, "summary")
+    texts = dict(chain.from_iterable(one.config.get("definitions", {}).items() for one in results))
+    texts |= definitions or {}
+    payloads = {label: _heads(one, percent, texts) for label, one in models.items()}
+    found = settings(curves, tolerances)
     charts = [] if curves is None else curve_charts(curves)
-    drawn = {"heads": heads, "charts": [chart["figure"] for chart in charts], "percent": percent}
-    named = [] if heads is None else [score["name"] for score in heads["scores"]]
+    thresholds = _thresholds(models, curves, published_thresholds)
+    first = comparison(found, tolerances)
+    last = [
+        *score_sections(models, percent),
+        *checkpoint_section(checkpoints_of(results), percent),
+        *input_sections(models),
+        *stability(thresholds),
+    ]
+    tables = _tables(summary, curves, found, tolerances, several=len(models) > 1)
+    parts = [part for section in (*first, *last) for part in section.parts]
+    choices = _choices(models, payloads, summary, found, parts, percent)
+    facts = [config for one in results if (config := _plain_config(one.config))]
+    drawn = {
+        "models": payloads,
+        "charts": [{"model": chart["model"], "figure": chart["figure"]} for chart in charts],
+        "figures": [plain_figure(part.figure) for part in parts if isinstance(part, Chart)],
+        "tables": [part.csv for part in (*tables, *parts) if isinstance(part, Table)],
+    }
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            model=_model(scores, curves, config),
-            verdict=verdict(summary, curves),
-            facts=_facts({key: config[key] for key in config if key != "definitions"}),
-            tables=[] if summary is None else _tables(summary, curves),
+            models=list(models),
+            verdict=_words(found, summary, curves, len(models)),
+            facts=(
+                facts_of_models({label: _plain_config(one.config) for label, one in models.items()})
+                if len(facts) > 1
+                else facts_of(facts[0] if facts else {})
+            ),
+            tables=tables,
+            with_summary=summary is not None,
             charts=charts,
-            heads=heads,
-            names=named,
-            chosen=_best(summary, named),
+            heads=next((payload for payload in payloads.values() if payload), None),
+            first=first,
+            last=last,
+            choices=choices,
             percent=percent,
             definitions={name: text for name, text in texts.items() if text},
             # What is marked safe here is the package's own, or has lost its "<" to as_json.
             data=Markup(as_json(drawn)),
             style=Markup(_source("report.css")),
-            script=Markup(_source("report.js")),
-            plotly=Markup(get_plotlyjs()) if heads or charts else "",
+            script=Markup(_source("look.js") + _source("report.js")),
+            plotly=Markup(get_plotlyjs()) if any(payloads.values()) or charts or parts else "",
         )
     )
 
 
-def _tables(summary: pd.DataFrame, curves: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """The summary as tables of cells, one per model, task and mode; or of thresholds alone."""
-    if summary["rank"].isna().all():
-        rows = [
-            [Cell(row["score"], row["score"]), _number(row["threshold"])]
-            for _, row in summary.iterrows()
-        ]
-        return [
-            {"title": "Thresholds", "note": "", "columns": ["score", "threshold"], "rows": rows}
-        ]
-    tables, several = [], summary["model"].drop_duplicates().size > 1
-    for keys, group in summary.groupby(CURVE_KEYS, sort=False, dropna=False):
-        metric, start = metric_of(group), start_row(keys, curves)
-        unit = "accuracy, %" if metric == "accuracy" else "loss, nats/token"
-        intervals = group[list(BOUNDS[metric])].notna().all(axis=None)
-        unit += " [95%\u00a0interval]" if intervals else ""
-        columns = ["rank", "score", unit, "change", "zeroed, %", "normalized AUC"]
-        columns += [f"% zeroable within {_WITHIN[metric]}", "threshold"]
-        note = "" if start is None else f"No head zeroed: {_interval(start, metric)}"
-        if start is not None and np.isfinite(count := float(start.get("n", np.nan))):
-            note += f", n = {count:.0f}"
-        rows = [_cells(row, metric) for _, row in group.sort_values("rank").iterrows()]
-        title = group_title(keys, several)
-        tables.append({"title": title, "note": note, "columns": columns, "rows": rows})
+def _joined(models: Mapping[str, ModelResults], name: str) -> pd.DataFrame | None:
+    """The curves or summaries of all models in one table, each named by its label."""
+    found = [
+        table.assign(model=label)
+        for label, one in models.items()
+        if (table := getattr(one, name)) is not None and not table.empty
+    ]
+    return pd.concat(found, ignore_index=True) if found else None
+
+
+def _heads(
+    one: ModelResults, percent: float, definitions: Mapping[str, str]
+) -> dict[str, Any] | None:
+    if one.scores is None or one.thresholds is None:
+        return None
+    shares = [float(share) for share in one.thresholds["percent"].to_numpy()]
+    if not np.isclose(shares, percent).any():
+        raise UserError(f"percent={percent} is not one of the thresholds' shares {shares}")
+    return heads_payload(one.scores, one.thresholds, definitions)
+
+
+def _thresholds(
+    models: Mapping[str, ModelResults],
+    curves: pd.DataFrame | None,
+    published: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """The thresholds of all models on all data sets, as one table."""
+    tables = [] if curves is None else [thresholds_of_curves(curves)]
+    for label, one in models.items():
+        own = None if curves is None else set(curves.loc[curves["model"] == label, "task"])
+        # The task text-loss is those same texts, whose thresholds must not count twice.
+        if one.thresholds is None or (own and "text-loss" in own):
+            continue
+        name = str(one.config.get("texts") or "texts")
+        tables.append(thresholds_table(one.thresholds, model=label, task=name))
+    if published is not None:
+        tables.append(published)
+    kept = [table for table in tables if len(table)]
+    return pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=COLUMNS)
+
+
+def _tables(
+    summary: pd.DataFrame | None,
+    curves: pd.DataFrame | None,
+    found: Sequence[Setting],
+    within: Within,
+    *,
+    several: bool,
+) -> list[Table]:
+    """The tables of each model: its summary at one share, or the ranking where there is none."""
+    tables = [] if summary is None else summary_tables(summary, curves, within, several=several)
+    known = set() if summary is None else set(summary["model"])
+    for one in found:
+        rest = one.ranking[~one.ranking["model"].isin(known)]
+        tables += ranking_tables(rest, one.metric, within, several=several)
     return tables
 
 
-def _cells(row: pd.Series, metric: Metric) -> list[Cell]:
-    return [
-        _number(row["rank"], ".0f"),
-        Cell(str(row["score"]), str(row["score"])),
-        Cell(_interval(row, metric), float(row[metric])),
-        Cell(_change(row, metric), float(row[f"{metric}_change"])),
-        _number(row["percent_zeroed"], ".1f"),
-        _number(row["normalized_auc"], f".{DIGITS[metric]}f"),
-        _number(row[within_column(metric)], ".1f"),
-        _number(row["threshold"]),
-    ]
+def _choices(
+    models: Mapping[str, ModelResults],
+    payloads: Mapping[str, dict[str, Any] | None],
+    summary: pd.DataFrame | None,
+    found: Sequence[Setting],
+    parts: Sequence[Any],
+    percent: float,
+) -> dict[str, Any]:
+    """What the reader can choose: models, scores and shares, and what is chosen at first."""
+    drawn = [payload for payload in payloads.values() if payload]
+    scores = [score["name"] for payload in drawn for score in payload["scores"]]
+    scores += [part.shown.score for part in parts if part.shown.score is not None]
+    # Lines of the curves can be chosen too; Random always stands out.
+    scores += [name for one in found for name in one.ranking["score"] if name != RANDOM]
+    shares = {share for payload in drawn for share in payload["percents"]}
+    shares |= {part.shown.share for part in parts if part.shown.share is not None}
+    known = [*models, *(part.shown.model for part in parts if part.shown.model is not None)]
+    names, named = list(dict.fromkeys(scores)), list(dict.fromkeys(known))
+    return {
+        "models": named if len(named) > 1 else [],
+        "scores": names,
+        "score": _best(summary, found, names),
+        "shares": sorted(shares),
+        "share": min(shares, key=lambda share: abs(share - percent), default=percent),
+    }
 
 
-def _number(value: float, style: str = ".3g") -> Cell:
-    text = f"{value:{style}}".replace("-", "−") if np.isfinite(value) else "–"
-    return Cell(text, float(value))
-
-
-def _interval(row: pd.Series, metric: Metric) -> str:
-    """``61.2 [54.0, 68.1]``, or the value alone where its interval is not known."""
-    digits = DIGITS[metric]
-    value, low, high = (float(row[name]) for name in (metric, *BOUNDS[metric]))
-    text = f"{value:.{digits}f}"
-    return text if np.isnan(low + high) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _change(row: pd.Series, metric: Metric) -> str:
-    """``+0.064 [0.031, 0.098]``: the change from the baseline, with its paired interval."""
-    digits, change = DIGITS[metric], row[f"{metric}_change"]
-    low, high = (float(row.get(name, np.nan)) for name in CHANGE)
-    if not np.isfinite(change):
-        return "–"
-    text = f"{change:+.{digits}f}"
-    text += "" if np.isnan(low + high) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return text.replace("-", "−")
-
-
-def _best(summary: pd.DataFrame | None, names: list[str]) -> str:
+def _best(summary: pd.DataFrame | None, found: Sequence[Setting], names: list[str]) -> str:
     """The score that the page shows first: the best of those it can draw."""
-    ranked = [] if summary is None else summary.sort_values("rank")["score"]
-    return next((name for name in chain(ranked, names) if name in names), "")
+    if found and found[0].n_models > 1:
+        ranked = list(count_ranks(found[0].ranking)["score"])
+    else:
+        ranked = [] if summary is None else list(summary.sort_values("rank")["score"])
+    return next((str(name) for name in chain(ranked, names) if name in names), "")
 
 
-def _model(
-    scores: xr.DataArray | None, curves: pd.DataFrame | None, config: Mapping[str, Any]
-) -> str:
-    attrs = {} if scores is None else scores.attrs
-    named = config.get("model") or attrs.get("model")
-    if isinstance(named, Mapping):
-        named = named.get("name")
-    if not named and curves is not None:
-        named = ", ".join(str(model) for model in curves["model"].unique())
-    return str(named or "a language model")
+def _words(
+    found: Sequence[Setting],
+    summary: pd.DataFrame | None,
+    curves: pd.DataFrame | None,
+    n_models: int,
+) -> list[str]:
+    words = [compared(one.ranking, one.title, one.metric) for one in found if one.n_models > 1]
+    if summary is not None and n_models <= FEW and summary["rank"].notna().any():
+        words += verdict(summary[summary["rank"].notna()], curves)
+    if not words and not found:
+        words = verdict(None, None)
+    return words
 
 
-def _facts(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What was run, as (heading, [(name, value)]): plain settings first, then nested ones."""
-    plain = [(_label(key), _text(value)) for key, value in config.items() if not _nested(value)]
-    groups = [("", plain)] if plain else []
-    for key, value in config.items():
-        if _nested(value) and value:
-            groups.append((_label(key), [(_label(k), _text(v)) for k, v in _flat(value)]))
-    return groups
-
-
-def _nested(value: object) -> bool:
-    return isinstance(value, Mapping)
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
-
-
-def _label(key: object) -> str:
-    return _NAMES.get(str(key), str(key).replace("_", " "))
-
-
-def _text(value: object) -> str:
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
+def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "definitions"}
 
 
 @cache

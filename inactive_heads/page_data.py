@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis import CURVE_KEYS, inactive_counts
-from inactive_heads.verdict import METRICS
+from inactive_heads.curves import CURVE_KEYS, METRICS
+from inactive_heads.headsets import inactive_counts
+from inactive_heads.page_parts import plain_figure
+from inactive_heads.per_input import length_correlations, lengths_vary
 
 
 def heads_payload(
@@ -22,13 +25,14 @@ def heads_payload(
     """Means, thresholds, counts of inactive inputs and histograms of every score.
 
     ``mean`` is layer after layer, head after head; ``counts`` and ``cuts`` have one entry per
-    share, counts in the order of ``mean``. Values keep five significant digits.
+    share, counts `packed` in the order of ``mean``. Values keep five significant digits.
     Scores without thresholds are left out.
     """
     known = [name for name in scores["score"].to_numpy() if name in thresholds["score"].to_numpy()]
     scores = scores.sel(score=known).transpose("score", "sample", "layer", "head")
     thresholds = thresholds.sel(score=known)
     percents = [float(percent) for percent in thresholds["percent"].to_numpy()]
+    lengths = length_correlations(scores).to_numpy() if lengths_vary(scores) else None
     counts = [inactive_counts(scores, thresholds, percent).to_numpy() for percent in percents]
     entries = []
     for i, name in enumerate(str(name) for name in scores["score"].to_numpy()):
@@ -40,11 +44,15 @@ def heads_payload(
             "color": plots.line_style(name)["color"],
             "mean": values.mean(axis=0).ravel(),
             "cuts": thresholds.transpose("score", "percent").to_numpy()[i],
-            "counts": [count[i].ravel() for count in counts],
+            "counts": [packed(count[i], scores.sizes["sample"]) for count in counts],
         }
+        if lengths is not None and np.isfinite(lengths[i]).any():
+            entry["lengths"] = packed_correlations(lengths[i])
         if np.isfinite(values).any():
             edges, bars, beyond = plots.histogram(values)
+            quantiles = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, 101))
             entry["bars"] = {"low": edges[0], "high": edges[-1], "n": bars, "beyond": beyond}
+            entry["bars"]["quantiles"] = quantiles
         entries.append(entry)
     return {
         "scores": entries,
@@ -55,18 +63,28 @@ def heads_payload(
     }
 
 
+def packed(counts: np.ndarray, largest: int) -> str:
+    """Whole numbers from 0 to ``largest`` in base64: a byte each, or two (little-endian)."""
+    width = "u1" if largest < 2**8 else "<u2" if largest < 2**16 else "<u4"
+    return base64.b64encode(counts.astype(width).tobytes()).decode("ascii")
+
+
+def packed_correlations(values: np.ndarray) -> str:
+    """Numbers from -1 to 1 in hundredths, a signed byte each, in base64; -128 is not known."""
+    hundredths = np.where(np.isfinite(values), np.round(100 * values), -128).astype("i1")
+    return base64.b64encode(hundredths.tobytes()).decode("ascii")
+
+
 def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
-    """One chart per model, task, mode and metric: ``title``, ``metric`` and plotly ``figure``."""
+    """One chart per model, task, mode and metric: ``model``, ``title``, ``metric``, ``figure``."""
     charts = []
     several = curves["model"].drop_duplicates().size > 1
     for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
         for metric in METRICS:
             if metric not in group or not group[metric].notna().any():
                 continue
-            figure = plots.accuracy_curves(group, metric).to_plotly_json()
-            # The page has its own look, which follows the reader's light or dark theme.
-            figure["layout"].pop("template", None)
-            charts.append({"title": group_title(keys, several), "metric": metric, "figure": figure})
+            chart = {"model": str(keys[0]), "title": group_title(keys, several), "metric": metric}
+            charts.append(chart | {"figure": plain_figure(plots.accuracy_curves(group, metric))})
     return charts
 
 

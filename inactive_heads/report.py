@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,10 +26,12 @@ from inactive_heads.grids import RANDOM, Grid, Mode, make_grid, split_random
 from inactive_heads.inputs import check_batch_size
 from inactive_heads.models import Model, load_model
 from inactive_heads.plans import describe, plan_sweep, seconds_per_token
+from inactive_heads.results import ModelResults
 from inactive_heads.runs import (
     Finished,
     RunFolder,
     digest_of,
+    folder_name,
     open_run,
     writable_folder,
     write_whole,
@@ -93,29 +95,63 @@ DEFAULT_TEXTS, DEFAULT_QUESTIONS = 10, 30
 """Sizes of a report's bundled data, such that it takes minutes on two cores."""
 
 
-def build_report(
-    options: ReportOptions, *, announce: Callable[[str], None] = lambda text: None
+def build_reports(
+    several: Sequence[ReportOptions],
+    out: str | Path,
+    *,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, pd.DataFrame]:
     """Score, ablate and write everything; the path of report.html and the summary table.
 
-    What is cheap to check is checked before the model is loaded. The folder keeps every
+    What is cheap to check is checked before a model is loaded. The folder keeps every
     finished unit of work, so that an interrupted report goes on where it was. ``announce`` is
     given the plan before the work begins.
 
+    Args:
+        several: what is asked of each model, its ``out`` a folder of its own.
+        out: where the page is written that shows all of them.
+        announce: told the plan of each model before its work begins.
+
     Raises:
-        UserError: whatever of the options, the model or the data is wrong, or the folder holds
+        UserError: whatever of the options, the models or the data is wrong, or a folder holds
             a report with other settings.
     """
-    _check(options)
-    writable_folder(options.out)
-    prepared = prepare_report(options)
-    with open_run(options.out, prepared.settings) as run:
-        announce(prepared.plan(run.n_finished))
-        return _write_report(prepared, run)
+    for options in several:
+        _check(options)
+    place = writable_folder(out)
+    results = []
+    for options in several:
+        prepared = prepare_report(options)
+        with open_run(options.out, prepared.settings) as run:
+            announce(prepared.plan(run.n_finished))
+            results.append(_run_model(prepared, run))
+    write_whole(place / "report.html", page.render(results, percent=several[0].at))
+    summary = pd.concat([one.summary for one in results], ignore_index=True)
+    if len(results) > 1:
+        curves = pd.concat([one.curves for one in results], ignore_index=True)
+        write_whole(place / "curves.csv", curves.to_csv(index=False))
+        write_whole(place / "summary.csv", summary.to_csv(index=False))
+    return place / "report.html", summary
+
+
+def compared(
+    asked: ReportOptions, models: Sequence[str | None], revisions: Sequence[str | None]
+) -> list[ReportOptions]:
+    """The same asked of every model and revision, each in a folder of its own if several."""
+    pairs = [(model, revision) for model in models for revision in revisions]
+    if len(pairs) == 1:
+        return [replace(asked, model=models[0], revision=revisions[0])]
+    names = ["@".join(filter(None, pair)) or "bundled" for pair in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{twice[0]!r} was given twice; compare a model with others")
+    return [
+        replace(asked, model=model, revision=revision, out=str(Path(asked.out) / folder_name(name)))
+        for (model, revision), name in zip(pairs, names, strict=True)
+    ]
 
 
 def plan_report(options: ReportOptions) -> str:
-    """What `build_report` would do and how long it would take, in words."""
+    """What `build_reports` would do and how long it would take, in words."""
     _check(options)
     return prepare_report(options).plan(0)
 
@@ -171,7 +207,7 @@ def prepare_report(options: ReportOptions) -> Prepared:
     return Prepared(options, samples, job, grids)
 
 
-def _write_report(prepared: Prepared, run: RunFolder) -> tuple[Path, pd.DataFrame]:
+def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     options, job, folder = prepared.options, prepared.job, run.folder
     executor = choose_executor(
         options.executor,
@@ -199,16 +235,15 @@ def _write_report(prepared: Prepared, run: RunFolder) -> tuple[Path, pd.DataFram
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
     _best_heads(options, scores, summary, job.model).save(folder / "heads.json")
-    html = page.render(
+    return ModelResults(
+        job.model.name,
+        revision=options.revision or str(job.model.provenance["revision"]),
         scores=scores,
         thresholds=thresholds,
         curves=curves,
         summary=summary,
         config={key: value for key, value in config.items() if key != "asked"},
-        percent=options.at,
     )
-    write_whole(folder / "report.html", html)
-    return folder / "report.html", summary
 
 
 def _check(options: ReportOptions) -> None:

@@ -81,10 +81,7 @@ class RunFolder:
         return len(list((self.folder / UNITS).glob("*.unit")))
 
     def _path(self, unit: str) -> Path:
-        # Names come from users too (scores, subjects): the digest keeps them apart, and safe.
-        readable = "".join(c if c.isalnum() or c in "-." else "_" for c in unit)[:80]
-        digest = hashlib.sha256(unit.encode()).hexdigest()[:12]
-        return self.folder / UNITS / f"{readable}.{digest}.unit"
+        return self.folder / UNITS / f"{folder_name(unit)}.unit"
 
 
 class RunMemory:
@@ -175,6 +172,12 @@ def writable_folder(out: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to the folder {str(out)!r}: {error.strerror}") from error
     return folder
+
+
+def folder_name(name: str) -> str:
+    """A name for a file or folder that no other name has, whatever characters it is made of."""
+    readable = "".join(c if c.isalnum() or c in "-." else "_" for c in name)[-80:].lstrip(".")
+    return f"{readable}.{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def digest_of(settings: Any) -> str:

@@ -73,7 +73,9 @@ class ScoreVisitor:
     def __init__(self, model: Model, scores: Sequence[Score], n_samples: int) -> None:
         self.scores = scores
         self.layers = model.shape.layers
-        self.provenance = model.provenance
+        # How query heads share keys and values, without which nothing can be said of their cache.
+        groups = model.shape.n_key_value_heads
+        self.provenance = {**model.provenance, "n_key_value_heads": groups}
         shape = (len(scores), n_samples, len(self.layers), model.shape.n_heads)
         self.values = np.full(shape, np.nan, dtype=np.float32)
 
@@ -139,9 +141,9 @@ def score_cache(
             heads = _cached_heads(cache, layer, batch)
             for row, score in enumerate(found):
                 values[row, :, index] = score(heads).cpu().numpy()
-    return labelled_scores(
-        values, found, layers, batch.n_tokens.tolist(), provenance={"model": str(cfg.model_name)}
-    )
+    groups = int(getattr(cfg, "n_key_value_heads", None) or z.shape[2])
+    provenance = {"model": str(cfg.model_name), "n_key_value_heads": groups}
+    return labelled_scores(values, found, layers, batch.n_tokens.tolist(), provenance=provenance)
 
 
 def labelled_scores(

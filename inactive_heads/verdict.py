@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis import CURVE_KEYS, RANDOM, Metric, baseline_row
+from inactive_heads.curves import CURVE_KEYS, METRICS, RANDOM, Metric, baseline_row, reach_column
+from inactive_heads.rankings import REFERENCE, compare_models, count_ranks
 
-METRICS: tuple[Metric, ...] = ("accuracy", "loss")
 BOUNDS: dict[Metric, tuple[str, str]] = {
     "accuracy": ("ci_low", "ci_high"),
     "loss": ("loss_low", "loss_high"),
@@ -33,6 +33,38 @@ def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[s
     groups = summary.groupby(CURVE_KEYS, sort=False, dropna=False)
     several = summary["model"].drop_duplicates().size > 1
     return [_words(keys, group, curves, several) for keys, group in groups]
+
+
+def compared(ranking: pd.DataFrame, setting: str, metric: Metric) -> str:
+    """What came out over several models, in plain sentences; ``setting`` names task and mode.
+
+    What the reference and the best score of each model find on average, and which score is first
+    and among the first three most often.
+    """
+    table, counts = compare_models(ranking), count_ranks(ranking)
+    means = table[["reference", "best"]].mean()
+    reach = reach_column(ranking).removeprefix("percent_within_").replace("_", " ")
+    if metric == "accuracy":
+        reach = reach.replace("pt", " point" if reach == "1pt" else " points")
+    known = table.dropna(subset="reference")
+    text = f"On {setting}, over {len(table)} models: "
+    if len(known) == len(table):
+        text += f"{REFERENCE} finds {means['reference']:.2f}% of heads that can be zeroed within "
+        text += f"{reach} of the model with every head, the best score of each model "
+    else:
+        text += f"within {reach} of the model with every head, the best score of each model finds "
+    text += f"{means['best']:.2f}%, on average."
+    named = counts[counts["score"] != RANDOM]
+    if len(named):
+        best = named.iloc[0]
+        text += (
+            f" {best['score']} has the best normalized AUC on {best['first']} of {best['models']} "
+            f"models and is among the first three on {best['top_3']}."
+        )
+    random = counts.loc[counts["score"] == RANDOM, "first"]
+    if len(random) and random.iloc[0]:
+        text += f" Random is first on {random.iloc[0]}."
+    return text
 
 
 def metric_of(group: pd.DataFrame) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -13,8 +14,10 @@ import xarray as xr
 
 from inactive_heads.analysis import summarize
 from inactive_heads.errors import UserError
-from inactive_heads.page import render, verdict
+from inactive_heads.page import render
 from inactive_heads.page_data import as_json
+from inactive_heads.results import ModelResults
+from inactive_heads.verdict import verdict
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<script>alert(1)</script>"
@@ -97,9 +100,10 @@ def make_page(**changes: object) -> str:
             name: f"The definition of {name}, with <b>tags</b> & signs." for name in NAMES
         },
     }
-    given = {"scores": scores, "thresholds": thresholds, "curves": curves, "percent": 10.0}
-    given |= {"summary": summarize(curves, thresholds, percent=10.0), "config": config}
-    return render(**(given | changes))  # type: ignore[arg-type]
+    percent = changes.pop("percent", 10.0)
+    given = {"scores": scores, "thresholds": thresholds, "curves": curves, "config": config}
+    given |= {"summary": summarize(curves, thresholds, percent=10.0)}
+    return render([ModelResults(HOSTILE, **(given | changes))], percent=percent)
 
 
 @pytest.fixture(scope="module")
@@ -178,16 +182,18 @@ def test_the_data_cannot_end_its_script():
 
 
 def test_the_data_is_compact_and_right(html):
-    heads = embedded(html)["heads"]
+    heads = embedded(html)["models"][HOSTILE]
     scores = make_scores()
     assert heads["percents"] == PERCENTS
     assert [score["name"] for score in heads["scores"]] == NAMES
     first, expected = heads["scores"][0], scores.to_numpy()[0]
     np.testing.assert_allclose(first["mean"], expected.mean(axis=0).ravel(), rtol=1e-4)
     cut = make_thresholds(scores).to_numpy()[0, 2]
-    np.testing.assert_array_equal(first["counts"][2], (expected > cut).sum(axis=0).ravel())
+    counts = np.frombuffer(base64.b64decode(first["counts"][2]), dtype="u1")
+    np.testing.assert_array_equal(counts, (expected > cut).sum(axis=0).ravel())
     assert sum(first["bars"]["n"]) + first["bars"]["beyond"] == expected.size
-    assert len(json.dumps(heads, separators=(",", ":"))) < 200_000
+    np.testing.assert_allclose(first["bars"]["quantiles"][50], np.median(expected), rtol=1e-4)
+    assert len(json.dumps(heads, separators=(",", ":"))) < 210_000
 
 
 def test_what_was_run_and_the_table_are_there(html):
@@ -240,7 +246,8 @@ def test_sections_without_data_are_left_out(missing):
     words = text_of(make_page(**{missing: None}))
     assert ('id="heads"' in words) == (missing not in ("scores", "thresholds"))
     assert ('id="curves"' in words) == (missing != "curves")
-    assert ('id="summary"' in words) == (missing != "summary")
+    assert ("Summary at 10% of heads" in words) == (missing != "summary")
+    assert ("<h2>Every score</h2>" in words) == (missing == "summary")
 
 
 def test_a_page_of_scores_alone():
@@ -286,7 +293,7 @@ def test_choosing_a_score_and_a_share_redraws(opened):
     cut = make_thresholds(scores).sel(score="AHON (LN)", percent=30).item()
     often = (scores.sel(score="AHON (LN)") < cut).mean("sample") > 0.5
     assert marks == int(often.sum())
-    page.click(".pick[data-score='LTHON (HN)'] >> nth=0")
+    page.click(".pick[data-pick='LTHON (HN)'] >> nth=0")
     assert page.inner_text("#spread .shown").startswith("LTHON (HN) at 30%")
     assert troubles == []
 

@@ -1,181 +1,251 @@
-"use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("report-data").textContent);
-  const heads = data.heads;
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const narrow = () => innerWidth < 640;
-  const byId = (id) => document.getElementById(id);
-  // Plotly reads tags and entities in every label.
-  const escape = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const number = (value) => (value === null ? "not known" : String(Number(value.toPrecision(4))));
-  let printing = false;
-
-  const look = () => {
-    const night = dark.matches && !printing;
-    return night
-      ? { ink: "#e6e8eb", grid: "#333b44", paper: "#14171b" }
-      : { ink: "#1b1f24", grid: "#e3e7eb", paper: "#ffffff" };
-  };
-  const config = () => ({
-    responsive: true, displaylogo: false,
-    displayModeBar: narrow() ? false : "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-  });
-  const axis = (more) => {
-    const { ink, grid } = look();
-    return { gridcolor: grid, zerolinecolor: grid, linecolor: ink, automargin: true, color: ink, ...more };
-  };
-  const layout = (more) => {
-    const { ink, paper } = look();
-    return {
-      paper_bgcolor: paper, plot_bgcolor: paper,
-      font: { color: ink, size: 13, family: "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif" },
-      margin: { l: 55, r: 15, t: 15, b: 50 },
-      // A finger that scrolls the page must not zoom the chart.
-      dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
-      hoverlabel: { bgcolor: paper, bordercolor: ink, font: { color: ink, size: 13 } },
-      ...more,
-    };
+  const chosen = (id) => (byId(id) ? byId(id).value : "");
+  const payloads = data.models;
+  const several = byId("model") && byId("model").options.length > 0;
+  const headsNow = () => (several ? payloads[chosen("model")] : Object.values(payloads)[0]) || null;
+  let heads = headsNow();
+  // Counts of inputs, which the page holds as bytes: one each, two or four, by what they can be.
+  const countsOf = (score) => {
+    const bytes = Uint8Array.from(atob(score.counts[share()]), (letter) => letter.charCodeAt(0));
+    const Width = heads.samples < 256 ? Uint8Array : heads.samples < 65536 ? Uint16Array : Uint32Array;
+    return [...new Width(bytes.buffer)];
   };
 
-  const selected = () => heads.scores[Number(byId("score").value)];
-  const share = () => Number(byId("share").value);
-
+  const selected = () => heads.scores.find((score) => score.name === chosen("score")) || heads.scores[0];
+  // The chosen share, or the nearest that this model has.
+  const share = () => {
+    const wanted = Number(chosen("share")), off = heads.percents.map((percent) => Math.abs(percent - wanted));
+    return off.indexOf(Math.min(...off));
+  };
   const grid = (flat) => heads.layers.map((_, i) => flat.slice(i * heads.heads, (i + 1) * heads.heads));
-  const headNames = heads ? Array.from({ length: heads.heads }, (_, i) => String(i)) : [];
-
+  const headNames = () => Array.from({ length: heads.heads }, (_, i) => String(i));
+  const headName = (i) => `L${heads.layers[Math.floor(i / heads.heads)]}H${i % heads.heads}`;
   const quantile = (sorted, q) => sorted[Math.round(q * (sorted.length - 1))];
+  const bar = (title) => ({
+    thickness: narrow() ? 10 : 16, outlinewidth: 0, tickfont: { color: look().ink },
+    title: { text: narrow() ? "" : title, side: "right", font: { color: look().ink } },
+  });
+  const headLayout = () => layout({
+    height: Math.min(1000, Math.max(320, 90 + 18 * heads.layers.length)),
+    // Categories, not numbers: a hybrid's layers have gaps, and a gap is not a wider row.
+    xaxis: axis({ title: { text: "head" }, type: "category", tickangle: 0, showgrid: false, range: [-0.5, heads.heads - 0.5], categoryorder: "array", categoryarray: headNames() }),
+    yaxis: axis({ title: { text: "layer" }, type: "category", showgrid: false, range: [heads.layers.length - 0.5, -0.5], categoryorder: "array", categoryarray: heads.layers }),
+  });
 
-  function drawHeatmap() {
-    const score = selected(), counts = score.counts[share()];
+  function heatmap() {
+    const score = selected(), counts = countsOf(score);
     const below = score.side === "below";
     const known = score.mean.filter((v) => v !== null).sort((a, b) => a - b);
     const rank = new Map();
     (below ? known : [...known].reverse()).forEach((v, i) => { if (!rank.has(v)) rank.set(v, i + 1); });
     const percent = heads.percents[share()];
     const text = score.mean.map((value, i) => {
-      const name = `L${heads.layers[Math.floor(i / heads.heads)]}H${i % heads.heads}`;
       const place = value === null ? "" : `<br>rank ${rank.get(value)} of ${known.length}`;
-      return `<b>${name}</b><br>${escape(score.name)}: ${number(value)}${place}` +
+      return `<b>${headName(i)}</b><br>${escape(score.name)}: ${number(value)}${place}` +
         `<br>inactive on ${counts[i]} of ${heads.samples} inputs at ${percent}%`;
     });
     const marked = counts.map((n, i) => (2 * n > heads.samples ? i : -1)).filter((i) => i >= 0);
-    const { ink } = look();
-    Plotly.react(byId("heatmap"), [
-      {
-        type: "heatmap", z: grid(score.mean), x: headNames, y: heads.layers, text: grid(text),
-        zmin: quantile(known, 0.01), zmax: quantile(known, 0.99),
-        colorscale: "Cividis", reversescale: !below, xgap: 1, ygap: 1,
-        hovertemplate: "%{text}<extra></extra>",
-        colorbar: {
-          thickness: narrow() ? 10 : 16, outlinewidth: 0, tickfont: { color: ink },
-          title: { text: narrow() ? "" : escape(score.name), side: "right", font: { color: ink } },
+    return {
+      traces: [
+        {
+          type: "heatmap", z: grid(score.mean), x: headNames(), y: heads.layers, text: grid(text),
+          zmin: quantile(known, 0.01), zmax: quantile(known, 0.99),
+          colorscale: "Cividis", reversescale: !below, xgap: 1, ygap: 1,
+          hovertemplate: "%{text}<extra></extra>", colorbar: bar(escape(score.name)),
         },
-      },
-      {
-        type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
-        x: marked.map((i) => headNames[i % heads.heads]),
-        y: marked.map((i) => heads.layers[Math.floor(i / heads.heads)]),
-        marker: { color: "#fff", size: narrow() ? 5 : 7, line: { color: "#000", width: 1 } },
-      },
-    ], layout({
-      height: Math.min(1000, Math.max(320, 90 + 18 * heads.layers.length)),
-      // Categories, not numbers: a hybrid's layers have gaps, and a gap is not a wider row.
-      xaxis: axis({ title: { text: "head" }, type: "category", tickangle: 0, showgrid: false, range: [-0.5, heads.heads - 0.5], categoryorder: "array", categoryarray: headNames }),
-      yaxis: axis({ title: { text: "layer" }, type: "category", showgrid: false, range: [heads.layers.length - 0.5, -0.5], categoryorder: "array", categoryarray: heads.layers }),
-    }), config());
-    const cut = score.cuts[share()];
-    const rule = cut === null ? "" : `, inactive ${score.side} ${number(cut)}`;
-    document.querySelectorAll(".shown").forEach((node) => { node.textContent = `${score.name} at ${percent}%${rule}`; });
-    document.querySelector(".about").textContent = score.about;
+        {
+          type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
+          x: marked.map((i) => String(i % heads.heads)),
+          y: marked.map((i) => heads.layers[Math.floor(i / heads.heads)]),
+          marker: { color: "#fff", size: narrow() ? 5 : 7, line: { color: "#000", width: 1 } },
+        },
+      ],
+      layout: headLayout(),
+    };
   }
 
-  function drawDistribution() {
-    const score = selected(), bars = score.bars, cut = score.cuts[share()];
-    const chart = byId("distribution");
-    if (!bars) { Plotly.purge(chart); return; }
-    const width = (bars.high - bars.low) / bars.n.length;
-    const { ink } = look();
+  function inputShares() {
+    const counts = countsOf(selected()), percents = counts.map((n) => (100 * n) / heads.samples);
+    const text = counts.map((n, i) => `<b>${headName(i)}</b><br>inactive on ${n} of ${heads.samples} inputs`);
+    return {
+      traces: [{
+        type: "heatmap", z: grid(percents), x: headNames(), y: heads.layers, text: grid(text), zmin: 0, zmax: 100,
+        colorscale: "Cividis", reversescale: true, xgap: 1, ygap: 1,
+        hovertemplate: "%{text}<extra></extra>", colorbar: { ...bar("% of inputs"), ticksuffix: "%" },
+      }],
+      layout: headLayout(),
+    };
+  }
+
+  // Hundredths in signed bytes; -128 where it is not known.
+  function correlations() {
+    const bytes = Int8Array.from(atob(selected().lengths || ""), (letter) => letter.charCodeAt(0));
+    const values = [...bytes].map((hundredth) => (hundredth === -128 ? null : hundredth / 100));
+    const text = values.map((value, i) => `<b>${headName(i)}</b><br>${value === null ? "not known" : value}`);
+    return {
+      traces: [{
+        type: "heatmap", z: grid(values), x: headNames(), y: heads.layers, text: grid(text), zmin: -1, zmax: 1,
+        colorscale: [[0, "#b2182b"], [0.5, "#f7f7f7"], [1, "#2166ac"]], xgap: 1, ygap: 1, hoverongaps: false,
+        hovertemplate: "%{text}<extra></extra>", colorbar: bar("Spearman"),
+      }],
+      layout: headLayout(),
+    };
+  }
+
+  function cutShapes(bars, cut, side) {
     const shapes = [];
-    if (cut !== null) {
-      const from = score.side === "below" ? bars.low : Math.max(bars.low, cut);
-      const to = score.side === "below" ? Math.min(bars.high, cut) : bars.high;
-      if (to > from) shapes.push({ type: "rect", yref: "paper", x0: from, x1: to, y0: 0, y1: 1, fillcolor: "#808080", opacity: 0.25, line: { width: 0 }, layer: "below" });
-      if (cut >= bars.low && cut <= bars.high) shapes.push({ type: "line", yref: "paper", x0: cut, x1: cut, y0: 0, y1: 1, line: { color: ink, width: 1.5, dash: "dash" } });
-    }
-    Plotly.react(chart, [{
-      type: "bar", x: bars.n.map((_, i) => bars.low + (i + 0.5) * width), y: bars.n, width,
-      marker: { color: tone(score.color) },
-      text: bars.n.map((n, i) => `${number(bars.low + i * width)} to ${number(bars.low + (i + 1) * width)}: ${n}`),
-      textposition: "none", hovertemplate: "%{text}<extra></extra>",
-    }], layout({
-      height: 320, bargap: 0, shapes,
-      xaxis: axis({ title: { text: escape(score.name) } }),
-      yaxis: axis({ title: { text: "heads × inputs" } }),
-    }), config());
-    document.querySelector(".beyond").textContent = bars.beyond
-      ? `${bars.beyond} value${bars.beyond === 1 ? "" : "s"} further out ${bars.beyond === 1 ? "is" : "are"} not shown.` : "";
+    if (cut === null) return shapes;
+    const from = side === "below" ? bars.low : Math.max(bars.low, cut);
+    const to = side === "below" ? Math.min(bars.high, cut) : bars.high;
+    if (to > from) shapes.push({ type: "rect", yref: "paper", x0: from, x1: to, y0: 0, y1: 1, fillcolor: "#808080", opacity: 0.25, line: { width: 0 }, layer: "below" });
+    if (cut >= bars.low && cut <= bars.high) shapes.push({ type: "line", yref: "paper", x0: cut, x1: cut, y0: 0, y1: 1, line: { color: look().ink, width: 1.5, dash: "dash" } });
+    return shapes;
   }
 
-  function drawLayers() {
-    const percent = heads.percents[share()], pairs = heads.heads * heads.samples;
-    const names = heads.scores.map((score) => escape(score.name));
+  function distribution() {
+    const score = selected(), bars = score.bars;
+    if (!bars) return { traces: [], layout: layout({ height: 320 }) };
+    const width = (bars.high - bars.low) / bars.n.length;
+    return {
+      traces: [{
+        type: "bar", x: bars.n.map((_, i) => bars.low + (i + 0.5) * width), y: bars.n, width,
+        marker: { color: tone(score.color) },
+        text: bars.n.map((n, i) => `${number(bars.low + i * width)} to ${number(bars.low + (i + 1) * width)}: ${n}`),
+        textposition: "none", hovertemplate: "%{text}<extra></extra>",
+      }],
+      layout: layout({
+        height: 320, bargap: 0, shapes: cutShapes(bars, score.cuts[share()], score.side),
+        xaxis: axis({ title: { text: escape(score.name) } }),
+        yaxis: axis({ title: { text: "heads × inputs" } }),
+      }),
+    };
+  }
+
+  function cumulative() {
+    const score = selected(), bars = score.bars;
+    if (!bars) return { traces: [], layout: layout({ height: 280 }) };
+    const steps = bars.quantiles.length - 1;
+    return {
+      traces: [{
+        type: "scatter", mode: "lines", x: bars.quantiles, y: bars.quantiles.map((_, i) => (100 * i) / steps),
+        line: { color: tone(score.color), width: 2 }, hovertemplate: "%{y:.3g}% up to %{x:.4g}<extra></extra>",
+      }],
+      layout: layout({
+        height: 280, shapes: cutShapes(bars, score.cuts[share()], score.side),
+        xaxis: axis({ title: { text: escape(score.name) }, range: [bars.low, bars.high] }),
+        yaxis: axis({ title: { text: "% up to that value" }, range: [0, 101] }),
+      }),
+    };
+  }
+
+  function layers() {
+    const pairs = heads.heads * heads.samples, names = heads.scores.map((score) => escape(score.name));
     const z = heads.scores.map((score) =>
-      grid(score.counts[share()]).map((row) => (100 * row.reduce((a, b) => a + b, 0)) / pairs));
-    Plotly.react(byId("layers"), [{
-      type: "heatmap", z, x: heads.layers, y: names, colorscale: "Cividis", reversescale: true,
-      zmin: 0, zmax: Math.max(1, ...z.flat()), xgap: 1, ygap: 1,
-      colorbar: { thickness: narrow() ? 10 : 16, outlinewidth: 0, ticksuffix: "%", tickfont: { color: look().ink } },
-      hovertemplate: "%{y}, layer %{x}<br>%{z:.1f}% inactive<extra></extra>",
-    }], layout({
-      height: 90 + 22 * names.length,
-      xaxis: axis({ title: { text: "layer" }, type: "category", tickangle: 0, showgrid: false }),
-      yaxis: axis({ type: "category", showgrid: false, autorange: "reversed" }),
-    }), config());
-    document.querySelector(".share-shown").textContent = `Every score at ${percent}%`;
+      grid(countsOf(score)).map((row) => (100 * row.reduce((a, b) => a + b, 0)) / pairs));
+    return {
+      traces: [{
+        type: "heatmap", z, x: heads.layers, y: names, colorscale: "Cividis", reversescale: true,
+        zmin: 0, zmax: Math.max(1, ...z.flat()), xgap: 1, ygap: 1,
+        colorbar: { ...bar(""), ticksuffix: "%" },
+        hovertemplate: "%{y}, layer %{x}<br>%{z:.1f}% inactive<extra></extra>",
+      }],
+      layout: layout({
+        height: 90 + 22 * names.length,
+        xaxis: axis({ title: { text: "layer" }, type: "category", tickangle: 0, showgrid: false }),
+        yaxis: axis({ type: "category", showgrid: false, autorange: "reversed" }),
+      }),
+    };
   }
 
-  // Black is one of the eight colours; on a dark page it has to be light.
-  const tone = (color) => (color === "#000000" ? look().ink : color);
-
-  function drawCurves() {
-    const charts = document.querySelectorAll(".curve");
+  function curve(figure) {
     const faint = dark.matches && !printing ? 0.9 : 0.65;
-    data.charts.forEach((figure, i) => {
-      const best = figure.data.find((trace) => trace.meta !== "Random");
-      const wanted = heads ? selected().name : null;
-      const strong = figure.data.some((trace) => trace.meta === wanted) ? wanted : best && best.meta;
-      const traces = figure.data.map((trace) => {
-        const on = trace.meta === strong || trace.meta === "Random";
-        const color = tone(trace.line.color);
-        return {
-          ...trace, opacity: on ? 1 : faint,
-          line: { ...trace.line, color, width: on ? 3 : 1.2 },
-          marker: { ...trace.marker, color, size: on ? 8 : 5 },
-          error_y: { ...trace.error_y, color, visible: on && Boolean(trace.error_y.array) },
-        };
-      });
-      const small = narrow(), { ink } = look();
-      const legend = small
-        ? { orientation: "h", x: 0, y: -0.22, yanchor: "top", entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 12 } }
-        : { font: { size: 12 } };
-      Plotly.react(charts[i], traces, layout({
+    const best = figure.data.find((trace) => trace.meta !== "Random");
+    const wanted = chosen("score");
+    const strong = figure.data.some((trace) => trace.meta === wanted) ? wanted : best && best.meta;
+    const traces = figure.data.map((trace) => {
+      const on = trace.meta === strong || trace.meta === "Random";
+      const color = tone(trace.line.color);
+      return {
+        ...trace, opacity: on ? 1 : faint,
+        line: { ...trace.line, color, width: on ? 3 : 1.2 },
+        marker: { ...trace.marker, color, size: on ? 8 : 5 },
+        error_y: { ...trace.error_y, color, visible: on && Boolean(trace.error_y.array) },
+      };
+    });
+    const small = narrow(), { ink } = look();
+    return {
+      traces,
+      layout: layout({
         height: small ? 560 : 460,
         xaxis: axis(figure.layout.xaxis),
         yaxis: axis(figure.layout.yaxis),
         shapes: (figure.layout.shapes || []).map((shape) => ({ ...shape, line: { ...shape.line, color: ink } })),
-        legend: { ...figure.layout.legend, ...legend },
+        legend: { ...figure.layout.legend, ...(small ? smallLegend : { font: { size: 12 } }) },
         hovermode: "closest", uirevision: "kept",
-      }), config());
-    });
+      }),
+    };
   }
 
-  function draw() {
-    drawCurves();
+  // The words that go with the chosen model, score and share.
+  function say() {
     if (!heads) return;
-    drawHeatmap();
-    drawDistribution();
-    drawLayers();
+    const score = selected(), percent = heads.percents[share()], cut = score.cuts[share()];
+    const where = several ? `${chosen("model")}, ` : "";
+    const rule = cut === null ? "" : `, inactive ${score.side} ${number(cut)}`;
+    document.querySelectorAll(".shown").forEach((node) => { node.textContent = `${where}${score.name} at ${percent}%${rule}`; });
+    document.querySelector(".share-shown").textContent = `${where}every score at ${percent}%`.replace(/^e/, "E");
+    document.querySelector(".about").textContent = score.about;
+    const beyond = score.bars ? score.bars.beyond : 0;
+    document.querySelector(".beyond").textContent = beyond
+      ? `${beyond} value${beyond === 1 ? "" : "s"} further out ${beyond === 1 ? "is" : "are"} not shown.` : "";
+    const counts = countsOf(score);
+    const always = counts.filter((n) => n === heads.samples).length, never = counts.filter((n) => n === 0).length;
+    document.querySelector(".often-split").textContent =
+      `${always} heads are inactive on every input, ${counts.length - always - never} on some, ${never} on none.`;
+  }
+
+  // What belongs to another choice is hidden, and so are sections of which nothing is left.
+  function filter() {
+    document.querySelectorAll("[data-model], [data-score], [data-share]").forEach((node) => {
+      node.hidden = ["model", "score", "share"].some((key) => key in node.dataset && node.dataset[key] !== chosen(key));
+    });
+    document.querySelectorAll("section").forEach((section) => {
+      const parts = [...section.querySelectorAll(".part")];
+      if (parts.length) section.hidden = parts.every((part) => part.hidden);
+      if (section.classList.contains("of-heads")) section.hidden = !heads;
+      if (section.id === "lengths") section.hidden = !(heads && selected().lengths);
+    });
+    fillSeen();
+    document.querySelectorAll("nav a").forEach((link) => { link.hidden = byId(link.hash.slice(1)).hidden; });
+  }
+
+  function choose() {
+    heads = headsNow();
+    filter();
+    say();
+    changing.forEach((chart) => { chart.drawn = false; if (visible(chart.node)) drawNow(chart); });
+    drawLater();
+  }
+
+  // The rows of a late table are made when it is first seen: hundreds never are.
+  const fillSeen = () => document.querySelectorAll("table[data-late]").forEach((table) => { if (visible(table)) fill(table); });
+  function fill(table) {
+    delete table.dataset.late;
+    const heads = [...table.tHead.rows[0].cells];
+    const make = (text, i) => {
+      const first = heads[i].classList.contains("first"), cell = document.createElement(first ? "th" : "td");
+      const { style } = heads[i].dataset, digits = Number(style.slice(1, -1)), value = Number(text);
+      if (style === "") [cell.textContent, cell.className] = [text, heads[i].className];
+      else if (text === "") cell.textContent = "–";
+      else cell.textContent = (style.endsWith("f") ? value.toFixed(digits) : String(Number(value.toPrecision(digits || 6)))).replace("-", "−");
+      if (first) cell.scope = "row";
+      cell.dataset.key = style && text === "" ? "nan" : text;
+      return cell;
+    };
+    for (const values of parseCsv(data.tables[Number(table.dataset.csv)]).slice(1)) {
+      const row = table.tBodies[0].insertRow();
+      row.append(...values.map(make));
+    }
   }
 
   function sortTable(header) {
@@ -195,27 +265,55 @@
     [...body.rows].sort(compare).forEach((row) => body.append(row));
   }
 
-  document.querySelectorAll("thead th").forEach((th) => th.querySelector("button").addEventListener("click", () => sortTable(th)));
-  if (!data.charts.length && !heads) return;
-  if (heads) {
-    byId("score").addEventListener("change", draw);
-    byId("share").addEventListener("change", () => { drawHeatmap(); drawDistribution(); drawLayers(); });
-    document.querySelectorAll(".pick").forEach((button) => button.addEventListener("click", () => {
-      const at = heads.scores.findIndex((score) => score.name === button.dataset.score);
-      byId("score").value = String(at);
-      draw();
-      byId("controls").nextElementSibling.scrollIntoView({ behavior: "smooth" });
-    }));
-  }
-  dark.addEventListener("change", draw);
+  document.querySelectorAll("table").forEach((table) => {
+    const { csv, title } = table.dataset;
+    toolbar(table.parentNode, ["CSV"], () => saveText(data.tables[Number(csv)], `${fileName(title)}.csv`, "text/csv"));
+    table.querySelectorAll("thead th").forEach((th) => th.querySelector("button").addEventListener("click", () => sortTable(th)));
+  });
+  document.querySelectorAll(".pick").forEach((button) => button.addEventListener("click", () => {
+    byId(button.dataset.kind).value = button.dataset.pick;
+    choose();
+    const below = ["curves", "heads", "cdfs"].map(byId).find((section) => section && !section.hidden);
+    if (below) below.scrollIntoView({ behavior: "smooth" });
+  }));
+  const nav = document.querySelector("nav");
+  if (nav) document.querySelectorAll("section[id] > h2").forEach((heading) => {
+    const link = document.createElement("a");
+    link.href = `#${heading.parentNode.id}`;
+    link.textContent = heading.textContent;
+    nav.append(link);
+  });
+
+  // Those whose content goes with the choice; the others are shown or hidden as they are.
+  const changing = [];
+  document.querySelectorAll(".chart").forEach((node) => {
+    const made = { heatmap, shares: inputShares, correlations, distribution, cumulative, layers }[node.id];
+    if (made) changing.push(register(node, made));
+    else if (node.classList.contains("curve")) {
+      const figure = data.charts[charts.filter((chart) => chart.node.classList.contains("curve")).length].figure;
+      changing.push(register(node, () => curve(figure), narrow() ? 560 : 460));
+    } else {
+      const figure = data.figures[Number(node.dataset.figure)], wide = Boolean(node.closest(".wide"));
+      register(node, () => themed(figure, wide), figure.layout.height);
+    }
+  });
+  filter();
+  say();
+  if (!charts.length) { delete document.body.dataset.drawing; return; }
+  for (const id of ["model", "score", "share"]) if (byId(id)) byId(id).addEventListener("change", choose);
+  const again = () => { forget(); drawLater(); };
+  dark.addEventListener("change", again);
+  document.addEventListener("toggle", (event) => { fillSeen(); drawLater(); }, true);
   let wasNarrow = narrow();
-  addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); draw(); } });
+  addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); again(); } });
   const print = (on) => () => {
     printing = on;
-    document.querySelectorAll("details").forEach((node) => { node.open = on; });
-    if (dark.matches) draw();
+    document.querySelectorAll("details").forEach((node) => { node.open = on && visible(node); });
+    fillSeen();
+    if (dark.matches) forget();
+    drawAllNow();
   };
   addEventListener("beforeprint", print(true));
   addEventListener("afterprint", print(false));
-  draw();
+  drawLater();
 })();

@@ -1,0 +1,54 @@
+"""Which models belong together, told by their names: finetuned forms, and sizes of one family."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+_SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([bm])(?![A-Za-z0-9])", re.IGNORECASE)
+_BASE = re.compile(r"[-_](base|pt)$", re.IGNORECASE)
+
+
+def finetuned_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """``(base, finetuned)`` for every name that continues another's.
+
+    >>> finetuned_pairs(["Qwen2.5-7B", "Qwen2.5-7B-Instruct", "Qwen2.5-14B"])
+    [('Qwen2.5-7B', 'Qwen2.5-7B-Instruct')]
+
+    "-Base" and "-pt" at a name's end mark the base. Of several bases the longest name counts.
+    """
+    pairs = []
+    for name in names:
+        bases = [base for base in names if base != name and _continues(name, base)]
+        if bases and not _BASE.search(name):
+            pairs.append((max(bases, key=lambda base: len(_BASE.sub("", base))), name))
+    return pairs
+
+
+def scale_steps(names: Sequence[str]) -> list[tuple[str, str]]:
+    """``(smaller, larger)`` for neighbours in size among names that differ in nothing else.
+
+    >>> scale_steps(["Qwen2.5-3B", "Qwen2.5-0.5B", "Qwen2.5-14B", "Qwen2.5-7B-Instruct"])
+    [('Qwen2.5-0.5B', 'Qwen2.5-3B'), ('Qwen2.5-3B', 'Qwen2.5-14B')]
+    """
+    families: dict[str, list[str]] = {}
+    for name in names:
+        if _SIZE.search(name):
+            families.setdefault(_SIZE.sub("*", name).lower(), []).append(name)
+    steps = []
+    for members in families.values():
+        ordered = sorted(members, key=_parameters)
+        steps += list(itertools.pairwise(ordered))
+    return steps
+
+
+def _continues(name: str, base: str) -> bool:
+    stem, own = _BASE.sub("", base).lower(), name.lower()
+    return own == stem or own.startswith((f"{stem}-", f"{stem}_"))
+
+
+def _parameters(name: str) -> float:
+    found = _SIZE.search(name)
+    assert found is not None  # only names with a size are sorted
+    return float(found[1]) * (1e9 if found[2].lower() == "b" else 1e6)

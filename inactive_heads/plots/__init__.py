@@ -1,0 +1,80 @@
+"""Results as plotly figures. Data first, options by keyword; a figure is returned, never shown.
+
+One look throughout: dark is towards inactive; a line's colour and marker tell the measure, its
+dash the normalisation ("(LN)" dashed, "(HN)" dash-dotted); Random is grey. Colours are Okabe and
+Ito's, cividis and, where a value has two sides, red to blue, which colour-blind readers can tell
+apart.
+"""
+
+from inactive_heads.plots.curves import accuracy_curves, curve_grid
+from inactive_heads.plots.distributions import (
+    distance_matrix,
+    distance_pairs,
+    histogram,
+    layer_distance_lines,
+    score_cdfs,
+    score_distributions,
+)
+from inactive_heads.plots.heads import (
+    head_heatmap,
+    head_ranks,
+    inactive_by_layer,
+    score_heatmaps,
+)
+from inactive_heads.plots.inputs import (
+    cache_bars,
+    change_heatmap,
+    correlation_heatmap,
+    group_heatmap,
+    head_split,
+    length_lines,
+    share_heatmap,
+)
+from inactive_heads.plots.models import (
+    agreement_heatmap,
+    model_gains,
+    rank_heatmap,
+    threshold_spread,
+)
+from inactive_heads.plots.style import AXIS_TITLES, escape, line_style, model_style
+from inactive_heads.plots.training import checkpoint_lines, transition_bars, turning_heatmap
+
+__all__ = [
+    # curves
+    "accuracy_curves",
+    "curve_grid",
+    # where heads are
+    "head_heatmap",
+    "head_ranks",
+    "inactive_by_layer",
+    "score_heatmaps",
+    # distributions
+    "distance_matrix",
+    "distance_pairs",
+    "histogram",
+    "layer_distance_lines",
+    "score_cdfs",
+    "score_distributions",
+    # many models
+    "agreement_heatmap",
+    "model_gains",
+    "rank_heatmap",
+    "threshold_spread",
+    # single inputs
+    "cache_bars",
+    "change_heatmap",
+    "correlation_heatmap",
+    "group_heatmap",
+    "head_split",
+    "length_lines",
+    "share_heatmap",
+    # checkpoints
+    "checkpoint_lines",
+    "transition_bars",
+    "turning_heatmap",
+    # the look
+    "AXIS_TITLES",
+    "escape",
+    "line_style",
+    "model_style",
+]

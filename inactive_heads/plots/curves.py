@@ -1,0 +1,171 @@
+"""What zeroing costs: accuracy or loss against the % of heads zeroed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from inactive_heads.curves import CURVE_KEYS, RANDOM, Metric, baseline_row, rank_scores
+from inactive_heads.errors import UserError
+from inactive_heads.plots.style import AXIS_TITLES, BOUNDS, TEMPLATE, escape, line_style
+
+
+def accuracy_curves(
+    curves: pd.DataFrame,
+    metric: Metric = "accuracy",
+    *,
+    highlight: str | None = None,
+    title: str | None = None,
+) -> go.Figure:
+    """Accuracy (or loss) against the % of heads zeroed, one line per score; the figure.
+
+    ``curves`` holds one model, task and mode. The legend is sorted by rank (normalized AUC), a
+    click there shows a line alone, another brings all back. ``highlight`` (by default the best
+    score) and Random are drawn strong and with their 95% intervals, where there are any; the
+    model with no head zeroed is the dotted line.
+    """
+    rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
+    if rows.empty:
+        raise UserError(f"no curve has a value of {metric!r}")
+    if len(groups := rows[CURVE_KEYS].drop_duplicates()) > 1:
+        listed = "; ".join(" / ".join(map(str, row)) for row in groups.itertuples(index=False))
+        raise UserError(f"one chart takes one model, task and mode; these are several: {listed}")
+    ranks = _ranks(rows, metric)
+    if highlight is None:
+        highlight = next((name for name in ranks if name != RANDOM), RANDOM)
+    elif highlight not in ranks:
+        raise UserError(f"highlight={highlight!r} is none of the scores {list(ranks)}")
+    figure = go.Figure(layout={"template": TEMPLATE})
+    for name, rank in ranks.items():
+        curve = rows[rows["score"] == name].sort_values("percent_zeroed")
+        figure.add_trace(_curve(curve, metric, rank, strong=name in (highlight, RANDOM)))
+    if (start := baseline_row(rows)) is not None:
+        figure.add_hline(y=float(start[metric]), line={"dash": "dot", "width": 1.5})
+    figure.update_layout(
+        template=TEMPLATE,
+        title=None if title is None else escape(title),
+        xaxis={"title": "heads zeroed, %", "rangemode": "tozero"},
+        yaxis={"title": AXIS_TITLES[metric]},
+        legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle"},
+        hovermode="closest",
+    )
+    return figure
+
+
+def curve_grid(curves: pd.DataFrame, metric: Metric = "accuracy", *, columns: int = 4) -> go.Figure:
+    """The curves of many models, one panel a model, in the order of the table; the figure.
+
+    ``curves`` holds one task and mode. Each panel has its own y axis, the dotted line of its model
+    with every head, and its best score (by normalized AUC) and Random drawn strong. A click on a
+    name in the legend shows that score alone in every panel.
+    """
+    rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
+    if rows.empty:
+        raise UserError(f"no curve has a value of {metric!r}")
+    settings = rows[CURVE_KEYS[1:]].drop_duplicates()
+    if len(settings) > 1:
+        listed = "; ".join(" / ".join(map(str, row)) for row in settings.itertuples(index=False))
+        raise UserError(f"one grid takes one task and mode; these are several: {listed}")
+    models = list(dict.fromkeys(rows["model"]))
+    columns = min(columns, len(models))
+    height = math.ceil(len(models) / columns)
+    figure = make_subplots(
+        rows=height,
+        cols=columns,
+        subplot_titles=[escape(model) for model in models],
+        horizontal_spacing=0.16 / columns,
+        vertical_spacing=0.24 / height,
+        x_title="heads zeroed, %",
+        y_title=AXIS_TITLES[metric],
+    )
+    named: set[str] = set()
+    for i, model in enumerate(models):
+        place = {"row": i // columns + 1, "col": i % columns + 1}
+        own = rows[rows["model"] == model]
+        ranks = _ranks(own, metric)
+        best = next((name for name in ranks if name != RANDOM), RANDOM)
+        # In the order of the table, so that the legend has the same order for any first panel.
+        for name in dict.fromkeys(own["score"]):
+            curve = own[own["score"] == name].sort_values("percent_zeroed")
+            line = _grid_line(curve, metric, ranks[name], strong=name in (best, RANDOM))
+            figure.add_trace(line.update(showlegend=name not in named), **place)
+            named.add(name)
+        if (start := baseline_row(own)) is not None:
+            line_of_all = {"dash": "dot", "width": 1}
+            figure.add_hline(y=float(start[metric]), line=line_of_all, **place)
+    figure.update_layout(
+        template=TEMPLATE,
+        height=110 + 230 * height,
+        legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle"},
+        hovermode="closest",
+    )
+    figure.update_annotations(font_size=13)
+    return figure
+
+
+def _grid_line(
+    curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: bool
+) -> go.Scatter:
+    name = str(curve["score"].iloc[0])
+    style = line_style(name)
+    place = "" if rank is None else f", rank {rank}"
+    return go.Scatter(
+        x=curve["percent_zeroed"].to_numpy(),
+        y=curve[metric].to_numpy(),
+        mode="lines+markers",
+        name=escape(name),
+        legendgroup=name,
+        line={"color": style["color"], "dash": style["dash"], "width": 2.5 if strong else 1},
+        marker={"symbol": style["symbol"], "size": 6 if strong else 4},
+        opacity=1 if strong else 0.7,
+        hovertemplate=f"{escape(name)}{place}<br>%{{x:.3g}}% zeroed: %{{y:.4g}}<extra></extra>",
+        meta=name,
+    )
+
+
+def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: bool) -> go.Scatter:
+    name = str(curve["score"].iloc[0])
+    style, values = line_style(name), curve[metric]
+    low, high = (_column(curve, bound) for bound in BOUNDS[metric])
+    hover = []
+    for at, value, least, most in zip(curve["percent_zeroed"], values, low, high, strict=True):
+        interval = "" if np.isnan(least + most) else f" [{least:.4g}, {most:.4g}]"
+        hover.append(f"{escape(name)}<br>{at:.3g}% zeroed: {value:.4g}{interval}")
+    bars: dict[str, Any] = {"visible": False}
+    if not (low.isna() | high.isna()).any():
+        above, below = (high - values).clip(lower=0), (values - low).clip(lower=0)
+        bars = {"array": above.tolist(), "arrayminus": below.tolist(), "symmetric": False}
+        bars |= {"visible": strong, "thickness": 1, "width": 3}
+    return go.Scatter(
+        x=curve["percent_zeroed"].tolist(),
+        y=values.tolist(),
+        error_y=bars,
+        mode="lines+markers",
+        name=escape(name if rank is None else f"{rank}. {name}"),
+        line={"color": style["color"], "dash": style["dash"], "width": 3 if strong else 1.2},
+        marker={"symbol": style["symbol"], "size": 8 if strong else 5},
+        opacity=1 if strong else 0.7,
+        text=hover,
+        hovertemplate="%{text}<extra></extra>",
+        meta=name,
+    )
+
+
+def _ranks(rows: pd.DataFrame, metric: Metric) -> dict[str, int | None]:
+    """Each score's rank, the best first; None, in order of appearance, where none can be told."""
+    try:
+        table = rank_scores(rows, metric=metric)
+    except UserError:
+        return dict.fromkeys(map(str, rows["score"].unique()))
+    return {str(name): int(rank) for name, rank in zip(table["score"], table["rank"], strict=True)}
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    if name in table:
+        return table[name].astype(float)
+    return pd.Series(np.nan, index=table.index, dtype=float)

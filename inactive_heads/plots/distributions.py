@@ -1,0 +1,199 @@
+"""How scores spread, in one model and over models: histograms, CDFs, distances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from inactive_heads.errors import UserError
+from inactive_heads.plots.style import (
+    TEMPLATE,
+    escape,
+    line_style,
+    matrix,
+    matrix_layout,
+    model_style,
+)
+
+
+def score_distributions(
+    scores: xr.DataArray,
+    score: str,
+    *,
+    thresholds: xr.DataArray | None = None,
+    percent: float | None = None,
+    bins: int = 60,
+) -> go.Figure:
+    """How a score's values spread over inputs, layers and heads: a histogram; the figure.
+
+    With ``thresholds`` and ``percent`` a line marks the threshold and the inactive side is
+    shaded. What lies beyond the bars' range (0.5% at either end at most) is counted in the title.
+    """
+    values = _one(scores, score)
+    edges, counts, beyond = histogram(values.to_numpy(), bins=bins)
+    middles, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    bar = go.Bar(x=middles, y=counts, width=widths, marker={"color": line_style(score)["color"]})
+    figure = go.Figure(bar.update(hovertemplate="%{x:.4g}: %{y}<extra></extra>"))
+    if thresholds is not None and percent is not None:
+        cut = float(_at(_one(thresholds, score), percent))
+        span = (edges[0], cut) if values["inactive"].item() == "below" else (cut, edges[-1])
+        figure.add_vrect(x0=span[0], x1=span[1], fillcolor="#808080", opacity=0.2, line_width=0)
+        figure.add_vline(x=cut, line={"dash": "dash"}, annotation_text=f"{percent:g}%: {cut:.4g}")
+    tail = f" ({beyond} further out)" if beyond else ""
+    figure.update_layout(
+        template=TEMPLATE,
+        bargap=0,
+        xaxis={"title": escape(score)},
+        yaxis={"title": f"heads × inputs{tail}"},
+    )
+    return figure
+
+
+def histogram(values: np.ndarray, *, bins: int = 60) -> tuple[np.ndarray, np.ndarray, int]:
+    """``(edges, counts, beyond)`` of the finite values; ``beyond`` were too far out to show.
+
+    The whole range where it is not much longer than the middle 99%, else that middle.
+    """
+    flat = np.asarray(values, dtype=float).ravel()
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        raise UserError("there is no finite value to count")
+    low, high = float(flat.min()), float(flat.max())
+    inner_low, inner_high = (float(q) for q in np.quantile(flat, [0.005, 0.995]))
+    reach = 2 * (inner_high - inner_low)
+    if reach > 0 and high - low > reach:
+        low, high = inner_low, inner_high
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    counts, edges = np.histogram(flat, bins=bins, range=(low, high))
+    return edges, counts, int(len(flat) - counts.sum())
+
+
+def score_cdfs(
+    models: Mapping[str, xr.DataArray],
+    score: str,
+    *,
+    thresholds: xr.DataArray | None = None,
+    percent: float | None = None,
+    points: int = 101,
+) -> go.Figure:
+    """The share of inputs and heads with a score up to a value, a line per model; the figure.
+
+    ``models`` maps labels to scores; those without the score are left out. Lines run through
+    ``points`` quantiles, from the smallest to the largest value. With ``thresholds`` and
+    ``percent`` a dashed line marks the threshold.
+    """
+    figure, shares = go.Figure(layout={"template": TEMPLATE}), np.linspace(0, 1, points)
+    for i, (label, scores) in enumerate(models.items()):
+        if score not in scores["score"].to_numpy():
+            continue
+        values = np.asarray(scores.sel(score=score).to_numpy(), dtype=float).ravel()
+        values = values[np.isfinite(values)]
+        if not len(values):
+            continue
+        style = model_style(i) if len(models) > 1 else line_style(score)
+        figure.add_trace(
+            go.Scatter(
+                x=np.quantile(values, shares),
+                y=100 * shares,
+                mode="lines",
+                name=escape(label),
+                line={"color": style["color"], "dash": style["dash"], "width": 2},
+                hovertemplate=f"{escape(label)}<br>%{{y:.3g}}% up to %{{x:.4g}}<extra></extra>",
+            )
+        )
+    if not figure.data:
+        raise UserError(f"no model has a finite value of {score!r}")
+    if thresholds is not None and percent is not None:
+        cut = _at(_one(thresholds, score), percent)
+        figure.add_vline(x=cut, line={"dash": "dash", "width": 1.5})
+    figure.update_layout(
+        template=TEMPLATE,
+        height=380,
+        showlegend=len(models) > 1,
+        xaxis={"title": escape(score)},
+        yaxis={"title": "% of heads × inputs", "range": [0, 100]},
+    )
+    return figure
+
+
+def distance_matrix(distances: xr.DataArray, score: str) -> go.Figure:
+    """The Wasserstein distances of every two models by one score; the figure.
+
+    ``distances`` comes from `model_distances`: (score, model, other). Light is far.
+    """
+    grid = _one(distances, score).transpose("model", "other")
+    names = grid["model"].to_numpy().tolist()
+    heat = go.Heatmap(**matrix(grid.to_numpy(), names, names, digits=3, zmin=0))
+    return go.Figure(heat.update(colorbar={"title": "distance"}), matrix_layout(names, names))
+
+
+def distance_pairs(distances: xr.DataArray, pairs: Sequence[tuple[str, str]]) -> go.Figure:
+    """The distances of chosen pairs of models by every score; the figure.
+
+    Pairs are columns: a model and its finetuned form, or two sizes of one family. Scores have
+    units of their own, so each row is coloured by its share of the row's largest distance; the
+    number in a cell is the distance.
+    """
+    names = distances["score"].to_numpy().tolist()
+    values = np.stack(
+        [distances.sel(model=one, other=other).to_numpy() for one, other in pairs], axis=1
+    )
+    largest = np.nanmax(values, axis=1, keepdims=True, initial=0)
+    shade = np.full(values.shape, np.nan)
+    np.divide(values, largest, out=shade, where=largest > 0)
+    columns = [f"{one} → {other}" for one, other in pairs]
+    heat = matrix(shade, names, columns, zmin=0, zmax=1, showscale=False)
+    labels = [["" if np.isnan(cell) else f"{cell:.3g}" for cell in row] for row in values]
+    heat |= {"text": labels, "texttemplate": "%{text}"}
+    heat |= {"hovertemplate": "%{y}<br>%{x}<br>distance %{text}<extra></extra>"}
+    return go.Figure(go.Heatmap(**heat), matrix_layout(names, columns))
+
+
+def layer_distance_lines(pairs: Mapping[str, xr.DataArray], score: str) -> go.Figure:
+    """The distances of two models layer by layer, a line per pair; the figure.
+
+    ``pairs`` maps labels ("base → instruct") to what `layer_distances` gave.
+    """
+    figure = go.Figure(layout={"template": TEMPLATE})
+    for i, (label, distances) in enumerate(pairs.items()):
+        if score not in distances["score"].to_numpy():
+            continue
+        style, values = model_style(i), distances.sel(score=score)
+        figure.add_trace(
+            go.Scatter(
+                x=[str(layer) for layer in values["layer"].to_numpy()],
+                y=values.to_numpy(),
+                mode="lines+markers",
+                name=escape(label),
+                line={"color": style["color"], "dash": style["dash"], "width": 2},
+                hovertemplate=f"{escape(label)}<br>layer %{{x}}: %{{y:.4g}}<extra></extra>",
+            )
+        )
+    if not figure.data:
+        raise UserError(f"no pair has distances of {score!r}")
+    figure.update_layout(
+        template=TEMPLATE,
+        height=380,
+        showlegend=True,
+        xaxis={"title": "layer", "type": "linear"},
+        yaxis={"title": f"distance, {escape(score)}", "rangemode": "tozero"},
+        legend={"orientation": "h", "y": -0.25},
+    )
+    return figure
+
+
+def _one(values: xr.DataArray, score: str) -> xr.DataArray:
+    if score not in (names := [str(name) for name in values["score"].to_numpy()]):
+        raise UserError(f"there is no score {score!r}; there are {', '.join(names)}")
+    return values.sel(score=score)
+
+
+def _at(cuts: xr.DataArray, percent: float) -> float:
+    near = np.flatnonzero(np.isclose(cuts["percent"].to_numpy().astype(float), percent))
+    if not len(near):
+        raise UserError(f"no threshold for {percent:g}%, only for {cuts['percent'].to_numpy()}")
+    return float(cuts.to_numpy()[near[0]])

@@ -1,0 +1,171 @@
+"""Heads input by input: how often each is inactive, on what texts, and what that saves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import xarray as xr
+
+from inactive_heads.plots.style import TEMPLATE, escape, line_style, matrix, matrix_layout
+
+_ALWAYS, _SOMETIMES, _NEVER = "#0072B2", "#56B4E9", "#BBBBBB"
+
+
+def share_heatmap(shares: xr.DataArray) -> go.Figure:
+    """On what % of the inputs each head is inactive, layer by head; the figure.
+
+    ``shares`` has the dims layer and head, between 0 and 1: one score of `inactive_shares`.
+    """
+    return _head_grid(
+        100 * shares, colorscale="cividis", reversescale=True, zmin=0, zmax=100, unit="% of inputs"
+    )
+
+
+def correlation_heatmap(correlations: xr.DataArray) -> go.Figure:
+    """How each head's score goes with the input's length, layer by head; the figure.
+
+    ``correlations`` has the dims layer and head: one score of `length_correlations`.
+    """
+    return _head_grid(correlations, colorscale="RdBu", zmin=-1, zmax=1, zmid=0, unit="Spearman")
+
+
+def change_heatmap(before: xr.DataArray, after: xr.DataArray) -> go.Figure:
+    """By how much the % of inputs on which a head is inactive changed, layer by head; the figure.
+
+    Both have the dims layer and head, between 0 and 1: one score of `inactive_shares`, of a base
+    and a finetuned model.
+    """
+    change = 100 * (after - before)
+    return _head_grid(change, colorscale="RdBu", zmin=-100, zmax=100, zmid=0, unit="% of inputs")
+
+
+def head_split(split: pd.DataFrame) -> go.Figure:
+    """How many heads each score calls inactive always, sometimes and never; the figure.
+
+    ``split`` comes from `split_heads`.
+    """
+    names = [escape(name) for name in split["score"]]
+    colors = {"always": _ALWAYS, "sometimes": _SOMETIMES, "never": _NEVER}
+    bars = [
+        go.Bar(
+            x=split[column].to_numpy(),
+            y=names,
+            orientation="h",
+            name=f"{column} inactive",
+            marker={"color": color},
+            hovertemplate=f"%{{y}}<br>{column} inactive: %{{x}} heads<extra></extra>",
+        )
+        for column, color in colors.items()
+    ]
+    return go.Figure(bars, _bar_layout(len(names), "heads", barmode="stack"))
+
+
+def group_heatmap(shares: xr.DataArray) -> go.Figure:
+    """How much of each group of inputs every score calls inactive, in %; the figure.
+
+    ``shares`` comes from `group_shares`: (score, group).
+    """
+    groups = [str(group) for group in shares["group"].to_numpy()]
+    names = [str(name) for name in shares["score"].to_numpy()]
+    values = 100 * shares.transpose("group", "score").to_numpy()
+    heat = go.Heatmap(**matrix(values, groups, names, digits=1, zmin=0, reversescale=True))
+    heat.update(hovertemplate="%{y}<br>%{x}: %{z:.2f}% inactive<extra></extra>")
+    return go.Figure(heat.update(colorbar={"title": "% inactive"}), matrix_layout(groups, names))
+
+
+def length_lines(shares: xr.DataArray) -> go.Figure:
+    """How much of the inputs of a length every score calls inactive, in %; the figure.
+
+    ``shares`` comes from `length_shares`: (score, bin); a point stands at its bin's mean length.
+    """
+    figure = go.Figure(layout={"template": TEMPLATE})
+    spans = [
+        f"{low} to {high} tokens, {n} inputs"
+        for low, high, n in zip(
+            *(shares[name].to_numpy() for name in ("shortest", "longest", "n")), strict=True
+        )
+    ]
+    for name in shares["score"].to_numpy().tolist():
+        style = line_style(name)
+        figure.add_trace(
+            go.Scatter(
+                x=shares["mean"].to_numpy(),
+                y=100 * shares.sel(score=name).to_numpy(),
+                mode="lines+markers",
+                name=escape(name),
+                line={"color": style["color"], "dash": style["dash"], "width": 1.5},
+                marker={"symbol": style["symbol"], "size": 7},
+                text=spans,
+                hovertemplate=f"{escape(name)}<br>%{{text}}: %{{y:.2f}}%<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        template=TEMPLATE,
+        height=420,
+        xaxis={"title": "tokens in the input"},
+        yaxis={"title": "% of heads inactive", "rangemode": "tozero"},
+        legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle"},
+        hovermode="closest",
+    )
+    return figure
+
+
+def cache_bars(shares: pd.DataFrame) -> go.Figure:
+    """What share of the KV cache no active head reads, in %, a bar per score; the figure.
+
+    ``shares`` comes from `cache_shares`.
+    """
+    names = [escape(name) for name in shares["score"]]
+    sides = {"cache": ("on the inputs", "#56B4E9"), "always": ("on every input", _ALWAYS)}
+    bars = [
+        go.Bar(
+            x=shares[column].to_numpy(),
+            y=names,
+            orientation="h",
+            name=label,
+            marker={"color": color},
+            hovertemplate=f"%{{y}}, {label}: %{{x:.2f}}%<extra></extra>",
+        )
+        for column, (label, color) in sides.items()
+    ]
+    return go.Figure(bars, _bar_layout(len(names), "% of the KV cache", barmode="group"))
+
+
+def _bar_layout(rows: int, title: str, *, barmode: str) -> dict[str, object]:
+    return {
+        "template": TEMPLATE,
+        "barmode": barmode,
+        "height": 120 + 24 * rows,
+        "xaxis": {"title": title, "rangemode": "tozero"},
+        "yaxis": {"type": "category", "autorange": "reversed", "automargin": True},
+        "legend": {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+    }
+
+
+def _head_grid(values: xr.DataArray, *, unit: str, **look: object) -> go.Figure:
+    grid = values.transpose("layer", "head")
+    layers, heads = ([str(label) for label in grid[dim].to_numpy()] for dim in ("layer", "head"))
+    heat = go.Heatmap(
+        z=grid.to_numpy(),
+        x=heads,
+        y=layers,
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        hovertemplate="L%{y}H%{x}: %{z:.3g}<extra></extra>",
+        colorbar={"title": unit},
+        **look,
+    )
+    layout = {
+        "template": TEMPLATE,
+        "xaxis": {"title": "head", "type": "category", "showgrid": False, "tickangle": 0},
+        "yaxis": {
+            "title": "layer",
+            "type": "category",
+            "autorange": "reversed",
+            "showgrid": False,
+        },
+        "height": int(np.clip(110 + 18 * len(layers), 320, 1000)),
+    }
+    return go.Figure(heat, layout)

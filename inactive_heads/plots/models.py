@@ -1,0 +1,105 @@
+"""Scores compared over many models: the table of models, ranks, agreement, stable thresholds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from inactive_heads.errors import UserError
+from inactive_heads.plots.style import TEMPLATE, escape, line_style, matrix, matrix_layout
+
+
+def model_gains(table: pd.DataFrame, *, reference: str = "AWFT") -> go.Figure:
+    """What ``reference`` and the best score find in every model, joined by a line; the figure.
+
+    ``table`` comes from `compare_models`. The best score's name stands beside its mark.
+    """
+    figure, names = (
+        go.Figure(layout={"template": TEMPLATE}),
+        [escape(model) for model in table["model"]],
+    )
+    for name, row in zip(names, table.itertuples(index=False), strict=True):
+        joined = {"color": "#808080", "width": 2}
+        figure.add_trace(
+            go.Scatter(
+                x=[row.reference, row.best],
+                y=[name, name],
+                mode="lines",
+                line=joined,
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        )
+    sides: list[tuple[str, str, dict[str, Any]]] = [
+        ("reference", reference, line_style(reference)),
+        ("best", "the best score", {"color": "#D55E00", "symbol": "star"}),
+    ]
+    for column, label, style in sides:
+        scores = [reference] * len(table) if column == "reference" else list(table["best_score"])
+        figure.add_trace(
+            go.Scatter(
+                x=table[column].to_numpy(),
+                y=names,
+                mode="markers" if column == "reference" else "markers+text",
+                name=escape(label),
+                marker={"color": style["color"], "symbol": style["symbol"], "size": 11},
+                text=[escape(score) for score in scores],
+                textposition="middle right",
+                cliponaxis=False,
+                hovertemplate="%{y}<br>%{text}: %{x:.2f}%<extra></extra>",
+            )
+        )
+    largest = float(np.nanmax(table[["reference", "best"]].to_numpy()))
+    figure.update_layout(
+        template=TEMPLATE,
+        height=120 + 26 * len(table),
+        # Room on the right for the names beside the marks.
+        xaxis={"title": "% of heads that can be zeroed", "range": [0, 1.22 * largest or 1]},
+        yaxis={"type": "category", "autorange": "reversed", "automargin": True},
+        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
+        hovermode="closest",
+    )
+    return figure
+
+
+def rank_heatmap(ranks: pd.DataFrame) -> go.Figure:
+    """Every score's rank on every model; dark is good; the figure.
+
+    ``ranks`` comes from `rank_table`: scores × models.
+    """
+    rows, columns = list(ranks.index), list(ranks.columns)
+    heat = go.Heatmap(**matrix(ranks.to_numpy(), rows, columns, digits=0, zmin=1))
+    heat.update(hovertemplate="%{x}<br>%{y}: rank %{z:.0f}<extra></extra>", showscale=False)
+    return go.Figure(heat, matrix_layout(rows, columns))
+
+
+def agreement_heatmap(table: pd.DataFrame, *, low: float = 0.0, title: str = "") -> go.Figure:
+    """A square table of agreement, coloured from ``low`` to 1; light is alike; the figure.
+
+    For `rank_correlations`, `top_overlap`, and the agreement of scores' head sets.
+    """
+    rows, columns = list(table.index), list(table.columns)
+    heat = go.Heatmap(**matrix(table.to_numpy(), rows, columns, zmin=low, zmax=1))
+    heat.update(colorbar={"title": escape(title)})
+    return go.Figure(heat, matrix_layout(rows, columns))
+
+
+def threshold_spread(stability: pd.DataFrame, percent: float) -> go.Figure:
+    """How far a score's thresholds lie apart over data sets, in % of their size; the figure.
+
+    ``stability`` comes from `threshold_stability`; scores × models, at one share. Dark is stable.
+    """
+    rows = stability[np.isclose(stability["percent"], percent)]
+    if rows.empty:
+        listed = ", ".join(f"{share:g}" for share in stability["percent"].unique())
+        raise UserError(f"there are no thresholds for {percent:g}%, only for {listed}")
+    order = [list(dict.fromkeys(rows[name])) for name in ("score", "model")]
+    wide = rows.pivot_table(index="score", columns="model", values="relative_spread")
+    grid = 100 * wide.reindex(index=order[0], columns=order[1])
+    heat = go.Heatmap(**matrix(grid.to_numpy(), *order, digits=0, zmin=0, zmax=100))
+    heat.update(colorbar={"title": "spread, %"})
+    heat.update(hovertemplate="%{x}<br>%{y}: %{z:.1f}% of the thresholds’ size<extra></extra>")
+    return go.Figure(heat, matrix_layout(*order))
