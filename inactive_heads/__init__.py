@@ -1,6 +1,6 @@
 """Which attention heads of a language model do nothing, and how do you know?"""
 
-from inactive_heads import plots
+from inactive_heads import analysis, plots
 from inactive_heads.ablation import (
     AblationRun,
     Fixed,
@@ -9,11 +9,20 @@ from inactive_heads.ablation import (
     ablate,
     mean_head_outputs,
 )
-from inactive_heads.analysis import normalized_auc, percent_within, rank_scores, read_curves
+from inactive_heads.analysis import (
+    compare_models,
+    count_ranks,
+    normalized_auc,
+    percent_within,
+    rank_scores,
+    read_curves,
+    threshold_stability,
+)
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
+from inactive_heads.results import ModelResults
 from inactive_heads.scores import (
     PAPER_SCORES,
     Score,
@@ -83,6 +92,12 @@ __all__ = [
     "percent_within",
     "rank_scores",
     "read_curves",
+    # many models, single inputs, checkpoints
+    "ModelResults",
+    "analysis",
+    "compare_models",
+    "count_ranks",
+    "threshold_stability",
     # figures
     "plots",
     # errors and warnings

@@ -112,7 +112,7 @@ def comparison(found: Sequence[Setting], within: Within) -> list[Section]:
 def _models(setting: Setting, within: Within) -> Iterator[Table | Chart]:
     table, reach = compare_models(setting.ranking), tolerance(setting.metric, within)
     title = f"{setting.title}: % of heads zeroable within {reach}"
-    yield Chart(title, plots.model_gains(table))
+    yield Chart(title, plots.model_gains(table), wide=True)
     columns = {
         "model": ("model", ""),
         "reference": (f"{REFERENCE}, %", ".2f"),

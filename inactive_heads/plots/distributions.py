@@ -165,7 +165,7 @@ def layer_distance_lines(pairs: Mapping[str, xr.DataArray], score: str) -> go.Fi
         style, values = model_style(i), distances.sel(score=score)
         figure.add_trace(
             go.Scatter(
-                x=[str(layer) for layer in values["layer"].to_numpy()],
+                x=values["layer"].to_numpy(),
                 y=values.to_numpy(),
                 mode="lines+markers",
                 name=escape(label),
@@ -179,7 +179,7 @@ def layer_distance_lines(pairs: Mapping[str, xr.DataArray], score: str) -> go.Fi
         template=TEMPLATE,
         height=380,
         showlegend=True,
-        xaxis={"title": "layer", "type": "linear"},
+        xaxis={"title": "layer"},
         yaxis={"title": f"distance, {escape(score)}", "rangemode": "tozero"},
         legend={"orientation": "h", "y": -0.25},
     )
