@@ -18,7 +18,6 @@ import xarray as xr
 
 from inactive_heads import page
 from inactive_heads.ablation import Fixed
-from inactive_heads.analysis import summarize
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import PreparedTask
 from inactive_heads.executors import Job, choose_executor
@@ -38,6 +37,7 @@ from inactive_heads.runs import (
 )
 from inactive_heads.scores import PAPER_SCORES, REGISTRY, get_scores
 from inactive_heads.scoring import labelled_scores, now, score_heads, versions
+from inactive_heads.summaries import summarize, with_certainty
 from inactive_heads.sweeps import Sweep, run_settings, run_sweep, save_items
 from inactive_heads.tasks import Task, TextTask, load_task
 from inactive_heads.texts import cut_at_random, cut_to, load_texts
@@ -230,7 +230,9 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     thresholds = choose_thresholds(scores, _percents(options))
     scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
 
+    rankings = {name: done.ranking() for name, done in zip(prepared.grids, sweeps, strict=True)}
     summary = summarize(curves, thresholds, percent=options.at)
+    summary = with_certainty(summary, rankings)
     config = _config(prepared)
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,19 @@ from inactive_heads.curves import (
 )
 from inactive_heads.errors import UserError
 
+RANKING_COLUMNS = [
+    *("auc_low", "auc_high", "within_low", "within_high", "first"),
+    *("lead", "lead_low", "lead_high", "better_than_next", "n_to_tell"),
+]
+"""What only the outcomes of every item tell: see `inactive_heads.certainty.rank_uncertainty`."""
+
 SUMMARY_COLUMNS = [
     *("model", "task", "mode", "score", "percent", "threshold", "percent_zeroed"),
     *("accuracy", "ci_low", "ci_high", "accuracy_change"),
     *("loss", "loss_low", "loss_high", "loss_change", "n"),
-    *("change_low", "change_high"),
+    *("change_low", "change_high", "p_mcnemar", "answer_logprob_change", "kl"),
     *("normalized_auc", "percent_within_1pt", "percent_within_0.05_nats", "rank"),
+    *RANKING_COLUMNS,
 ]
 
 
@@ -62,6 +69,18 @@ def summarize(
         for score, value in zip(table["score"], table["threshold"].astype(float), strict=True)
     ]
     return table.sort_values([*CURVE_KEYS, "rank"], kind="stable", ignore_index=True)
+
+
+def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The summary of one model with the `RANKING_COLUMNS` of each task's ranking in it."""
+    known = [one.assign(task=task) for task, one in rankings.items()]
+    if not known:
+        return summary
+    columns = ["task", "score", *RANKING_COLUMNS]
+    wide = summary.drop(columns=RANKING_COLUMNS).merge(
+        pd.concat(known, ignore_index=True)[columns], on=["task", "score"], how="left"
+    )
+    return wide[SUMMARY_COLUMNS]
 
 
 def _rows_at(group: pd.DataFrame, percent: float, keys: tuple[Hashable, ...]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.certainty import rank_uncertainty
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import Outcomes, PreparedTask
 from inactive_heads.executors import Executor, Job, choose_executor, tokens_of
@@ -76,6 +77,29 @@ class Sweep:
     curves: pd.DataFrame
     points: Mapping[tuple[str, float], Outcomes]
     scores: xr.DataArray | None
+
+    def ranking(self, *, within: float | None = None) -> pd.DataFrame:
+        """The scores, the best first, and how sure that order is: see `rank_uncertainty`.
+
+        Raises:
+            UserError: the task has a single item, or a single share was swept.
+        """
+        one = next(iter(self.points.values()))
+        column = "loss" if one.metric == "loss" else "correct"
+        names = list(dict.fromkeys(name for name, _ in self.points))
+        percents = sorted({percent for _, percent in self.points})
+        values = [
+            [self.points[name, percent].items[column].to_numpy(float) for percent in percents]
+            for name in names
+        ]
+        outcomes = xr.DataArray(
+            np.array(values),
+            dims=("score", "percent", "item"),
+            coords={"score": names, "percent": percents},
+        )
+        return rank_uncertainty(
+            self.curves, outcomes, one.weights, metric=one.metric, within=within
+        )
 
 
 def sweep(
