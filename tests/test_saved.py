@@ -270,3 +270,18 @@ def test_figures_and_tables_are_saved_from_the_page(opened):
     table = pd.read_csv(found.value.path())
     assert list(table["model"]) == [HOSTILE, "Tiny-1B", "Tiny-1B-Instruct"]
     assert troubles == []
+
+
+@needs_published
+def test_the_published_page_in_a_browser(opened, tmp_path):
+    curves, thresholds = (str(PAPER / name) for name in ("mmlu_curves.csv", "thresholds.csv"))
+    options = SavedOptions([curves], thresholds=[thresholds], out=str(tmp_path), at=15)
+    page, troubles = opened(page_file=build_saved_report(options))
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert paint < 3000, "milliseconds"
+    page.wait_for_selector(DRAWN, timeout=60_000)
+    page.click(".pick[data-pick='OLMo-2-1124-7B-Instruct'] >> nth=0")
+    assert page.input_value("#model") == "OLMo-2-1124-7B-Instruct"
+    rows = page.locator("#thresholds .part:visible tbody tr").filter(has_text="AHON (LN)")
+    assert rows.first.inner_text().split("\t")[:4] == ["AHON (LN)", "0.457", "0.435", "0.473"]
+    assert troubles == []

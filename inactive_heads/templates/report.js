@@ -193,6 +193,7 @@
     const where = several ? `${chosen("model")}, ` : "";
     const rule = cut === null ? "" : `, inactive ${score.side} ${number(cut)}`;
     document.querySelectorAll(".shown").forEach((node) => { node.textContent = `${where}${score.name} at ${percent}%${rule}`; });
+    document.querySelector(".score-shown").textContent = `${where}${score.name}`;
     document.querySelector(".share-shown").textContent = `${where}every score at ${percent}%`.replace(/^e/, "E");
     document.querySelector(".about").textContent = score.about;
     const beyond = score.bars ? score.bars.beyond : 0;
