@@ -21,7 +21,12 @@ from inactive_heads.page_inputs import input_sections
 from inactive_heads.page_models import Setting, comparison, settings, stability
 from inactive_heads.page_parts import Chart, Table, plain_figure
 from inactive_heads.page_scores import checkpoint_section, score_sections
-from inactive_heads.page_tables import Within, ranking_tables, summary_tables
+from inactive_heads.page_tables import (
+    Within,
+    certainty_tables,
+    ranking_tables,
+    summary_tables,
+)
 from inactive_heads.rankings import count_ranks
 from inactive_heads.results import ModelResults, checkpoints_of, labels
 from inactive_heads.stability import COLUMNS, thresholds_of_curves, thresholds_table
@@ -163,7 +168,7 @@ def _tables(
     for one in found:
         rest = one.ranking[~one.ranking["model"].isin(known)]
         tables += ranking_tables(rest, one.metric, within, several=several)
-    return tables
+    return tables if summary is None else [*tables, *certainty_tables(summary, several=several)]
 
 
 def _choices(

@@ -10,6 +10,7 @@ import pandas as pd
 from inactive_heads.curves import CURVE_KEYS, TOLERANCE, Metric, rank_scores, within_column
 from inactive_heads.page_data import group_title
 from inactive_heads.page_parts import Cell, Shown, Table, as_csv, cell, frame_table, number
+from inactive_heads.summaries import RANKING_COLUMNS
 from inactive_heads.verdict import BOUNDS, CHANGE, DIGITS, metric_of, start_row
 
 Within = Mapping[Metric, float]
@@ -73,6 +74,64 @@ def summary_tables(
     return tables
 
 
+def certainty_tables(summary: pd.DataFrame, *, several: bool) -> list[Table]:
+    """How sure the ranking of each model, task and mode is, where every item's outcome is known."""
+    tables = []
+    known = summary[summary["first"].notna()]
+    for keys, group in known.groupby(CURVE_KEYS, sort=False, dropna=False):
+        metric = metric_of(group)
+        ordered = group.sort_values("rank", kind="stable")
+        titles = ["rank", "score", "normalized AUC [95%\u00a0interval]", "% zeroable [interval]"]
+        titles += ["first, % of resamples", "lead over the next [interval]", "better than the next"]
+        titles += [f"{'questions' if metric == 'accuracy' else 'texts'} to tell them apart"]
+        rows = [_sure(row, metric) for _, row in ordered.iterrows()]
+        columns = ["model", "task", "mode", "score", "rank", "normalized_auc", *RANKING_COLUMNS]
+        tables.append(
+            Table(
+                f"{group_title(keys, several)}: how sure is the ranking?",
+                titles,
+                rows,
+                as_csv(ordered[columns]),
+                note="Paired: every score was judged by the same "
+                + ("questions." if metric == "accuracy" else "texts."),
+                shown=Shown(model=str(keys[0]) if several else None),
+            )
+        )
+    return tables
+
+
+def _sure(row: pd.Series, metric: Metric) -> list[Cell]:
+    digits = DIGITS[metric] + 1
+    reach = row[within_column(metric)]
+    better = {True: "yes", False: "not shown"}.get(row["better_than_next"], "–")
+    last = not np.isfinite(row["lead"])
+    needed = row["n_to_tell"]
+    return [
+        number(row["rank"], ".0f"),
+        cell(row["score"], ""),
+        _between(row["normalized_auc"], row["auc_low"], row["auc_high"], digits),
+        _between(reach, row["within_low"], row["within_high"], 1),
+        number(100 * row["first"], ".0f"),
+        _between(row["lead"], row["lead_low"], row["lead_high"], digits),
+        Cell("–" if last else better, better),
+        Cell("∞", needed) if needed == np.inf else number(needed, ",.0f"),
+    ]
+
+
+def _between(value: float, low: float, high: float, digits: int) -> Cell:
+    """``1.2 [0.9, 1.5]``; an end that the data do not bound is infinite."""
+    if not np.isfinite(value):
+        return number(value)
+    text = f"{value:.{digits}f}"
+    if not np.isnan(low + high):
+        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return Cell(_signs(text), float(value))
+
+
+def _signs(text: str) -> str:
+    return text.replace("-", "−").replace("inf", "∞")
+
+
 def ranking_tables(
     ranking: pd.DataFrame, metric: Metric, within: Within, *, several: bool
 ) -> list[Table]:
@@ -132,7 +191,7 @@ def _interval(row: pd.Series, metric: Metric) -> str:
     digits = DIGITS[metric]
     value, low, high = (float(row[name]) for name in (metric, *BOUNDS[metric]))
     text = f"{value:.{digits}f}"
-    return text if np.isnan(low + high) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    return text if np.isnan(low + high) else _signs(f"{text} [{low:.{digits}f}, {high:.{digits}f}]")
 
 
 def _change(row: pd.Series, metric: Metric) -> str:
@@ -143,4 +202,4 @@ def _change(row: pd.Series, metric: Metric) -> str:
         return "–"
     text = f"{change:+.{digits}f}"
     text += "" if np.isnan(low + high) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return text.replace("-", "−")
+    return _signs(text)

@@ -6,7 +6,7 @@ Ito's, cividis and, where a value has two sides, red to blue, which colour-blind
 apart.
 """
 
-from inactive_heads.plots.curves import accuracy_curves, curve_grid
+from inactive_heads.plots.curves import EFFECTS, accuracy_curves, curve_grid, effect_curves
 from inactive_heads.plots.distributions import (
     distance_matrix,
     distance_pairs,
@@ -41,8 +41,10 @@ from inactive_heads.plots.training import checkpoint_lines, transition_bars, tur
 
 __all__ = [
     # curves
+    "EFFECTS",
     "accuracy_curves",
     "curve_grid",
+    "effect_curves",
     # where heads are
     "head_heatmap",
     "head_ranks",

@@ -14,6 +14,12 @@ from inactive_heads.curves import CURVE_KEYS, RANDOM, Metric, baseline_row, rank
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import AXIS_TITLES, BOUNDS, TEMPLATE, escape, line_style
 
+EFFECTS = {
+    "kl": "KL from the unablated choices, nats",
+    "answer_logprob_change": "change of the right answer's log-probability, nats",
+}
+"""Columns of a sweep's curves that say what zeroing changes, and what their axis is called."""
+
 
 def accuracy_curves(
     curves: pd.DataFrame,
@@ -51,6 +57,33 @@ def accuracy_curves(
         title=None if title is None else escape(title),
         xaxis={"title": "heads zeroed, %", "rangemode": "tozero"},
         yaxis={"title": AXIS_TITLES[metric]},
+        legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle"},
+        hovermode="closest",
+    )
+    return figure
+
+
+def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
+    """What zeroing changes beside the metric, against the % of heads zeroed; the figure.
+
+    ``effect`` is a column of `EFFECTS`; ``curves`` holds one model, task and mode. What is 0 with
+    no head zeroed resolves differences that right and wrong answers are too coarse for.
+    """
+    rows = curves[curves[effect].notna()]
+    metric: Metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
+    ranks = _ranks(rows, metric)
+    best = next((name for name in ranks if name != RANDOM), RANDOM)
+    figure = go.Figure(layout={"template": TEMPLATE})
+    for name, rank in ranks.items():
+        own = rows[rows["score"] == name].sort_values("percent_zeroed")
+        low, high = f"{effect}_low", f"{effect}_high"
+        bounds = own.assign(**{metric: own[effect]})
+        bounds[list(BOUNDS[metric])] = own[[low, high]].to_numpy()
+        figure.add_trace(_curve(bounds, metric, rank, strong=name in (best, RANDOM)))
+    figure.update_layout(
+        template=TEMPLATE,
+        xaxis={"title": "heads zeroed, %", "rangemode": "tozero"},
+        yaxis={"title": EFFECTS[effect]},
         legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle"},
         hovermode="closest",
     )
@@ -137,7 +170,7 @@ def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: boo
         interval = "" if np.isnan(least + most) else f" [{least:.4g}, {most:.4g}]"
         hover.append(f"{escape(name)}<br>{at:.3g}% zeroed: {value:.4g}{interval}")
     bars: dict[str, Any] = {"visible": False}
-    if not (low.isna() | high.isna()).any():
+    if np.isfinite(low).all() and np.isfinite(high).all():
         above, below = (high - values).clip(lower=0), (values - low).clip(lower=0)
         bars = {"array": above.tolist(), "arrayminus": below.tolist(), "symmetric": False}
         bars |= {"visible": strong, "thickness": 1, "width": 3}
