@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 import inactive_heads as ih
 from inactive_heads.ablation import ZeroedRecorder
 from inactive_heads.evaluation import PreparedTask
-from inactive_heads.likelihoods import log_likelihoods
+from inactive_heads.likelihoods import ScoredInput, log_likelihoods
 from inactive_heads.prefixes import segments_of
 from inactive_heads.shapes import Visitor
 
@@ -35,10 +36,12 @@ def inactive_tenth(model: ih.Model) -> ih.Fixed:
     return ih.Fixed(ih.select_heads(scores, "AHON (LN)", 10))
 
 
-def answered(model: ih.Model, prepared: PreparedTask, visitor: Visitor) -> tuple[np.ndarray, float]:
+def answered(
+    model: ih.Model, inputs: Sequence[ScoredInput], visitor: Visitor
+) -> tuple[np.ndarray, float]:
     """Log-probabilities of the choices, ``(question, choice)``, and the seconds it took."""
     start = time.perf_counter()
-    found = log_likelihoods(model, prepared.inputs, visitor, advance=lambda *_: None)
+    found = log_likelihoods(model, inputs, visitor, advance=lambda *_: None)
     return np.stack(found), time.perf_counter() - start
 
 
@@ -64,20 +67,22 @@ def main() -> None:
         engine: Any = model.engine
         if not engine.shares_prefixes():
             raise SystemExit(f"{model.name} cannot share prefixes")
-        prepared, heads = PreparedTask.of(model, task), inactive_tenth(model)
-        inputs = [one.tokens for one in prepared.inputs]
-        if not all(len(one.targets) == 4 for one in prepared.inputs):
+        inputs, heads = PreparedTask.of(model, task).inputs, inactive_tenth(model)
+        if not all(len(one.targets) == 4 for one in inputs):
             raise SystemExit("a letter is more than one token; choose another model")
-        n_shared = sum(len(segment.tokens) for segment in segments_of(inputs))
+        n_tokens = sum(len(one.tokens) for one in inputs)
+        n_shared = sum(len(one.tokens) for one in segments_of([one.tokens for one in inputs]))
         print(f"\n{model}, {len(heads.heads)} heads zeroed, {given.threads} threads")
         print(f"{len(inputs)} questions on {len(subjects)} subjects, {given.shots} shots")
-        print(f"tokens     {prepared.n_tokens:>8} without, {n_shared:>8} with sharing, ", end="")
-        print(f"ratio {prepared.n_tokens / n_shared:.2f}", flush=True)
+        print(f"tokens     {n_tokens:>8} without, {n_shared:>8} with sharing, ", end="")
+        print(f"ratio {n_tokens / n_shared:.2f}", flush=True)
 
         recorder = ZeroedRecorder(heads, model.shape, len(inputs))
-        shared, seconds = answered(model, prepared, recorder)
         # A visitor of which nothing is known has to be shown the heads of every input.
-        alone, seconds_alone = answered(model, prepared, partial(ih.Fixed.__call__, heads))
+        looking = partial(ih.Fixed.__call__, heads)
+        answered(model, inputs[:3], looking)  # the first run of a process is slower
+        shared, seconds = answered(model, inputs, recorder)
+        alone, seconds_alone = answered(model, inputs, looking)
         differ = int((shared.argmax(axis=1) != alone.argmax(axis=1)).sum())
         print(f"seconds    {seconds_alone:>8.1f} without, {seconds:>8.1f} with sharing, ", end="")
         print(f"ratio {seconds_alone / seconds:.2f}")

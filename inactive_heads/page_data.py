@@ -77,19 +77,19 @@ def packed_correlations(values: np.ndarray) -> str:
 
 def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
     """One chart per model, task, mode and metric: ``model``, ``title``, ``what``, ``figure``."""
-    charts = []
+    charts: list[dict[str, Any]] = []
     several = curves["model"].drop_duplicates().size > 1
     for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
+        about = {"model": str(keys[0]), "title": group_title(keys, several)}
         for metric in METRICS:
             if metric not in group or not group[metric].notna().any():
                 continue
-            chart = {"model": str(keys[0]), "title": group_title(keys, several), "what": metric}
+            chart = about | {"what": metric}
             charts.append(chart | {"figure": plain_figure(plots.accuracy_curves(group, metric))})
         for effect, name in plots.EFFECTS.items():
             if effect in group and group[effect].notna().any():
-                chart = {"model": str(keys[0]), "title": group_title(keys, several)}
-                figure = plain_figure(plots.effect_curves(group, effect))
-                charts.append(chart | {"what": name.rpartition(",")[0], "figure": figure})
+                chart = about | {"what": name.rpartition(",")[0]}
+                charts.append(chart | {"figure": plain_figure(plots.effect_curves(group, effect))})
     return charts
 
 

@@ -22,7 +22,7 @@ from itertools import accumulate, groupby
 from typing import NamedTuple
 
 LEVEL_COST = 0.05
-"""Of running a token: what each segment above its own adds, an attention of its own."""
+"""What each segment above its own adds to running a token: about a twentieth, for attention."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class Row:
 
 
 def segments_of(inputs: Sequence[Sequence[int]]) -> list[Segment]:
-    """The inputs (token ids) as segments: parents before children, a child's own next to it.
+    """The inputs (token ids) as segments, each followed by all that go on from it.
 
     A shared beginning becomes a segment where not running it again saves clearly more than the
     level costs (`LEVEL_COST`).
@@ -108,10 +108,9 @@ def segments_of(inputs: Sequence[Sequence[int]]) -> list[Segment]:
 def rows_of(segments: Sequence[Segment], size: Callable[[Segment], float]) -> Iterator[Row]:
     """The segments in rows that they fill, by the share of a row that each takes.
 
-    One that takes more than a row has a row of its own.
-
-    What has to be kept from one row to the next is what stands above the next row's first
-    segment: all later segments go on from that, or from their own row.
+    One that takes more than a row has a row of its own. What has to be kept from one row to the
+    next is what stands above the next row's first segment: all later ones go on from that, or
+    from their own row.
     """
     before: Sequence[Segment] = ()
     start = 0
