@@ -155,7 +155,9 @@ def report(
     device_map: Map = None,
     revision: Annotated[
         list[str] | None,
-        typer.Option(help="A branch, tag or commit; several are compared as checkpoints."),
+        typer.Option(
+            help="A branch, tag or commit, or a folder in MODEL's; several are compared as checkpoints."
+        ),
     ] = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",

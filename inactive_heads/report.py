@@ -76,6 +76,8 @@ class ReportOptions:
     device: str = "auto"
     device_map: str | None = None
     revision: str | None = None
+    called: str | None = None  # what a page calls the model, and …
+    checkpoint: str | None = None  # … which checkpoint of it, where its folder is one of several
     tokenizer: str | None = None
     bos: str = "auto"
     trust_remote_code: bool = False
@@ -140,14 +142,22 @@ def compared(
     """The same asked of every model and revision, each in a folder of its own if several."""
     pairs = [(model, revision) for model in models for revision in revisions]
     if len(pairs) == 1:
-        return [replace(asked, model=models[0], revision=revisions[0])]
+        return [_one(asked, *pairs[0])]
     names = ["@".join(filter(None, pair)) or "bundled" for pair in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{twice[0]!r} was given twice; compare a model with others")
     return [
-        replace(asked, model=model, revision=revision, out=str(Path(asked.out) / folder_name(name)))
-        for (model, revision), name in zip(pairs, names, strict=True)
+        replace(_one(asked, *pair), out=str(Path(asked.out) / folder_name(name)))
+        for pair, name in zip(pairs, names, strict=True)
     ]
+
+
+def _one(asked: ReportOptions, model: str | None, revision: str | None) -> ReportOptions:
+    """The same asked of a model: of a checkpoint, where a folder of that name is in its own."""
+    if model is not None and revision is not None and (Path(model) / revision).is_dir():
+        inside, name = str(Path(model) / revision), Path(model).resolve().name
+        return replace(asked, model=inside, called=name, checkpoint=revision)
+    return replace(asked, model=model, revision=revision)
 
 
 def plan_report(options: ReportOptions) -> str:
@@ -227,6 +237,7 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     save_items(folder, sweeps)
     curves = pd.concat([done.curves for done in sweeps], ignore_index=True)
     scores = _scores(prepared, sweeps, run)
+    scores.attrs["texts"] = options.texts
     thresholds = choose_thresholds(scores, _percents(options))
     scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
 
@@ -238,8 +249,8 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
     _best_heads(options, scores, summary, job.model).save(folder / "heads.json")
     return ModelResults(
-        job.model.name,
-        revision=options.revision or str(job.model.provenance["revision"]),
+        options.called or job.model.name,
+        revision=options.checkpoint or options.revision or str(job.model.provenance["revision"]),
         scores=scores,
         thresholds=thresholds,
         curves=curves,

@@ -104,6 +104,7 @@ def _words(
             f"({_signed(metric, random[f'{metric}_change'])})"
         )
     text += "." + _apart(best, random, start_row(keys, curves), metric)
+    text += _next(best, ranked, metric)
     if random is not None and random["rank"] < best["rank"]:
         text += " Over its whole curve, Random did better than every score."
     return text.replace("(-", "(−")
@@ -127,6 +128,21 @@ def _apart(
         names = " or of ".join(different)
         text += f" Its 95% interval does not overlap that of {names}."
     return text
+
+
+def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
+    """Whether the best score is shown to be better than the next, where every outcome is known."""
+    below = ranked[ranked["rank"] > best["rank"]]
+    lead = float(best.get("lead", np.nan))
+    if below.empty or not np.isfinite(lead):
+        return ""
+    after, many = below.iloc[0]["score"], best["n_to_tell"]
+    if best["better_than_next"] is True or best["better_than_next"] == 1:
+        return f" Over its whole curve it is better than {after}, the next (paired 95% interval)."
+    text = f" That it is better than {after}, the next by its whole curve, is not shown"
+    if np.isfinite(many):
+        text += f": about {many:,.0f} {'questions' if metric == 'accuracy' else 'texts'} would tell"
+    return text + "."
 
 
 def _overlap(one: pd.Series, other: pd.Series, metric: Metric) -> bool | None:

@@ -237,3 +237,44 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, tmp_path):
     assert "text-loss: 33 points, 33 units" in result.stdout
     assert "tokens/s measured here" in result.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_several_models_make_one_page_and_keep_their_own_folders(folder, tmp_path):
+    other = save_folder(
+        tmp_path / "other",
+        tiny(transformers.GPT2Config(vocab_size=len(WORDS), n_embd=16, n_layer=2, n_head=2), 1),
+        word_tokenizer(),
+    )
+    asked = [
+        *("report", folder / "tiny", other, "--texts", folder / "texts.jsonl"),
+        *("--task", "text-loss", "--percents", "10,30", "--score", "AHON,Random"),
+    ]
+    result = run(*asked, "--out", tmp_path / "both")
+    assert result.exit_code == 0, result.output
+    curves = pd.read_csv(tmp_path / "both" / "curves.csv")
+    assert sorted(set(curves["model"])) == ["other", "tiny"]
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "2 models" in page
+    folders = [place for place in (tmp_path / "both").iterdir() if place.is_dir()]
+    assert len(folders) == 2
+    for place in folders:
+        assert (place / "scores.nc").exists()
+        assert len(list((place / "units").glob("*.unit"))) == 1 + 2 * 2
+    assert "given twice" in run(*asked[:2], folder / "tiny", "--out", tmp_path / "twice").stderr
+
+
+def test_folders_in_a_folder_are_revisions_of_one_model(folder, tmp_path):
+    sizes = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
+    for seed, step in enumerate(("step1", "step2")):
+        network = tiny(transformers.GPT2Config(vocab_size=len(WORDS), **sizes), seed)
+        save_folder(tmp_path / "trained" / step, network, word_tokenizer())
+    result = run(
+        *("report", tmp_path / "trained", "--revision", "step1", "--revision", "step2"),
+        *("--texts", folder / "texts.jsonl", "--task", "text-loss", "--percents", "10"),
+        *("--score", "AHON,Random", "--out", tmp_path / "out"),
+    )
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "trained@step1" in page
+    assert "trained@step2" in page
+    assert "turn" in page  # the section of heads that turn inactive and back
