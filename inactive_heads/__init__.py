@@ -18,6 +18,7 @@ from inactive_heads.analysis import (
     read_curves,
     threshold_stability,
 )
+from inactive_heads.certainty import rank_uncertainty
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
 from inactive_heads.heads import HeadActivations, TokenBatch
@@ -42,6 +43,7 @@ from inactive_heads.thresholds import (
     inactive_heads,
     select_heads,
 )
+from inactive_heads.uncertainty import choice_kl, mcnemar_p, paired_change
 
 __all__ = [
     # models
@@ -91,7 +93,11 @@ __all__ = [
     "normalized_auc",
     "percent_within",
     "rank_scores",
+    "rank_uncertainty",
     "read_curves",
+    "choice_kl",
+    "mcnemar_p",
+    "paired_change",
     # many models, single inputs, checkpoints
     "ModelResults",
     "analysis",

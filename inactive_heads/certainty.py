@@ -48,10 +48,14 @@ def rank_uncertainty(
 
     All scores were judged by the same items, so differences are paired. The % zeroed are taken as
     they are; the normalized AUC of a curve is then the mean of one number per item, and so is the
-    difference of two. Intervals are those of `paired_change`; of an AUC of answers, Wilson's.
+    lead of one curve over another. The intervals of leads are those of `paired_change`; those of
+    the AUC of answers, Wilson's. A lead is that of the scores which these items ranked next to
+    each other, and ``n_to_tell`` takes it for the true one.
 
-    How much can be zeroed is not a mean. Its interval reaches from where the lower end of the
-    paired interval of the change crosses the line to where the upper end does.
+    How much can be zeroed is not a mean. Its interval reaches from where the worse end of the
+    paired interval of the change crosses the line to where the better end does. In simulations
+    with 30 to 1000 items that held the truth in 94 to 100% of samples; the percentile bootstrap
+    of the crossing did in 27 to 80% with 30 questions, and in 73 to 93% with 100.
 
     Args:
         curves: one model, task and mode as `sweep` gives it: score, percent, percent_zeroed and

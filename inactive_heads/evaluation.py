@@ -76,6 +76,8 @@ class Outcomes:
         )
         kl = choice_kl(baseline.items["choice_logprobs"], self.items["choice_logprobs"])
         change = _interval("change", own, before, self.weights)
+        if baseline is self:  # compared with itself, not with another sample of the same
+            change = dict.fromkeys(change, 0.0)
         return (
             {name: 100 * value for name, value in change.items()}
             | {"p_mcnemar": mcnemar_p(own, before) if len(own) > 1 else float("nan")}
