@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 MODEL_HELP = (
     "A hub name (gpt2), a local folder, a .gguf file, a preset, or a .toml file that describes an "
-    "architecture; the bundled SmolLM2-135M-Instruct if not given."
+    "architecture; demo is the bundled SmolLM2-135M-Instruct, which is taken if none is given."
 )
 
 ModelArgument = Annotated[str | None, typer.Argument(help=MODEL_HELP, show_default=False)]
@@ -112,6 +112,10 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
 
 def _show_notice(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"note: {message}", file=sys.stderr)
+
+
+def _announce(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _interrupt(*_: Any) -> None:
@@ -257,8 +261,7 @@ def report(
     if dry_run:
         print("\n".join(plan_report(one) for one in options))
         return
-    notes = Console(stderr=True)
-    path, summary = build_reports(options, out, announce=notes.print)
+    path, summary = build_reports(options, out, announce=_announce)
     console = Console()
     console.print(_summary_table(summary, at))
     console.print(f"The report is at {path.resolve()}", soft_wrap=True)

@@ -117,7 +117,7 @@ def load_model(
     Args:
         source: a name on the Hugging Face hub or a TransformerLens alias, a folder in hub layout,
             a .gguf file, a preset, or a .toml file (a preset of one's own, or an architecture
-            with random weights); None is the bundled demo model.
+            with random weights); None or "demo" is the bundled model.
         engine: how the heads are visited: "flash" (fast, exact statistics without the pattern) or
             "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge).
         dtype: "float32", "bfloat16", "float16" or "float64"; see `choose_dtype` for "auto".
@@ -165,7 +165,7 @@ def load_model(
         built = ENGINES[engine].build(network, weights.name)
     provenance: dict[str, str | int] = {
         "model": weights.name,
-        "source": "bundled demo model" if source is None else str(source),
+        "source": "bundled demo model" if source in (None, "demo") else str(source),
         "revision": weights.revision,
         "architecture": type(network).__name__,
         "dtype": _short(number),

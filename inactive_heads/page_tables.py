@@ -83,7 +83,7 @@ def certainty_tables(summary: pd.DataFrame, *, several: bool) -> list[Table]:
         ordered = group.sort_values("rank", kind="stable")
         titles = ["rank", "score", "normalized AUC [95%\u00a0interval]", "% zeroable [interval]"]
         titles += ["first, % of resamples", "lead over the next [interval]", "better than the next"]
-        titles += [f"{'questions' if metric == 'accuracy' else 'texts'} to tell them apart"]
+        titles += [f"{'questions' if metric == 'accuracy' else 'texts'} to tell"]
         rows = [_sure(row, metric) for _, row in ordered.iterrows()]
         columns = ["model", "task", "mode", "score", "rank", "normalized_auc", *RANKING_COLUMNS]
         tables.append(
@@ -101,7 +101,7 @@ def certainty_tables(summary: pd.DataFrame, *, several: bool) -> list[Table]:
 
 
 def _sure(row: pd.Series, metric: Metric) -> list[Cell]:
-    digits = DIGITS[metric] + 1
+    digits = 2 if metric == "accuracy" else 3
     reach = row[within_column(metric)]
     better = {True: "yes", False: "not shown"}.get(row["better_than_next"], "–")
     last = not np.isfinite(row["lead"])

@@ -71,11 +71,15 @@ def describe(plans: Mapping[str, Plan], seconds: float, finished: int) -> str:
         f"{plan.tokens:,} tokens"
         for plan in plans.values()
     ]
-    total = sum(plan.tokens for plan in plans.values())
-    about = f"in all {total:,} tokens at {1 / seconds:,.0f} tokens/s measured here: about {duration(total * seconds)}"
-    lines.append(f"{about} in one process")
+    tokens = sum(plan.tokens for plan in plans.values())
+    units = sum(plan.units for plan in plans.values())
     if finished:
-        lines.append(f"{finished:,} units were finished before and are not done again")
+        lines.append(f"{finished:,} of {units:,} units were finished before and are not done again")
+    left = tokens * max(0.0, 1 - finished / units)
+    lines.append(
+        f"{left:,.0f} tokens at {1 / seconds:,.0f} tokens/s measured here: "
+        f"about {duration(left * seconds)} in one process"
+    )
     return "\n".join(lines)
 
 

