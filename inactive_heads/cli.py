@@ -382,9 +382,12 @@ def _batch_size(value: str) -> int | str:
 
 
 def _summary_table(summary: Any, at: float) -> Table:
-    table = Table(title=f"At {at:g}% of heads, {summary['model'].iloc[0]}")
+    several = summary["model"].nunique() > 1
+    whose = "by model" if several else summary["model"].iloc[0]
+    table = Table(title=f"At {at:g}% of heads, {whose}")
     # column of the summary → its title, and how a number in it is written
     columns = {
+        **({"model": ("model", "")} if several else {}),
         "task": ("task", ""),
         "score": ("score", ""),
         "percent_zeroed": ("% zeroed", ".1f"),
@@ -394,8 +397,8 @@ def _summary_table(summary: Any, at: float) -> Table:
         "rank": ("rank", ".0f"),
     }
     for name, (title, _) in columns.items():
-        table.add_column(title, justify="left" if name in ("task", "score") else "right")
-    for _, row in summary.sort_values(["task", "rank"]).iterrows():
+        table.add_column(title, justify="left" if name in ("model", "task", "score") else "right")
+    for _, row in summary.sort_values(["model", "task", "rank"]).iterrows():
         # A task measures accuracy or loss: the other is NaN, and its cell empty.
         cells = [row[name] for name in columns]
         styles = [style for _, style in columns.values()]

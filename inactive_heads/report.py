@@ -30,7 +30,7 @@ from inactive_heads.runs import (
     Finished,
     RunFolder,
     digest_of,
-    folder_name,
+    file_name,
     open_run,
     writable_folder,
     write_whole,
@@ -147,7 +147,7 @@ def compared(
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{twice[0]!r} was given twice; compare a model with others")
     return [
-        replace(_one(asked, *pair), out=str(Path(asked.out) / folder_name(name)))
+        replace(_one(asked, *pair), out=str(Path(asked.out) / file_name(name)))
         for pair, name in zip(pairs, names, strict=True)
     ]
 

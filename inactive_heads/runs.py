@@ -81,7 +81,7 @@ class RunFolder:
         return len(list((self.folder / UNITS).glob("*.unit")))
 
     def _path(self, unit: str) -> Path:
-        return self.folder / UNITS / f"{folder_name(unit)}.unit"
+        return self.folder / UNITS / f"{file_name(unit)}.unit"
 
 
 class RunMemory:
@@ -174,9 +174,10 @@ def writable_folder(out: str | Path) -> Path:
     return folder
 
 
-def folder_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A name for a file or folder that no other name has, whatever characters it is made of."""
-    readable = "".join(c if c.isalnum() or c in "-." else "_" for c in name)[-80:].lstrip(".")
+    last = name.rpartition("/")[2]
+    readable = "".join(c if c.isalnum() or c in "-." else "_" for c in last)[:80].lstrip(".")
     return f"{readable}.{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
