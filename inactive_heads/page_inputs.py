@@ -52,7 +52,9 @@ def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
             columns = {"score": ("score", "")}
             columns |= {name: (name, ".0f") for name in ("always", "sometimes", "never")}
             split.append(frame_table(title, table, columns, folded=True, shown=shown))
-            texts += _texts(inactive, at, shown)
+            grouped = one.scores if one.inputs is None else one.inputs
+            texts += _groups(inactive_at(grouped, one.thresholds, share), at, shown)
+            texts += _lengths(inactive, at, shown)
             cache += _cache(inactive, shared, at, shown)
             table = fixed_agreement(one.scores, share, thresholds=one.thresholds)
             columns = {"score": ("score", ""), "iou": ("IoU", ".3f")}
@@ -81,7 +83,7 @@ def _agreement(inactive: xr.DataArray, at: str, shown: Shown) -> Iterator[Table 
         yield square_table(title, table, shown)
 
 
-def _texts(inactive: xr.DataArray, at: str, shown: Shown) -> Iterator[Table | Chart]:
+def _groups(inactive: xr.DataArray, at: str, shown: Shown) -> Iterator[Table | Chart]:
     if "group" in inactive.coords and len(np.unique(inactive["group"])) > 1:
         shares = group_shares(inactive)
         title = f"Share inactive by kind of text: {at}"
@@ -90,6 +92,9 @@ def _texts(inactive: xr.DataArray, at: str, shown: Shown) -> Iterator[Table | Ch
         columns = {"group": ("text", "")}
         columns |= {str(name): (str(name), ".2f") for name in shares["score"].to_numpy()}
         yield frame_table(title, frame, columns, folded=True, shown=shown)
+
+
+def _lengths(inactive: xr.DataArray, at: str, shown: Shown) -> Iterator[Table | Chart]:
     if lengths_vary(inactive):
         shares = length_shares(inactive)
         title = f"Share inactive by length: {at}"

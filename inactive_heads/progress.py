@@ -45,8 +45,8 @@ class Board:
         self._cells[name, percent] = f"{loss:.3f}" if accuracy is None else f"{accuracy:.1f}%"
 
     def __rich__(self) -> Group:
-        table = Table(title=f"{self._title}, by score and % of heads zeroed", title_justify="left")
-        table.add_column("")
+        table = Table()
+        table.add_column(f"{self._title}, heads zeroed:")
         for share in self._shares:
             table.add_column(f"{share:g}%", justify="right")
         for name in self._names:

@@ -252,6 +252,7 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
         options.called or job.model.name,
         revision=options.checkpoint or options.revision or str(job.model.provenance["revision"]),
         scores=scores,
+        inputs=_grouped(prepared, sweeps),
         thresholds=thresholds,
         curves=curves,
         summary=summary,
@@ -343,6 +344,21 @@ def _best_heads(
     best = ranked["score"].iloc[0] if len(ranked) else "AHON (LN)"
     about = {"model": model.name, "score": best, "percent": options.at, "created": now()}
     return Fixed(select_heads(scores, best, options.at), about=about)
+
+
+def _grouped(prepared: Prepared, sweeps: Sequence[Sweep]) -> xr.DataArray:
+    """The paper's scores of every task's inputs, with their data set or subject as ``group``."""
+    parts = []
+    for name, done in zip(prepared.grids, sweeps, strict=True):
+        one = prepared.job.tasks[name]
+        if isinstance(one.task, TextTask):
+            groups = [prepared.options.texts] * len(one.inputs)
+        else:
+            groups = [f"{name}: {one.task.items[owner].subject}" for owner in one.owners]
+        assert done.scores is not None, "a report's sweeps score all heads along"
+        own = done.scores.sel(score=list(PAPER_SCORES)).drop_vars("sample")
+        parts.append(own.assign_coords(group=("sample", groups)))
+    return xr.concat(parts, dim="sample", combine_attrs="override")
 
 
 def _config(prepared: Prepared) -> dict[str, Any]:

@@ -73,6 +73,11 @@ def test_a_report_is_written_whole(report, folder):
     kept = {"run.json", "units", "items.parquet", ".lock"}
     assert {path.name for path in out.iterdir()} == names | kept
     assert "report.html" in printed.replace("\n", "")
+    # Texts and questions are kinds of text; a subject of the user's cannot break out of the page.
+    html = (out / "report.html").read_text()
+    assert "Share inactive by kind of text" in html
+    assert "quiz: \\u003cb\\u003ecats" in html
+    assert "quiz: <b>" not in html
     scores = xr.load_dataarray(out / "scores.nc")
     expected = ih.score_heads(ih.load_model(folder / "tiny"), TEXTS)
     np.testing.assert_array_equal(scores, expected)
