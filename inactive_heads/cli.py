@@ -218,10 +218,6 @@ def report(
         )
         print(f"The report is at {build_saved_report(saved).resolve()}")
         return
-    if within is not None or within_nats is not None:
-        raise UserError(
-            "--within and --within-nats go with --curves, from which they read off anew"
-        )
     from inactive_heads.grids import RANDOM
     from inactive_heads.report import ReportOptions, build_reports, compared, plan_report
     from inactive_heads.scores import PAPER_SCORES
@@ -241,6 +237,7 @@ def report(
         scores=chosen,
         percents=_numbers(percents, "--percents"),
         at=at,
+        within=_within(within, within_nats),
         mode=mode,
         engine=engine,
         dtype=dtype,

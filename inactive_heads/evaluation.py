@@ -13,6 +13,7 @@ import scipy.stats
 import xarray as xr
 
 from inactive_heads.ablation import Ablation, ZeroedRecorder, zeroed_array
+from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
 from inactive_heads.inputs import check_tokens, encode_samples
 from inactive_heads.likelihoods import ScoredInput, log_likelihoods
@@ -38,7 +39,7 @@ class Outcomes:
     """
 
     items: pd.DataFrame
-    metric: str
+    metric: Metric
     percent_zeroed: float
 
     def summary(self) -> dict[str, float]:

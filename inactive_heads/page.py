@@ -168,7 +168,9 @@ def _tables(
     for one in found:
         rest = one.ranking[~one.ranking["model"].isin(known)]
         tables += ranking_tables(rest, one.metric, within, several=several)
-    return tables if summary is None else [*tables, *certainty_tables(summary, several=several)]
+    if summary is not None:
+        tables += certainty_tables(summary, curves, within, several=several)
+    return tables
 
 
 def _choices(

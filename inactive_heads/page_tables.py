@@ -74,18 +74,24 @@ def summary_tables(
     return tables
 
 
-def certainty_tables(summary: pd.DataFrame, *, several: bool) -> list[Table]:
+def certainty_tables(
+    summary: pd.DataFrame, curves: pd.DataFrame | None, within: Within, *, several: bool
+) -> list[Table]:
     """How sure the ranking of each model, task and mode is, where every item's outcome is known."""
     tables = []
     known = summary[summary["first"].notna()]
     for keys, group in known.groupby(CURVE_KEYS, sort=False, dropna=False):
         metric = metric_of(group)
+        group = _with_reach(group, curves, keys, metric, within)
+        reach = within_column(metric, within.get(metric))
         ordered = group.sort_values("rank", kind="stable")
-        titles = ["rank", "score", "normalized AUC [95%\u00a0interval]", "% zeroable [interval]"]
+        titles = ["rank", "score", "normalized AUC [95%\u00a0interval]"]
+        titles += [f"% zeroable within {tolerance(metric, within)}"]
         titles += ["first, % of resamples", "lead over the next [interval]", "better than the next"]
         titles += [f"{'questions' if metric == 'accuracy' else 'texts'} to tell"]
-        rows = [_sure(row, metric) for _, row in ordered.iterrows()]
-        columns = ["model", "task", "mode", "score", "rank", "normalized_auc", *RANKING_COLUMNS]
+        rows = [_sure(row, metric, reach) for _, row in ordered.iterrows()]
+        columns = ["model", "task", "mode", "score", "rank", "normalized_auc", reach]
+        columns += RANKING_COLUMNS
         tables.append(
             Table(
                 f"{group_title(keys, several)}: how sure is the ranking?",
@@ -100,9 +106,8 @@ def certainty_tables(summary: pd.DataFrame, *, several: bool) -> list[Table]:
     return tables
 
 
-def _sure(row: pd.Series, metric: Metric) -> list[Cell]:
+def _sure(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
     digits = 2 if metric == "accuracy" else 3
-    reach = row[within_column(metric)]
     better = {True: "yes", False: "not shown"}.get(row["better_than_next"], "–")
     last = not np.isfinite(row["lead"])
     needed = row["n_to_tell"]
@@ -110,7 +115,7 @@ def _sure(row: pd.Series, metric: Metric) -> list[Cell]:
         number(row["rank"], ".0f"),
         cell(row["score"], ""),
         _between(row["normalized_auc"], row["auc_low"], row["auc_high"], digits),
-        _between(reach, row["within_low"], row["within_high"], 1),
+        _between(row[reach], row["within_low"], row["within_high"], 1),
         number(100 * row["first"], ".0f"),
         _between(row["lead"], row["lead_low"], row["lead_high"], digits),
         Cell("–" if last else better, better),

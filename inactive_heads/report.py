@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ import xarray as xr
 
 from inactive_heads import page
 from inactive_heads.ablation import Fixed
+from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import PreparedTask
 from inactive_heads.executors import Job, choose_executor
@@ -70,6 +71,7 @@ class ReportOptions:
     scores: Sequence[str] | None = None
     percents: Sequence[float] = DEFAULT_PERCENTS
     at: float = 10.0
+    within: Mapping[Metric, float] = field(default_factory=dict)
     mode: str = "per-input"
     engine: str = "flash"
     dtype: str = "auto"
@@ -127,7 +129,9 @@ def build_reports(
         with open_run(options.out, prepared.settings) as run:
             announce(prepared.plan(run.n_finished))
             results.append(_run_model(prepared, run))
-    write_whole(place / "report.html", page.render(results, percent=several[0].at))
+    write_whole(
+        place / "report.html", page.render(results, percent=several[0].at, within=several[0].within)
+    )
     summary = pd.concat([one.summary for one in results], ignore_index=True)
     if len(results) > 1:
         curves = pd.concat([one.curves for one in results], ignore_index=True)
@@ -241,7 +245,10 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     thresholds = choose_thresholds(scores, _percents(options))
     scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
 
-    rankings = {name: done.ranking() for name, done in zip(prepared.grids, sweeps, strict=True)}
+    rankings = {
+        name: done.ranking(within=options.within.get(done.metric))
+        for name, done in zip(prepared.grids, sweeps, strict=True)
+    }
     summary = summarize(curves, thresholds, percent=options.at)
     summary = with_certainty(summary, rankings)
     config = _config(prepared)

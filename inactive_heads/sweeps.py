@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads.certainty import rank_uncertainty
+from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import Outcomes, PreparedTask
 from inactive_heads.executors import Executor, Job, choose_executor, tokens_of
@@ -78,6 +79,11 @@ class Sweep:
     points: Mapping[tuple[str, float], Outcomes]
     scores: xr.DataArray | None
 
+    @property
+    def metric(self) -> Metric:
+        """What the task measures: "accuracy" or "loss"."""
+        return next(iter(self.points.values())).metric
+
     def ranking(self, *, within: float | None = None) -> pd.DataFrame:
         """The scores, the best first, and how sure that order is: see `rank_uncertainty`.
 
@@ -85,7 +91,7 @@ class Sweep:
             UserError: the task has a single item, or a single share was swept.
         """
         one = next(iter(self.points.values()))
-        column = "loss" if one.metric == "loss" else "correct"
+        column = "loss" if self.metric == "loss" else "correct"
         names = list(dict.fromkeys(name for name, _ in self.points))
         percents = sorted({percent for _, percent in self.points})
         values = [
@@ -98,7 +104,7 @@ class Sweep:
             coords={"score": names, "percent": percents},
         )
         return rank_uncertainty(
-            self.curves, outcomes, one.weights, metric=one.metric, within=within
+            self.curves, outcomes, one.weights, metric=self.metric, within=within
         )
 
 
@@ -289,7 +295,7 @@ def load_sweeps(folder: str | Path) -> list[Sweep]:
     sweeps = []
     for task in curves["task"].unique():
         rows = curves[curves["task"] == task]
-        metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
+        metric: Metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
         points = {}
         for row in rows.itertuples():
             here = items.query("task == @task and score == @row.score and percent == @row.percent")

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
 from inactive_heads.texts import load_texts
 
@@ -71,7 +72,7 @@ class ChoiceTask:
     scoring: Scoring
     num_fewshot: int
     about: dict[str, Any] = field(default_factory=dict)
-    metric = "accuracy"
+    metric: ClassVar[Metric] = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class TextTask:
     name: str
     samples: Sequence[str | Sequence[int]]
     about: dict[str, Any] = field(default_factory=dict)
-    metric = "loss"
+    metric: ClassVar[Metric] = "loss"
 
 
 Task = ChoiceTask | TextTask

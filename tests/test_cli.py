@@ -253,6 +253,7 @@ def test_several_models_make_one_page_and_keep_their_own_folders(folder, tmp_pat
     asked = [
         *("report", folder / "tiny", other, "--texts", folder / "texts.jsonl"),
         *("--task", "text-loss", "--percents", "10,30", "--score", "AHON,Random"),
+        *("--within-nats", "0.2"),
     ]
     result = run(*asked, "--out", tmp_path / "both")
     assert result.exit_code == 0, result.output
@@ -260,6 +261,8 @@ def test_several_models_make_one_page_and_keep_their_own_folders(folder, tmp_pat
     assert sorted(set(curves["model"])) == ["other", "tiny"]
     page = (tmp_path / "both" / "report.html").read_text()
     assert "2 models" in page
+    assert "zeroable within 0.2 nats" in page
+    assert "within 0.05 nats" not in page
     folders = [place for place in (tmp_path / "both").iterdir() if place.is_dir()]
     assert len(folders) == 2
     for place in folders:

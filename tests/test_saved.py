@@ -169,8 +169,6 @@ def test_what_does_not_go_together_is_refused(tmp_path):
     run = CliRunner().invoke
     both = run(app, ["report", "gpt2", "--curves", str(path), "--out", str(tmp_path)])
     assert (both.exit_code, "without a model" in both.stderr) == (2, True)
-    alone = run(app, ["report", "--within", "2", "--out", str(tmp_path)])
-    assert (alone.exit_code, "--curves" in alone.stderr) == (2, True)
     with pytest.raises(UserError, match="stands twice"):
         build_saved_report(SavedOptions([str(path)] * 2, out=str(tmp_path)))
     with pytest.raises(UserError, match="holds no scores"):
