@@ -124,3 +124,18 @@ def per_input(network, tokens, score, threshold):
         masks.append(values > threshold if score in ABOVE else values < threshold)
     logits, _ = run(network, tokens, masks)
     return logits, np.array(masks)
+
+
+def assert_scores(found, network, samples, *, atol):
+    """Every score of every sample, ``(score, sample, layer, head)``, is eager attention's."""
+    for row, sample in enumerate(samples):
+        _, layers = run(network, sample, dtype=network.dtype)
+        expected = [scores(layer) for layer in layers]
+        for name in expected[0]:
+            np.testing.assert_allclose(
+                found.sel(score=name).values[row],
+                [one[name] for one in expected],
+                rtol=1e-4,
+                atol=atol,
+                err_msg=f"{name}, {len(sample)} tokens",
+            )

@@ -26,17 +26,7 @@ def scores(demo_model, samples):
 def test_all_scores_equal_hugging_faces_eager_attention(scores, samples):
     network = transformers.AutoModelForCausalLM.from_pretrained(demo_folder(), dtype="float32")
     assert len(samples) == len(LENGTHS)
-    for row, sample in enumerate(samples):
-        _, layers = reference.run(network, sample, dtype=network.dtype)
-        expected = [reference.scores(layer) for layer in layers]
-        for name in PAPER_SCORES:
-            np.testing.assert_allclose(
-                scores.sel(score=name).values[row],
-                [one[name] for one in expected],
-                rtol=1e-4,
-                atol=1e-6,
-                err_msg=f"{name}, {len(sample)} tokens",
-            )
+    reference.assert_scores(scores, network, samples, atol=1e-6)
 
 
 def test_the_default_engine_agrees(scores, samples):
