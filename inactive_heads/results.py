@@ -21,23 +21,23 @@ class ModelResults:
         model: its name. Results of one name are checkpoints of it, in the order of the list.
         revision: which checkpoint: a branch, tag or commit, or a folder.
         scores: ``(score, sample, layer, head)`` from `score_heads`.
-        inputs: the same of every task's inputs, with their data set or subject as the coordinate
-            ``group``; by default ``scores``, which may have it too.
         thresholds: ``(score, percent)`` from `choose_thresholds`.
         curves: the rows of a sweep, or published ones from `read_curves`.
         summary: one row per score at one share, from `summarize`.
         config: what was run, as nested as it likes; ``definitions`` in it maps scores to text,
             ``texts`` names the data set that the heads were scored on.
+        inputs: ``scores`` of every task's inputs, with their data set or subject as the coordinate
+            ``group``; by default ``scores``, which may have it too.
     """
 
     model: str
     revision: str = ""
     scores: xr.DataArray | None = None
-    inputs: xr.DataArray | None = None
     thresholds: xr.DataArray | None = None
     curves: pd.DataFrame | None = None
     summary: pd.DataFrame | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: xr.DataArray | None = None
 
 
 def labels(results: Sequence[ModelResults]) -> list[str]:
