@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -138,14 +139,15 @@ class PreparedTask:
 
     def part(self, start: int, stop: int) -> PreparedTask:
         """The items from ``start`` to before ``stop``."""
-        rows = [row for row, owner in enumerate(self.owners) if start <= owner < stop]
+        # Inputs stand in the order of their items.
+        first, last = bisect_left(self.owners, start), bisect_left(self.owners, stop)
         task: Task
         if isinstance(self.task, TextTask):
             task = replace(self.task, samples=self.task.samples[start:stop])
         else:
             task = replace(self.task, items=self.task.items[start:stop])
-        inputs, owners = [self.inputs[row] for row in rows], [self.owners[row] for row in rows]
-        return PreparedTask(task, inputs, [one - start for one in owners], rows[0])
+        owners = [owner - start for owner in self.owners[first:last]]
+        return PreparedTask(task, self.inputs[first:last], owners, first)
 
     @property
     def digest(self) -> str:

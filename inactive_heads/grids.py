@@ -62,6 +62,11 @@ class Grid:
         return [*(score.name for score in self.scores), *([RANDOM] if self.with_random else [])]
 
     @property
+    def n_points(self) -> int:
+        """The baseline, and every score at every share."""
+        return 1 + len(self.names) * len(self.shares)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All of it that decides numbers, as JSON has it."""
         given = {"thresholds": self.thresholds, "calibration": self.calibration}

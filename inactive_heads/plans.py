@@ -38,7 +38,7 @@ class Plan:
 def plan_sweep(job: Job, task: str, grid: Grid) -> Plan:
     """The plan of a sweep; in fixed mode at most this, as equal head sets are judged once."""
     prepared = job.tasks[task]
-    points = 1 + len(grid.names) * len(grid.shares)
+    points = grid.n_points
     shards = shards_of(prepared, grid.shard_tokens)
     return Plan(
         task,

@@ -21,9 +21,9 @@ from rich.table import Table
 
 @runtime_checkable
 class Advance(Protocol):
-    """Says how much was done since the last call, and on what (where it changes)."""
+    """Says how much was done since the last call."""
 
-    def __call__(self, done: int, /, what: str | None = None) -> None: ...
+    def __call__(self, done: int, /) -> None: ...
 
 
 class Board:
@@ -35,7 +35,7 @@ class Board:
         self._title, self._names, self._shares = title, names, shares
         self._cells: dict[tuple[str, float], str] = {}
 
-    def advance(self, done: int, /, what: str | None = None) -> None:
+    def advance(self, done: int, /) -> None:
         """Say how many tokens were run since the last call."""
         self._bar.update(self._task, advance=done)
 
@@ -74,8 +74,8 @@ def progress_bar(description: str, total: int, *, show: bool = True) -> Iterator
     with _bar(console=console, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(description, total=total)
 
-        def advance(done: int, /, what: str | None = None) -> None:
-            bar.update(task, advance=done, description=what or description)
+        def advance(done: int, /) -> None:
+            bar.update(task, advance=done)
 
         yield advance
 

@@ -245,9 +245,10 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     thresholds = choose_thresholds(scores, _percents(options))
     scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
 
-    rankings = {
+    rankings = {  # one item says nothing about others, and one share makes no curve
         name: done.ranking(within=options.within.get(done.metric))
         for name, done in zip(prepared.grids, sweeps, strict=True)
+        if job.tasks[name].n_items > 1 and prepared.grids[name].shares
     }
     summary = summarize(curves, thresholds, percent=options.at)
     summary = with_certainty(summary, rankings)

@@ -210,7 +210,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """What differs, one ``name: before → now`` each."""
+    """What differs, one ``name was before, now after`` each."""
     if isinstance(before, dict) and isinstance(now, dict):
         names = sorted({*before, *now})
         pairs = [(f"{where}.{name}".lstrip("."), before.get(name), now.get(name)) for name in names]

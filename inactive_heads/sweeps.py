@@ -145,7 +145,7 @@ def sweep(
         calibration: scores of other data, from `score_heads`, to choose heads by.
         out: a folder that keeps every finished unit of work: called again with the same
             arguments, a sweep that was stopped goes on. ``curves.csv`` in it is brought up to
-            date after every point; `load_sweep` reads the finished sweep.
+            date after every point; `load_sweeps` reads the finished sweep.
         executor: "local", "ray", or an executor of one's own.
         workers: processes that each load the model; see `choose_executor`.
         shard_tokens: tokens that one unit of work runs; minutes' worth if not given.
@@ -205,7 +205,7 @@ def run_sweep(
     """
     prepared, model = job.tasks[task], job.model
     shards = shards_of(prepared, grid.shard_tokens)
-    total = (1 + len(grid.names) * len(grid.shares)) * prepared.n_tokens
+    total = grid.n_points * prepared.n_tokens
     with sweep_board(task, total, grid.names, grid.shares, show=progress) as board:
         unablated = [Unit(task, shard, "baseline") for shard in shards]
         done = dict(_finished(job, unablated, run, executor, board))
@@ -213,10 +213,9 @@ def run_sweep(
         own = _own_scores(job, prepared, [done[unit].array for unit in unablated])
         points = grid.points(task, shards, own, model.shape)
         outcomes = {(name, 0.0): baseline for name in grid.names}
+        unchanged = baseline.summary() | baseline.effect(baseline)
         row_of = {
-            key: _row(
-                model.name, task, grid.mode, Point(*key, float("nan"), []), baseline, baseline
-            )
+            key: _about(model.name, task, grid.mode, Point(*key, float("nan"), [])) | unchanged
             for key in outcomes
         }
 
@@ -229,15 +228,15 @@ def run_sweep(
         def judge(point: Point) -> None:
             key = point.score, point.percent
             outcomes[key] = found = _outcomes(done, point.units)
-            row_of[key] = _row(model.name, task, grid.mode, point, found, baseline)
+            about = _about(model.name, task, grid.mode, point)
+            row_of[key] = about | found.summary() | found.effect(baseline)
             board.put(*key, row_of[key])
             on_point(rows())
 
         on_point(rows())
-        waiting = []
-        for point in points:  # an empty fixed set is the baseline
-            waiting += [point] if set(point.units) - done.keys() else []
-            if point not in waiting:
+        waiting = [point for point in points if not done.keys() >= set(point.units)]
+        for point in points:
+            if done.keys() >= set(point.units):  # an empty fixed set is the baseline
                 judge(point)
         wanted = [unit for point in waiting for unit in point.units]
         for unit, finished in _finished(job, wanted, run, executor, board):
@@ -344,8 +343,6 @@ def _own_scores(
     )
 
 
-def _row(
-    model: str, task: str, mode: str, point: Point, found: Outcomes, baseline: Outcomes
-) -> dict[str, Any]:
+def _about(model: str, task: str, mode: str, point: Point) -> dict[str, Any]:
     about = (model, task, point.score, mode, point.percent, point.threshold)
-    return dict(zip(COLUMNS, about, strict=False)) | found.summary() | found.effect(baseline)
+    return dict(zip(COLUMNS, about, strict=False))

@@ -59,7 +59,7 @@ class Unit:
         return "-".join([self.task, f"{first:05d}", f"{last:05d}", self.kind, *parts[self.kind]])
 
 
-def _unheard(done: int, /, what: str | None = None) -> None:
+def _unheard(done: int, /) -> None:
     """For whoever does not ask how far the work is."""
 
 

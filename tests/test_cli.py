@@ -285,4 +285,17 @@ def test_folders_in_a_folder_are_revisions_of_one_model(folder, tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "trained@step1" in page
     assert "trained@step2" in page
-    assert "turn" in page  # the section of heads that turn inactive and back
+    assert "<h2>Over training</h2>" in page
+    assert "trained, AHON: heads that turn" in page
+
+
+def test_one_text_is_enough_for_a_report(folder, tmp_path):
+    """It says nothing about other texts, and nothing claims that it does."""
+    result = run(
+        *("report", folder / "tiny", "--texts", folder / "texts.jsonl", "--num-texts", "1"),
+        *("--task", "text-loss", "--percents", "10,30", "--score", "AHON,Random"),
+        *("--out", tmp_path),
+    )
+    assert result.exit_code == 0, result.output
+    assert pd.read_csv(tmp_path / "summary.csv")["lead"].isna().all()
+    assert "how sure is the ranking?" not in (tmp_path / "report.html").read_text()

@@ -178,3 +178,25 @@ def test_figures_of_checkpoints():
     np.testing.assert_array_equal(heat.z, [[0, 1, 0]])
     with pytest.raises(UserError, match="no head turns"):
         plots.turning_heatmap(states.isel(head=[1]), "S")
+
+
+def test_effects_are_drawn_with_their_own_intervals():
+    rows = {
+        "model": "m",
+        "task": "quiz",
+        "mode": "per-input",
+        "score": ["A", "A", "Random", "Random"],
+        "percent_zeroed": [0.0, 10.0, 0.0, 9.0],
+        "accuracy": [70.0, 68.0, 70.0, 40.0],
+        "kl": [0.0, 0.2, 0.0, 1.5],
+        "kl_low": [0.0, 0.1, 0.0, 1.0],
+        "kl_high": [0.0, 0.5, 0.0, np.inf],
+    }
+    figure = plots.effect_curves(pd.DataFrame(rows), "kl")
+    best, random = figure.data
+    assert list(best.y) == [0, 0.2]
+    np.testing.assert_allclose(best.error_y.array, [0, 0.3])
+    np.testing.assert_allclose(best.error_y.arrayminus, [0, 0.1])
+    assert list(random.y) == [0, 1.5]
+    assert not random.error_y.visible, "an end that is not bounded cannot be drawn"
+    assert figure.layout.yaxis.title.text == plots.EFFECTS["kl"]

@@ -13,6 +13,7 @@ that a window is as wide here as in an input of its own.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -28,7 +29,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.masking_utils import causal_mask_function
 
 from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
-from inactive_heads.errors import UserError
+from inactive_heads.errors import Notice, UserError
 from inactive_heads.heads import TokenBatch
 from inactive_heads.prefixes import Row, Segment
 from inactive_heads.shapes import HeadVectors, SharingEngine
@@ -187,7 +188,7 @@ def can_run_rows(engine: SharingEngine, network: PreTrainedModel) -> bool:
     """Whether a model run by rows gives the logits of its inputs run whole.
 
     By what it is made of, and tried on a few tokens. A model that cannot be run so at all
-    fails in ways of its own; it can still be run whole.
+    fails in ways of its own; a `Notice` says how, and it can still be run whole.
     """
     try:
         return _sees_keys_alone(engine, network) and _rows_agree(engine)
@@ -199,7 +200,13 @@ def can_run_rows(engine: SharingEngine, network: PreTrainedModel) -> bool:
         RuntimeError,
         TypeError,
         ValueError,
-    ):
+    ) as error:
+        warnings.warn(
+            f"{type(network).__name__} runs every input whole, which is slower: what inputs begin "
+            f"with cannot be shared ({type(error).__name__}: {error})",
+            Notice,
+            stacklevel=2,
+        )
         return False
 
 

@@ -52,15 +52,8 @@ def accuracy_curves(
         figure.add_trace(_curve(curve, metric, rank, strong=name in (highlight, RANDOM)))
     if (start := baseline_row(rows)) is not None:
         figure.add_hline(y=float(start[metric]), line={"dash": "dot", "width": 1.5})
-    figure.update_layout(
-        template=TEMPLATE,
-        title=None if title is None else escape(title),
-        xaxis={"title": "heads zeroed, %", "rangemode": "tozero"},
-        yaxis={"title": AXIS_TITLES[metric]},
-        legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle"},
-        hovermode="closest",
-    )
-    return figure
+    figure.update_layout(title=None if title is None else escape(title))
+    return _against_zeroed(figure, AXIS_TITLES[metric])
 
 
 def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
@@ -80,14 +73,17 @@ def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
         bounds = own.assign(**{metric: own[effect]})
         bounds[list(BOUNDS[metric])] = own[[low, high]].to_numpy()
         figure.add_trace(_curve(bounds, metric, rank, strong=name in (best, RANDOM)))
-    figure.update_layout(
+    return _against_zeroed(figure, EFFECTS[effect])
+
+
+def _against_zeroed(figure: go.Figure, what: str) -> go.Figure:
+    return figure.update_layout(
         template=TEMPLATE,
         xaxis={"title": "heads zeroed, %", "rangemode": "tozero"},
-        yaxis={"title": EFFECTS[effect]},
+        yaxis={"title": what},
         legend={"itemclick": "toggleothers", "itemdoubleclick": "toggle"},
         hovermode="closest",
     )
-    return figure
 
 
 def curve_grid(curves: pd.DataFrame, metric: Metric = "accuracy", *, columns: int = 4) -> go.Figure:
