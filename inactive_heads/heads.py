@@ -239,16 +239,35 @@ class HeadActivations:
         `result_norm`, but for models that normalise attention's output first (Gemma 2 and 3,
         OLMo 2): there it is the head's part of what that norm gives.
         """
-        scale = self.path.written_scale(self.z)
-        if scale is None:
+        if self.path.norm is None:
             return self.result_norm
-        return scale * rooted_norm(self.z, self.path.written_root)
+        return self.path.written_scale(self._total) * rooted_norm(self.z, self.path.written_root)
 
     @cached_property
     def residual_norm(self) -> PerToken:
         """L2 norm of the residual stream that the heads add to, ``(batch, pos, 1)``."""
         norm = torch.linalg.vector_norm(self.stream(), dim=-1, keepdim=True, dtype=torch.float32)
         return norm.to(self.outputs.device)
+
+    @cached_property
+    def updated(self) -> Residual:
+        """The residual stream with what all heads add to it, ``(batch, pos, d_model)``."""
+        return self.residual + self.path.written(self._total)
+
+    @cached_property
+    def read_norm(self) -> PerToken:
+        """How much of each head later layers read: ``|g w| / |x|`` at every token.
+
+        w is what the head adds to the residual stream, x the stream with all heads, and g the
+        gains (root mean square) of the norms through which layers read it from here on: of
+        this block after its attention, and of all later ones.
+        """
+        scale = self.path.written_scale(self._total) * self.path.read_scale(self.updated)
+        return scale * rooted_norm(self.z, self.path.read_root)
+
+    @cached_property
+    def _total(self) -> Residual:
+        return self.path.total(self.z)
 
     def mean_over_tokens(self, values: PerToken) -> PerHead:
         """Mean of a per-token quantity over each input's real tokens, ``(batch, head)``."""

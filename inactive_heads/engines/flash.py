@@ -31,9 +31,10 @@ from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.engines.attention import AttentionInputs, attend
 from inactive_heads.engines.blocks import (
+    BlockNorms,
     Streams,
     blocks_around,
-    found_post_norms,
+    found_norms,
     watched_streams,
 )
 from inactive_heads.engines.kept import only_kept
@@ -50,7 +51,7 @@ from inactive_heads.shapes import (
     TokenMask,
     Visitor,
 )
-from inactive_heads.writing import OutputPath, PostNorm
+from inactive_heads.writing import Norm, OutputPath
 
 INTERFACE = "inactive_heads"
 """The name under which transformers knows this engine's attention."""
@@ -85,7 +86,7 @@ class FlashEngine:
         self._projections: dict[int, nn.Module] = {}
         self._paths: dict[int, OutputPath] = {}
         self._blocks: dict[int, nn.Module] = {}
-        self._post_norms: dict[int, nn.Module] = {}
+        self._norms: dict[int, BlockNorms] = {}
         self._shares: bool | None = None
         self._configs = _configs(network)
         self.shape = self._look()
@@ -160,12 +161,21 @@ class FlashEngine:
             projection = self._projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
             weights = rearrange(_input_by_output(projection), split, head=self.shape.n_heads)
-            norm = self._post_norms.get(layer)
-            bias = getattr(projection, "bias", None)
+            post = self._norms[layer].post if layer in self._norms else None
             self._paths[layer] = OutputPath(
-                weights, bias, None if norm is None else PostNorm.of(norm)
+                weights,
+                getattr(projection, "bias", None),
+                None if post is None else Norm.of(post),
+                self._readers(layer),
             )
         return self._paths[layer]
+
+    def _readers(self, layer: int) -> Norm:
+        """The norms through which the stream is read once this layer's heads have written."""
+        own = self._norms[layer].after if layer in self._norms else []
+        later = [self._norms[other] for other in self._norms if other > layer]
+        modules = own + [norm for norms in later for norm in (*norms.before, *norms.after)]
+        return Norm.together([Norm.of(module) for module in modules], self.shape.d_model)
 
     def _look(self) -> ModelShape:
         """Runs four tokens to see which layers have heads, how many, and of what size."""
@@ -194,9 +204,9 @@ class FlashEngine:
                 f"has layers of different (heads, key/value heads, d_head) {sorted(set(seen.values()))}",
             )
         self._blocks = blocks_around(self.network, attentions)
-        with found_post_norms(self._blocks, attentions) as norms:
+        with found_norms(self._blocks, attentions) as norms:
             expected = self.run(batch)
-        self._post_norms = norms
+        self._norms = norms
         # In half precision two correct ways to compute attention can differ by more than that.
         exact = self.dtype in (torch.float32, torch.float64)
         if exact and (found - expected).norm() > 0.01 * expected.norm():
