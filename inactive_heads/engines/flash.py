@@ -145,6 +145,14 @@ class FlashEngine:
             )
         return found.logits[0].float(), silencing.cache
 
+    @contextmanager
+    def attending(
+        self, batch: TokenBatch, attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors]
+    ) -> Iterator[PreTrainedModel]:
+        """The model, whose attention is what ``attend_by`` computes for the length of a block."""
+        with torch.no_grad(), _attention_by(self._configs, _Run(batch, attend_by)):
+            yield self.network
+
     def output_weights(self, layer: int) -> OutputWeights:
         """W_O of a layer, one matrix per head."""
         weight = _input_by_output(self._projections[layer])
