@@ -105,9 +105,13 @@ def _fill(
             found[row][..., list(which)] = values.cpu().numpy()
         advance(run.n_tokens)
 
+    def read_shared() -> None:
+        for run in shared or ():
+            read(run)
+
     if (shared := _shared_runs(model, inputs, visitor, batch_size)) is None:
         _whole_runs(model, inputs, visitor, batch_size, read)
-    elif not fits_in_memory(lambda: [read(run) for run in shared]):
+    elif not fits_in_memory(read_shared):
         warnings.warn(
             "what inputs begin with alike does not fit in the memory of "
             f"{model.engine.device} together; going on with every input whole",
