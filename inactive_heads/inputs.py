@@ -74,7 +74,8 @@ def run_in_batches(
         model: whose device the batches are made on.
         encoded: token ids; a batch's ``rows`` say which of these it holds.
         run: what is done with a batch.
-        batch_size: a number of inputs, or "auto": as many as `tokens_per_batch` allows.
+        batch_size: a number of inputs, or "auto": the model's preset's, else as many as
+            `tokens_per_batch` allows.
         most_tokens: of one batch, where the caller holds something per token itself.
 
     Raises:
@@ -86,7 +87,7 @@ def run_in_batches(
     while order:
         longest = len(encoded[order[0]])
         room = tokens_at_once(model, longest, batch_size)
-        if batch_size == "auto" and most_tokens is not None:
+        if batch_size == model.batch_size == "auto" and most_tokens is not None:
             room = min(room, most_tokens)
         rows = order[: min(most_inputs, max(1, room // longest))]
         batch = TokenBatch.of([encoded[row] for row in rows], rows=rows, device=model.engine.device)
@@ -125,8 +126,9 @@ def fits_in_memory(run: Callable[[], object]) -> bool:
 def tokens_at_once(model: Model, longest: int, batch_size: int | str) -> int:
     """How many tokens are run together, where ``longest`` is the longest input's length."""
     check_batch_size(batch_size)
-    if isinstance(batch_size, int):
-        return batch_size * longest
+    wanted = model.batch_size if batch_size == "auto" else batch_size
+    if isinstance(wanted, int):
+        return wanted * longest
     return tokens_per_batch(model, longest)
 
 

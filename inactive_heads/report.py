@@ -82,6 +82,7 @@ class ReportOptions:
     checkpoint: str | None = None  # … which checkpoint of it, where its folder is one of several
     tokenizer: str | None = None
     bos: str = "auto"
+    chat_template: str = "auto"
     trust_remote_code: bool = False
     batch_size: int | str = "auto"
     executor: str = "local"
@@ -204,6 +205,7 @@ def prepare_report(options: ReportOptions) -> Prepared:
         revision=options.revision,
         tokenizer=options.tokenizer,
         bos=options.bos,
+        chat_template=options.chat_template,
         trust_remote_code=options.trust_remote_code,
     )
     samples = _samples(options, model, texts)

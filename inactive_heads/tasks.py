@@ -16,6 +16,7 @@ import numpy as np
 
 from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
+from inactive_heads.prompts import Prompt
 from inactive_heads.texts import load_texts
 
 LETTERS = ("A", "B", "C", "D")
@@ -42,15 +43,18 @@ class Question:
         ]
         return "\n".join([text, *lines, "Answer:"])
 
-    def continuations(self, scoring: Scoring) -> tuple[str, ...]:
-        """What may follow the prompt: the letters, or the choices' texts."""
-        options = LETTERS if scoring == "letter" else self.choices
-        return tuple(f" {option}" for option in options)
+    def options(self, scoring: Scoring) -> tuple[str, ...]:
+        """What may answer the prompt: the letters, or the choices' texts."""
+        return LETTERS if scoring == "letter" else self.choices
 
 
 @dataclass(frozen=True)
 class ChoiceItem:
-    """One question as it is asked: the context, what may follow it, and which is right."""
+    """One question as it is asked: the context, what may follow it, and which is right.
+
+    A context that is a `Prompt` is written by the model's chat template, if it is to use one; any
+    other text is asked as it is.
+    """
 
     id: str
     subject: str
@@ -150,16 +154,14 @@ def _ask(question: Question, examples: Sequence[Question], shots: int, scoring: 
             f"{shots} shots were asked for, subject {question.subject!r} has {len(examples)} examples"
         )
     kind = "multiple choice questions" if scoring == "letter" else "questions"
-    context = (
-        f"The following are {kind} (with answers) about {question.subject.replace('_', ' ')}.\n\n"
+    subject = question.subject.replace("_", " ")
+    context = Prompt(
+        f"The following are {kind} (with answers) about {subject}.\n\n",
+        [(one.prompt(scoring), one.options(scoring)[one.answer]) for one in examples[:shots]],
+        question.prompt(scoring),
     )
-    for example in examples[:shots]:
-        answer = example.continuations(scoring)[example.answer]
-        context += f"{example.prompt(scoring)}{answer}\n\n"
-    context += question.prompt(scoring)
-    return ChoiceItem(
-        question.id, question.subject, context, question.continuations(scoring), question.answer
-    )
+    continuations = tuple(f" {option}" for option in question.options(scoring))
+    return ChoiceItem(question.id, question.subject, context, continuations, question.answer)
 
 
 def _choose(
