@@ -1,4 +1,4 @@
-"""The command line: `inactive-heads report`, `inactive-heads evaluate`, `inactive-heads models`."""
+"""The command line: `inactive-heads report`, `inactive-heads evaluate` and the others."""
 
 from __future__ import annotations
 
@@ -279,22 +279,12 @@ def evaluate(
 
     Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
     """
-    from inactive_heads import Fixed, PerInput, Random, load_model, load_task
     from inactive_heads import evaluate as run
+    from inactive_heads import load_model, load_task
+    from inactive_heads.ablation import asked_ablation
     from inactive_heads.asking import shown_prompt
 
-    given = [one for one in (score, heads, random) if one is not None]
-    if len(given) > 1:
-        raise UserError("give one of --score, --heads and --random, not several")
-    if (score is None) != (threshold is None):
-        raise UserError("--score and --threshold go together")
-    ablation: Any = None
-    if score is not None and threshold is not None:
-        ablation = PerInput(score, threshold)
-    elif heads is not None:
-        ablation = Fixed.load(heads)
-    elif random is not None:
-        ablation = Random(random / 100, seed=seed)
+    ablation = asked_ablation(score, threshold, heads, random, seed)
     asked = load_task(
         task,
         data=data,
@@ -333,6 +323,28 @@ def evaluate(
             f"loss {found['loss']:.4f} nats per token (95% interval {low:.4f} to {high:.4f}), {found['n']} texts"
         )
     print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
+
+
+@app.command(
+    "lm-eval",
+    # Every option is the harness's, --help too.
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+@one_line_errors
+def lm_eval(
+    arguments: Annotated[list[str] | None, typer.Argument(help="What lm-eval takes.")] = None,
+) -> None:
+    """Run lm-evaluation-harness's own command line, which then knows --model inactive-heads.
+
+    Example: inactive-heads lm-eval run --model inactive-heads --tasks piqa
+    --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
+    """
+    from inactive_heads.harness_tasks import check_installed
+
+    check_installed()
+    from inactive_heads.harness import run
+
+    run(arguments or ())
 
 
 @app.command()

@@ -248,10 +248,9 @@ def _choice_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> 
             shared, last = np.split(parts[0], [-len(item.continuations)])
             choices = shared.sum() + last
         judged = choices
-        if task.scoring == "cloze":
-            judged = choices / np.array(
-                [len(text.removeprefix(" ")) for text in item.continuations]
-            )
+        if task.normalized:
+            own = tuple(len(text.removeprefix(" ")) for text in item.continuations)
+            judged = choices / np.array(item.lengths or own)
         rows.append(
             {
                 "id": item.id,

@@ -128,8 +128,7 @@ def generate(
             "prompt" for a model that is not run by the flash engine.
     """
     subject = as_model(model)
-    if decide not in get_args(Decide):
-        raise UserError(f"decide must be every-step or prompt, not {decide!r}")
+    check_decide(decide)
     engine, constant = subject.engine, ablation is None or isinstance(ablation, Fixed | Random)
     if decide == "prompt" and not constant and not isinstance(engine, FlashEngine):
         raise UserError(
@@ -172,6 +171,12 @@ def generate(
 
         run_in_batches(subject, encoded, run, batch_size=batch_size)
     return Generation(written, zeroed)
+
+
+def check_decide(decide: str) -> None:
+    """Raise a UserError unless it is "every-step" or "prompt"."""
+    if decide not in get_args(Decide):
+        raise UserError(f"decide must be every-step or prompt, not {decide!r}")
 
 
 def check_room(model: Model, tokens: Sequence[int], max_new_tokens: int, name: str) -> None:
