@@ -104,7 +104,7 @@ def _load(name: str, folder: str | None) -> dict[str, Any]:
     _check_kind(name, kind)  # before its data are downloaded
     with explained(
         f"the task {name!r} of lm-evaluation-harness could not be loaded",
-        "its data set comes from the Hugging Face hub, unless its task file says otherwise",
+        "see whether its data set can be reached: on the Hugging Face hub, unless its file says else",
     ):
         found: dict[str, Any] = manager.load([name])["tasks"]
     return found
