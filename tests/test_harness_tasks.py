@@ -4,10 +4,11 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import tiny_llama
-from harness_files import GAPS, QUESTIONS, task_folder
+from harness_files import GAPS, QUESTIONS, task_folder, write
 from models_on_disk import save_folder
 
 import inactive_heads as ih
@@ -148,7 +149,9 @@ def test_what_is_not_multiple_choice_says_so(tasks, tmp_path):
     with pytest.raises(ih.UserError, match="has several right answers"):
         load(folder, "words")
     folder = edited(tasks, tmp_path / "none", "words", doc_to_target="nothing")
-    with pytest.raises(ih.UserError, match="document 0 of the task 'words' has no right answer: 'nothing'"):
+    with pytest.raises(
+        ih.UserError, match="document 0 of the task 'words' has no right answer: 'nothing'"
+    ):
         load(folder, "words")
 
 
@@ -159,7 +162,9 @@ def test_tasks_that_cannot_be_found_or_loaded(tasks, tmp_path):
         load(tasks, "words", scoring="f1")
     missing = {"data_files": {"test": str(tmp_path / "none.jsonl")}}
     folder = edited(tasks, tmp_path / "missing", "gaps", dataset_kwargs=missing)
-    with pytest.raises(ih.UserError, match="task 'gaps' .* could not be loaded .*; see whether its data set can"):
+    with pytest.raises(
+        ih.UserError, match="task 'gaps' .* could not be loaded .*; see whether its data set can"
+    ):
         load(folder, "gaps")
 
 
@@ -186,3 +191,37 @@ def test_a_sweep_of_a_harness_task(tasks, model, tmp_path):
     again = ih.sweep(model, task, scores=["AHON (LN)"], percents=[0, 20], out=tmp_path / "run")
     assert again.equals(curves)
     json.dumps(task.about)
+
+
+def test_a_report_has_the_thresholds_of_several_tasks(tasks, model, tmp_path):
+    from inactive_heads.evaluation import PreparedTask
+    from inactive_heads.report import ReportOptions, build_reports
+
+    names = ("lm-eval:words", "lm-eval:gaps")
+    folder = str(model.provenance["source"])
+    asked = ReportOptions(
+        model=folder,
+        out=str(tmp_path / "report"),
+        tasks=names,
+        data=str(tasks),
+        scores=["AHON (LN)"],
+        percents=[10, 30],
+        num_texts=2,
+        max_tokens=12,
+        texts=str(write(tmp_path, "texts", [{"text": "the cat sat on a mat " * 3}] * 2)),
+    )
+    path, _ = build_reports([asked], asked.out)
+    found = pd.read_csv(tmp_path / "report" / "thresholds.csv")
+    assert len(found) == 2 * len(ih.PAPER_SCORES) * 2
+    for name in names:
+        task = ih.load_task(name, data=tasks)
+        inputs = [one.tokens for one in PreparedTask.of(model, task).inputs]
+        cuts = ih.choose_thresholds(ih.score_heads(model, inputs), [10, 30])
+        for row in found[found["task"] == name].itertuples():
+            cut = float(cuts.sel(score=row.score, percent=row.percent))
+            assert row.threshold == pytest.approx(cut, rel=1e-5), (name, row)
+    wide = ih.threshold_stability(found)
+    assert {*names, "spread"} < set(wide.columns)
+    section = path.read_text("utf-8").partition("Does a threshold carry over?")[2]
+    assert all(f">{name}<" in section for name in names)
+    assert "LTHON (HN)" in section
