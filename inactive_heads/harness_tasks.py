@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -102,11 +103,17 @@ def _load(name: str, folder: str | None) -> dict[str, Any]:
         raise UserError(f"lm-evaluation-harness has no task {name!r}; {hint}")
     kind = (manager.task_index[name].cfg or {}).get("output_type", "multiple_choice")
     _check_kind(name, kind)  # before its data are downloaded
-    with explained(
-        f"the task {name!r} of lm-evaluation-harness could not be loaded",
-        "see whether its data set can be reached: on the Hugging Face hub, unless its file says else",
-    ):
-        found: dict[str, Any] = manager.load([name])["tasks"]
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what it says of metrics does not concern us
+    try:
+        with explained(
+            f"the task {name!r} of lm-evaluation-harness could not be loaded",
+            "see whether its data set can be reached: on the Hugging Face hub, unless its file says else",
+        ):
+            found: dict[str, Any] = manager.load([name])["tasks"]
+    finally:
+        logger.setLevel(level)
     return found
 
 
