@@ -349,7 +349,9 @@ def models(
     """
     from inactive_heads.catalogue import find_presets, preset_table
 
-    Console().print(preset_table(find_presets(own or ())))
+    # A file or a pipe has no width of its own to fit into.
+    width = None if sys.stdout.isatty() else 150
+    Console(width=width).print(preset_table(find_presets(own or ())))
 
 
 def run_report() -> None:
