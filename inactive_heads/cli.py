@@ -321,6 +321,7 @@ def evaluate(
         return
     found = run(loaded, asked, ablation, batch_size=_batch_size(batch_size)).summary()
     about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
+    about["chat_template"] = "off" if loaded.chat is None else "on"
     print(f"{loaded.name}, {task}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
     if "accuracy" in found:
         low, high = found["ci_low"], found["ci_high"]
