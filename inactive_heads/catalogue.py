@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import psutil
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inactive_heads.devices import choose_device, choose_dtype
@@ -89,6 +90,8 @@ def preset_table(presets: dict[str, Preset]) -> Table:
     here = _memory_of(place)
     table = Table(
         title="Presets",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
         caption=(
             "★ one of the paper's models. Memory: the weights in that dtype (16 bits for auto) and "
             "8 inputs of 1000 tokens; how many run together follows from what is free. Here: "
@@ -97,11 +100,12 @@ def preset_table(presets: dict[str, Preset]) -> Table:
         ),
         caption_justify="left",
     )
-    for title in ("preset", "on the hub", "layers × heads", "parameters", "dtype", "chat"):
-        table.add_column(title, justify="right" if title == "parameters" else "left")
-    table.add_column("memory", justify="right")
+    for title in ("preset", "layers × heads", "parameters", "dtype", "chat", "memory"):
+        right = title in ("parameters", "memory")
+        table.add_column(title, justify="right" if right else "left", no_wrap=True)
     for title in ("enough", "here", "licence"):
         table.add_column(title)
+    table.add_column("on the hub", overflow="fold")
     for name, preset in presets.items():
         table.add_row(*_cells(name, preset, place, here))
     return table
@@ -111,14 +115,13 @@ def _cells(name: str, preset: Preset, place: torch.device, here: float) -> list[
     shown = f"{name} ★" if preset.paper else name
     chat, gated = ("yes" if yes else "" for yes in (preset.chat_template, preset.gated))
     if (sizes := preset.sizes) is None:
-        return [shown, preset.model, "", "", preset.dtype, chat, "", "", "", gated]
+        return [shown, "", "", preset.dtype, chat, "", "", "", gated, preset.model]
     chosen = choose_dtype(preset.dtype, place, narrow=True)
     need = memory_needed(sizes, torch.bfloat16 if preset.dtype == "auto" else chosen)
     taken = memory_needed(sizes, chosen)
     groups = "" if sizes.n_key_value_heads == sizes.n_heads else f" ({sizes.n_key_value_heads} kv)"
     return [
         shown,
-        preset.model,
         f"{sizes.n_layers} × {sizes.n_heads}{groups}",
         _short(sizes.parameters),
         preset.dtype,
@@ -127,6 +130,7 @@ def _cells(name: str, preset: Preset, place: torch.device, here: float) -> list[
         hardware_for(need),
         "fits" if taken.total <= here else "too big",
         gated,
+        preset.model,
     ]
 
 
@@ -144,4 +148,4 @@ def _memory_of(place: torch.device) -> float:
 
 
 def _short(parameters: int) -> str:
-    return f"{parameters / GB:.2f}B" if parameters >= GB else f"{parameters / 10**6:.0f}M"
+    return f"{parameters / GB:#.3g}B" if parameters >= GB else f"{parameters / 10**6:.0f}M"

@@ -311,6 +311,7 @@ def evaluate(
         return
     found = run(loaded, asked, ablation, batch_size=_batch_size(batch_size)).summary()
     about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
+    about["chat_template"] = "off" if loaded.chat is None else "on"
     print(f"{loaded.name}, {task}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
     if "accuracy" in found:
         low, high = found["ci_low"], found["ci_high"]
@@ -361,7 +362,9 @@ def models(
     """
     from inactive_heads.catalogue import find_presets, preset_table
 
-    Console().print(preset_table(find_presets(own or ())))
+    # A file or a pipe has no width of its own to fit into.
+    width = None if sys.stdout.isatty() else 150
+    Console(width=width).print(preset_table(find_presets(own or ())))
 
 
 def run_report() -> None:
