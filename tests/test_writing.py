@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-import test_flash as flash
+import tiny_families as flash
 import torch
 from torch import nn
 

@@ -155,6 +155,14 @@ class FlashEngine:
             )
         return found.logits[0].float(), silencing.cache
 
+    @contextmanager
+    def attending(
+        self, batch: TokenBatch, attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors]
+    ) -> Iterator[PreTrainedModel]:
+        """The model, whose attention is what ``attend_by`` computes for the length of a block."""
+        with torch.no_grad(), _attention_by(self._configs, _Run(batch, attend_by)):
+            yield self.network
+
     def path(self, layer: int) -> OutputPath:
         """How a layer's heads write into the residual stream."""
         if layer not in self._paths:
