@@ -19,6 +19,7 @@ from inactive_heads.analysis import (
     threshold_stability,
 )
 from inactive_heads.certainty import rank_uncertainty
+from inactive_heads.check import Finding, ScoreCheck, check_score
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
 from inactive_heads.heads import HeadActivations, TokenBatch
@@ -58,6 +59,10 @@ __all__ = [
     "get_score",
     "layer_normalized",
     "score_function",
+    # scores of one's own
+    "Finding",
+    "ScoreCheck",
+    "check_score",
     # scoring
     "score_cache",
     "score_heads",
