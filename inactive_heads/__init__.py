@@ -22,6 +22,7 @@ from inactive_heads.certainty import rank_uncertainty
 from inactive_heads.check import Finding, ScoreCheck, check_score
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
+from inactive_heads.gallery import GALLERY_SCORES
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
 from inactive_heads.results import ModelResults
@@ -52,6 +53,7 @@ __all__ = [
     "as_model",
     "load_model",
     # scores
+    "GALLERY_SCORES",
     "PAPER_SCORES",
     "HeadActivations",
     "Score",

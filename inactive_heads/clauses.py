@@ -204,18 +204,17 @@ def _input_unchanged(trial: Trial) -> Judged:
 def _model_unchanged(trial: Trial) -> Judged:
     engine, batch = new_plain_model(), TokenBatch.of(SAMPLES)  # a model of its own
     weights = {name: weight.clone() for name, weight in engine.network.state_dict().items()}
-    roots = {layer: engine.output_root(layer).clone() for layer in engine.shape.layers}
+    roots = {layer: engine.path(layer).root.clone() for layer in engine.shape.layers}
     logits = engine.run(batch)
 
     def exposed(heads: HeadActivations) -> HeadActivations:
-        own = copied(heads)
-        return replace(own, output_weights=heads.output_weights, output_root=heads.output_root)
+        return replace(copied(heads), path=heads.path)
 
     trial.values(engine, batch, exposed)
     for name, weight in engine.network.state_dict().items():
         _kept(weight, weights[name], f"the model's weights {name}")
     for layer, root in roots.items():
-        _kept(engine.output_root(layer), root, f"heads.output_root() of layer {layer}")
+        _kept(engine.path(layer).root, root, f"heads.path.root of layer {layer}")
     _kept(engine.run(batch), logits, "what the model predicts afterwards")
     return "passed", "weights and next-token logits are the same afterwards"
 
@@ -287,11 +286,15 @@ def _without_token_ids(heads: HeadActivations) -> HeadActivations:
 def _rounded(heads: HeadActivations, to: torch.dtype, held_in: torch.dtype) -> HeadActivations:
     """The heads with numbers that a dtype can hold, held in that dtype or another."""
     own = laid_open(heads)
-    values, outputs, pattern, weights = (
+    values, outputs, pattern, weights, residual = (
         tensor.to(to).to(held_in)
-        for tensor in (own.values, own.outputs, own.pattern, own.output_weights())
+        for tensor in (own.values, own.outputs, own.pattern, own.path.weights, own.stream())
     )
-    return replace(with_activations(own, values, outputs, pattern), output_weights=lambda: weights)
+    return replace(
+        with_activations(own, values, outputs, pattern),
+        path=replace(own.path, weights=weights),
+        stream=lambda: residual,
+    )
 
 
 def _silent(heads: HeadActivations) -> HeadActivations:
@@ -318,6 +321,7 @@ def _given(heads: HeadActivations) -> dict[str, Tensor]:
         "v": heads.values,
         "z": heads.outputs,
         "the pattern": heads.attention.weights,
+        "the residual stream": heads.stream(),
         "the tokens": heads.batch.tokens,
         "the mask": heads.batch.mask,
     }

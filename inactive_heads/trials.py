@@ -165,14 +165,14 @@ def _network(architecture: Architecture, attention: str | None = None) -> PreTra
 
 def copied(heads: HeadActivations) -> HeadActivations:
     """The same heads, of which a score may spoil what it likes."""
-    weights, root = heads.output_weights(), heads.output_root()
+    path, residual = replace(heads.path, weights=heads.path.weights.clone()), heads.stream().clone()
     return replace(
         heads,
         batch=_copied_batch(heads.batch),
         values=heads.values.clone(),
         outputs=heads.outputs.clone(),
-        output_weights=weights.clone,
-        output_root=root.clone,
+        path=path,
+        stream=lambda: residual,
         scored={},
     )
 

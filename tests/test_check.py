@@ -74,8 +74,12 @@ def writes_into_the_mask(heads):
     return score
 
 
+def writes_into_the_stream(heads):
+    return heads.mean_over_tokens(heads.z_norm / heads.residual.abs_().sum(dim=-1, keepdim=True))
+
+
 def writes_into_the_weights(heads):
-    heads.output_weights().mul_(2)
+    heads.path.weights.mul_(2)
     return heads.mean_over_tokens(heads.z_norm)
 
 
@@ -121,6 +125,7 @@ BAD = {
     writes_what_is_there: ("input unchanged", "writes into z of layer 0"),
     writes_into_what_others_share: ("input unchanged", "heads.z_norm"),
     writes_into_the_mask: ("input unchanged", "writes into the mask"),
+    writes_into_the_stream: ("input unchanged", "writes into the residual stream"),
     writes_into_the_weights: ("model unchanged", "weights transformer.h.0.attn.c_proj.weight"),
     looks_for_bos: ("BOS", "an ActivationCache has none"),
     in_the_models_dtype: ("dtype", "on activations in bfloat16"),
