@@ -20,6 +20,7 @@ from inactive_heads.analysis import (
 )
 from inactive_heads.certainty import rank_uncertainty
 from inactive_heads.check import Finding, ScoreCheck, check_score
+from inactive_heads.compare import Comparison, compare_scores
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
 from inactive_heads.gallery import GALLERY_SCORES
@@ -62,9 +63,11 @@ __all__ = [
     "layer_normalized",
     "score_function",
     # scores of one's own
+    "Comparison",
     "Finding",
     "ScoreCheck",
     "check_score",
+    "compare_scores",
     # scoring
     "score_cache",
     "score_heads",

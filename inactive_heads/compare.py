@@ -62,12 +62,13 @@ class Comparison:
     def __repr__(self) -> str:
         first = self.curves.iloc[0]
         unit, digits = ("nats per token", 3) if self.metric == "loss" else ("points", 1)
-        items = "texts" if self.metric == "loss" else "questions"
+        items, what = ("texts", "the loss") if self.metric == "loss" else ("questions", "accuracy")
         lines = [f"{first['model']}, {first['task']} ({first['n']:.0f} {items}), in {unit}:"]
-        for row in self.table[self.table["own"]].itertuples():
+        own = self.table[self.table["own"] & (self.table["score"] != self.reference)]
+        for row in own.itertuples():
             ends = f"[{row.difference_low:+.{digits}f}, {row.difference_high:+.{digits}f}]"
             lines.append(
-                f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes it by "
+                f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes {what} by "
                 f"{row.change:+.{digits}f}; at {row.compared_at:.1f}%, "
                 f"{row.difference:+.{digits}f} {ends} against {self.reference}: {row.verdict}"
             )
@@ -118,7 +119,7 @@ def compare_scores(
         A `Comparison`. Its ``table``: score, own, percent, percent_zeroed, loss or accuracy, change
         with change_low and change_high (paired 95% interval, from the model with every head);
         compared_at, difference with difference_low and difference_high, and verdict, from
-        `inactive_heads.challenges.lead_over` (the reference's own rows have none).
+        `inactive_heads.challenges.lead_over` (NaN and "the reference" in its own rows).
 
     Raises:
         UserError: no score, or nothing to compare with; ``published`` with a task of texts;
@@ -159,6 +160,7 @@ def compare_scores(
     table = curves.loc[curves["percent"] > 0, kept].merge(
         leads, on=["score", "percent"], how="left"
     )
+    table["verdict"] = table["verdict"].fillna("the reference")
     table.insert(1, "own", table["score"].isin(names))
     return Comparison(
         table,
