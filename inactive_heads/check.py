@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inactive_heads.clauses import CLAUSES, Clause, Outcome
 from inactive_heads.scores import ScoreLike, get_score
-from inactive_heads.trials import Failed, Trial, one_thread
+from inactive_heads.trials import Failed, Trial, small_and_quiet
 
 _WORDS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "not decided": "not decided"}
 
@@ -71,7 +71,7 @@ def check_score(score: ScoreLike) -> ScoreCheck:
         UserError: an unknown name, or a class instead of an object of it.
     """
     trial, failed, findings = Trial(get_score(score)), set[str](), list[Finding]()
-    with one_thread():
+    with small_and_quiet():
         for clause in CLAUSES:
             findings.append(_judged(clause, trial, failed))
             if findings[-1].outcome == "failed":

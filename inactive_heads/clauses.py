@@ -48,7 +48,8 @@ class Clause:
 
 
 def _shape(trial: Trial) -> Judged:
-    expected = trial.check_shape(plain_model(), TokenBatch.of(SAMPLES))
+    trial.look(plain_model(), TokenBatch.of(SAMPLES), lambda heads: trial.shaped(copied(heads)))
+    expected = len(SAMPLES), plain_model().shape.n_heads
     return "passed", f"(batch, head) = {expected}, one number per input and head"
 
 
@@ -56,19 +57,19 @@ def _grouped_query(trial: Trial) -> Judged:
     shape, batch = grouped_model().shape, TokenBatch.of(SAMPLES)
     groups = f"{shape.n_heads} query heads that share {shape.n_key_value_heads} key/value heads"
     try:
-        trial.check_shape(grouped_model(), batch)
+        found = trial.values(grouped_model(), batch)
     except Failed as failure:
         raise Failed(
-            f"with {groups}, {failure} (heads.v and heads.v_norm are per query head, "
-            "heads.values are not)"
+            f"with {groups}, {failure}: heads.v and heads.v_norm are per query head, heads.values "
+            "are not"
         ) from failure
     _same(
-        trial.values(grouped_model(), batch),
+        found,
         trial.values(ungrouped_model(), batch),
         f"with {groups}",
         "with each head's keys and values written out: query heads of a group stand side by side",
     )
-    return "passed", f"one number per query head where {groups}"
+    return "passed", f"one number per query head, with {groups}"
 
 
 def _finite(trial: Trial) -> Judged:
@@ -83,8 +84,8 @@ def _one_token(trial: Trial) -> Judged:
         found = trial.values(plain_model(), TokenBatch.of([[5], [40]]))
     except Failed as failure:
         raise Failed(
-            f"on inputs of a single token, {failure}; where a spread or a mean over no tokens has "
-            "no value, give what stands for it, such as 0"
+            f"on inputs of a single token, {failure}; what has no value there needs one that stands "
+            "for it, such as 0 for a spread"
         ) from failure
     if bool(found.isnan().any()):
         return "passed", "NaN on a single token, where the ratio is undefined: heads are active"
@@ -109,8 +110,8 @@ def _padding(trial: Trial) -> Judged:
             trial.values(plain_model(), batch, _spoil_padding)
         except Failed as failure:
             raise Failed(
-                f"{where}, and NaN in it: {failure}. NaN times 0 is NaN: use torch.where, not a "
-                "product with the mask"
+                f"{where}, and NaN in it, {failure}: use torch.where to leave padding out, not a "
+                "product with the mask, as NaN times 0 is NaN"
             ) from failure
     return "passed", "padding on either side changes nothing, even if it holds NaN"
 

@@ -26,7 +26,7 @@ from inactive_heads.texts import cut_at_random, load_texts
 AGAINST: tuple[str, ...] = ("AHON (LN)", "LTHON (LN)", "AWFT", RANDOM)
 """The score most often best in the paper, the next of its kind, attention alone, and chance."""
 
-TEXTS, SHORTEST, LONGEST = 16, 64, 160
+TEXTS, SHORTEST, LONGEST = 16, 64, 128
 """Bundled texts, and between how many tokens they are cut: minutes at most on two cores."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -108,47 +109,44 @@ class Trial:
         engine.run(batch, lambda heads: found.append(see(heads)))
         return found
 
-    def check_shape(self, engine: Engine, batch: TokenBatch) -> tuple[int, int]:
-        """The shape (batch, head) that scores must have here, and this one has.
-
-        Raises:
-            Failed: it has another, or is no tensor of floating point.
-        """
-        expected = len(batch.tokens), engine.shape.n_heads
-
-        def see(heads: HeadActivations) -> PerHead:
-            found = _guarded(self.score.function, copied(heads))
-            if not isinstance(found, Tensor):
-                raise Failed(f"it returns a {type(found).__name__}, not a torch.Tensor")
-            if tuple(found.shape) != expected:
-                raise Failed(
-                    f"it returns shape {tuple(found.shape)}, not (batch, head) = {expected}"
-                )
-            if not found.is_floating_point():
-                raise Failed(f"it returns {found.dtype}, not floating point")
-            return found
-
-        self.look(engine, batch, see)
-        return expected
-
     def __call__(self, heads: HeadActivations) -> PerHead:
         """The score of a layer's heads.
 
         Raises:
-            Failed: the score raised an error, or what it returned is none.
+            Failed: the score raised an error, or what it returned is none; ratios may be NaN.
         """
-        found: PerHead = _guarded(self.score, heads)
+        found = self.shaped(heads)
+        wrong = torch.nonzero(~found.isfinite())
+        if len(wrong) and not self.score.is_ratio:
+            row, head = wrong[0].tolist()
+            raise Failed(
+                f"it returns {found[row, head].item()} for L{heads.layer}H{head} of input {row}"
+            )
         return found
 
+    def shaped(self, heads: HeadActivations) -> PerHead:
+        """What the score returns, finite or not.
 
-def _guarded(score: Callable[[HeadActivations], Any], heads: HeadActivations) -> Any:
-    """What the function gives; whatever error a function of others raises is told as `Failed`."""
-    try:
-        return score(heads)
-    except UserError as error:
-        raise Failed(str(error)) from error
-    except Exception as error:
-        raise Failed(f"it raises {type(error).__name__}: {error}") from error
+        Raises:
+            Failed: the score raised an error, or returned no floating point of the right shape.
+        """
+        expected, found = (len(heads.batch.tokens), heads.n_heads), self._guarded(heads)
+        if not isinstance(found, Tensor):
+            raise Failed(f"it returns a {type(found).__name__}, not a torch.Tensor")
+        if tuple(found.shape) != expected:
+            raise Failed(f"it returns shape {tuple(found.shape)}, not (batch, head) = {expected}")
+        if not found.is_floating_point():
+            raise Failed(f"it returns {found.dtype}, not floating point")
+        return found
+
+    def _guarded(self, heads: HeadActivations) -> Any:
+        """What the function returns; whatever error it raises is told as `Failed`."""
+        try:
+            return self.score.function(heads)
+        except UserError as error:
+            raise Failed(str(error)) from error
+        except Exception as error:
+            raise Failed(f"it raises {type(error).__name__}: {error}") from error
 
 
 def _network(architecture: Architecture, attention: str | None = None) -> PreTrainedModel:
@@ -192,12 +190,17 @@ def with_activations(
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for what is done inside: more only wait for each other over tiny models."""
+def small_and_quiet() -> Iterator[None]:
+    """One thread, as more only wait for each other over tiny models; and no warnings.
+
+    What torch warns of, such as the spread of a single number, is found and said in words.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads(before)
 
