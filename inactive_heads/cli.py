@@ -29,6 +29,7 @@ from inactive_heads.options import (
     SavedCurves,
     SavedScores,
     SavedThresholds,
+    ScoreFile,
     Scoring,
     Seed,
     Shots,
@@ -309,6 +310,28 @@ def evaluate(
             f"loss {found['loss']:.4f} nats per token (95% interval {low:.4f} to {high:.4f}), {found['n']} texts"
         )
     print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
+
+
+@app.command()
+@one_line_errors
+def check_score(
+    file: Annotated[str, typer.Argument(help="A Python file that registers scores: it is run.")],
+) -> None:
+    """Check that scores of your own keep the contract, in seconds, without a model.
+
+    Says in words what is wrong, and exits with status 1 if anything is. Layer-normalized forms
+    are not checked by themselves.
+
+    Example: inactive-heads check-score my_scores.py
+    """
+    from inactive_heads import check_score as check
+    from inactive_heads.score_files import load_score_file
+
+    names = load_score_file(file)
+    found = [check(name) for name in names if name.removesuffix(" (LN)") not in {*names} - {name}]
+    print("\n\n".join(map(str, found)))
+    if not all(one.passed for one in found):
+        raise typer.Exit(1)
 
 
 def run_report() -> None:
