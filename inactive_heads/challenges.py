@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from inactive_heads.curves import RANDOM, Metric, as_curves, baseline_row, normalized_auc
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import Outcomes
+from inactive_heads.scores import PAPER_SCORES
 from inactive_heads.sweeps import Sweep
 from inactive_heads.uncertainty import paired_change
 
@@ -57,6 +58,36 @@ def lead_over(
             rows.append((name, percent, share, difference, low, high, verdict))
     columns = ["score", "percent", "compared_at", "difference", "difference_low"]
     return pd.DataFrame(rows, columns=[*columns, "difference_high", "verdict"])
+
+
+def challenges(
+    sweeps: Mapping[str, Sweep], rankings: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame | None:
+    """How every score that is not the paper's does against the paper's best, task by task.
+
+    The best is that of the same items, by its whole curve: it was chosen for its luck on them too,
+    which makes it the harder to beat.
+
+    Args:
+        sweeps: of each task.
+        rankings: from `Sweep.ranking`, of each task that can be ranked.
+
+    Returns:
+        `lead_over` of every task, with the columns task, metric and reference before; None where
+        no other score was swept, or none of the paper's.
+    """
+    tables = []
+    for task, ranking in rankings.items():
+        found, names = sweeps[task], list(ranking["score"])
+        best = next((name for name in names if name in PAPER_SCORES), None)
+        others = [name for name in names if name not in (*PAPER_SCORES, RANDOM)]
+        if best is None or not others:
+            continue
+        shares = sorted({percent for _, percent in found.points if percent > 0})
+        leads = lead_over(found, others, best, shares)
+        about = {"task": task, "metric": found.metric, "reference": best}
+        tables.append(leads.assign(**about)[[*about, *leads.columns]])
+    return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def standing(curves: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

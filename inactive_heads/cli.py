@@ -114,6 +114,7 @@ def report(
             "text-loss has anyway."
         ),
     ] = None,
+    score_file: ScoreFile = None,
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
     ] = "0,5,10,15,20,30",
@@ -186,8 +187,10 @@ def report(
         return
     from inactive_heads.grids import RANDOM
     from inactive_heads.report import ReportOptions, build_reports, compared, plan_report
+    from inactive_heads.score_files import load_score_file
     from inactive_heads.scores import PAPER_SCORES
 
+    own = [] if score_file is None else load_score_file(score_file)
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
     asked = ReportOptions(
         out=out,
@@ -201,6 +204,7 @@ def report(
         subjects=_list(subjects),
         scoring=scoring,
         scores=chosen,
+        own_scores=own,
         percents=_numbers(percents, "--percents"),
         at=at,
         within=_within(within, within_nats),
@@ -243,6 +247,7 @@ def evaluate(
     score: Annotated[
         str | None, typer.Option(help="Zero heads, for each input, by this score …")
     ] = None,
+    score_file: ScoreFile = None,
     threshold: Annotated[float | None, typer.Option(help="… on the inactive side of this.")] = None,
     heads: Annotated[str | None, typer.Option(help="Zero the heads of this heads.json.")] = None,
     random: Annotated[float | None, typer.Option(help="Zero this % of heads at random.")] = None,
@@ -269,6 +274,10 @@ def evaluate(
         raise UserError("give one of --score, --heads and --random, not several")
     if (score is None) != (threshold is None):
         raise UserError("--score and --threshold go together")
+    if score_file is not None:
+        from inactive_heads.score_files import load_score_file
+
+        load_score_file(score_file)
     ablation: Any = None
     if score is not None and threshold is not None:
         ablation = PerInput(score, threshold)

@@ -27,9 +27,7 @@ def load_score_file(path: str | Path) -> list[str]:
     except UserError as error:
         raise UserError(f"{str(path)!r}: {error}") from error
     except Exception as error:
-        raise UserError(
-            f"{str(path)!r} cannot be run: {type(error).__name__}: {error}"
-        ) from error
+        raise UserError(f"{str(path)!r} cannot be run: {type(error).__name__}: {error}") from error
     names = [name for name in REGISTRY if name not in before]
     if not names:
         raise UserError(
