@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from inactive_heads.curves import RANDOM, Metric, as_curves, baseline_row, normalized_auc
+from inactive_heads.aligned import SCALE
+from inactive_heads.curves import RANDOM, as_curves, baseline_row, normalized_auc
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation import Outcomes
+from inactive_heads.evaluation import CONFIDENCE, Outcomes
+from inactive_heads.intervals import score_intervals
 from inactive_heads.scores import PAPER_SCORES
 from inactive_heads.sweeps import Sweep
-from inactive_heads.uncertainty import paired_change
-
-SCALE: dict[Metric, float] = {"accuracy": 100.0, "loss": 1.0}
+from inactive_heads.uncertainty import Interval, paired_change
 
 
 def lead_over(
@@ -44,13 +45,13 @@ def lead_over(
         UserError: the task has a single item.
     """
     rows = []
+    if len(next(iter(found.points.values())).items) < 2:
+        raise UserError("a single item says nothing about others; a comparison needs 2 or more")
     for name in names:
         for percent in percents:
             most = [_largest_share(found, one) for one in (name, reference)]
             share = min(float(percent), *most)
-            own, other = (_at_share(found, one, share) for one in (name, reference))
-            weights = next(iter(found.points.values())).weights
-            lead = paired_change(own, other, weights)
+            lead = _lead(found, *(_at_share(found, one, share) for one in (name, reference)))
             difference, low, high = (SCALE[found.metric] * end for end in lead)
             verdict = "not decided"
             if low > 0 or high < 0:
@@ -146,7 +147,14 @@ def _largest_share(found: Sweep, name: str) -> float:
     return _curve(found, name)[-1].percent_zeroed
 
 
-def _at_share(found: Sweep, name: str, share: float) -> np.ndarray:
+class _Height(NamedTuple):
+    """What every item gives at one share, and the most that a single answer counts in it."""
+
+    values: np.ndarray
+    most: float
+
+
+def _at_share(found: Sweep, name: str, share: float) -> _Height:
     """What every item gives where the score zeroes that % of heads, linear between points."""
     column = "loss" if found.metric == "loss" else "correct"
     curve = _curve(found, name)
@@ -154,8 +162,19 @@ def _at_share(found: Sweep, name: str, share: float) -> np.ndarray:
     zeroed = np.array([one.percent_zeroed for one in curve])
     # Each point's part in the height at this share: the same for every item.
     parts = np.array([np.interp(share, zeroed, alone) for alone in np.eye(len(zeroed))])
-    height: np.ndarray = parts @ values
-    return height
+    return _Height(parts @ values, float(parts.max()))
+
+
+def _lead(found: Sweep, own: _Height, other: _Height) -> Interval:
+    """The mean of own less other, with its paired 95% interval."""
+    weights = next(iter(found.points.values())).weights
+    if found.metric == "loss":
+        return paired_change(own.values, other.values, weights)
+    # Answers between two points are neither 0 nor 1, but differ by no more than answers do.
+    most = max(own.most, other.most)
+    change = (own.values - other.values)[:, None]
+    ends = score_intervals(change, weights, confidence=CONFIDENCE, least=most)
+    return Interval(*(float(end[0]) for end in ends))
 
 
 def _ends(curves: pd.DataFrame) -> list[float]:

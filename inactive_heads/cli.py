@@ -11,7 +11,6 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.options import (
@@ -189,6 +188,7 @@ def report(
     from inactive_heads.report import ReportOptions, build_reports, compared, plan_report
     from inactive_heads.score_files import load_score_file
     from inactive_heads.scores import PAPER_SCORES
+    from inactive_heads.terminal import summary_table
 
     own = [] if score_file is None else load_score_file(score_file)
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
@@ -230,7 +230,7 @@ def report(
         return
     path, summary = build_reports(options, out, announce=_announce)
     console = Console()
-    console.print(_summary_table(summary, at))
+    console.print(summary_table(summary, at))
     console.print(f"The report is at {path.resolve()}", soft_wrap=True)
 
 
@@ -373,32 +373,6 @@ def _within(points: float | None, nats: float | None) -> dict[Any, float]:
 
 def _batch_size(value: str) -> int | str:
     return int(value) if value.isdigit() else value
-
-
-def _summary_table(summary: Any, at: float) -> Table:
-    several = summary["model"].nunique() > 1
-    whose = "by model" if several else summary["model"].iloc[0]
-    table = Table(title=f"At {at:g}% of heads, {whose}")
-    # column of the summary → its title, and how a number in it is written
-    columns = {
-        **({"model": ("model", "")} if several else {}),
-        "task": ("task", ""),
-        "score": ("score", ""),
-        "percent_zeroed": ("% zeroed", ".1f"),
-        "accuracy": ("accuracy %", ".1f"),
-        "loss": ("loss", ".3f"),
-        "normalized_auc": ("AUC", ".2f"),
-        "rank": ("rank", ".0f"),
-    }
-    for name, (title, _) in columns.items():
-        table.add_column(title, justify="left" if name in ("model", "task", "score") else "right")
-    for _, row in summary.sort_values(["model", "task", "rank"]).iterrows():
-        # A task measures accuracy or loss: the other is NaN, and its cell empty.
-        cells = [row[name] for name in columns]
-        styles = [style for _, style in columns.values()]
-        shown = zip(cells, styles, strict=True)
-        table.add_row(*("" if cell != cell else format(cell, style) for cell, style in shown))
-    return table
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import xarray as xr
 
 from inactive_heads import page
 from inactive_heads.ablation import Fixed
+from inactive_heads.by_kind import scores_by_kind
 from inactive_heads.challenges import challenges
 from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
@@ -265,7 +266,7 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
         options.called or job.model.name,
         revision=options.checkpoint or options.revision or str(job.model.provenance["revision"]),
         scores=scores,
-        inputs=_grouped(prepared, sweeps),
+        inputs=scores_by_kind(job.tasks, sweeps, options.texts, _drawn(options)),
         thresholds=thresholds,
         curves=curves,
         summary=summary,
@@ -361,21 +362,6 @@ def _best_heads(
     best = best_of(summary, PAPER_SCORES) or "AHON (LN)"
     about = {"model": model.name, "score": best, "percent": options.at, "created": now()}
     return Fixed(select_heads(scores, best, options.at), about=about)
-
-
-def _grouped(prepared: Prepared, sweeps: Sequence[Sweep]) -> xr.DataArray:
-    """The scores of every task's inputs, with their data set or subject as ``group``."""
-    parts = []
-    for name, done in zip(prepared.grids, sweeps, strict=True):
-        one = prepared.job.tasks[name]
-        if isinstance(one.task, TextTask):
-            groups = [prepared.options.texts] * len(one.inputs)
-        else:
-            groups = [f"{name}: {one.task.items[owner].subject}" for owner in one.owners]
-        assert done.scores is not None, "a report's sweeps score all heads along"
-        own = done.scores.sel(score=_drawn(prepared.options)).drop_vars("sample")
-        parts.append(own.assign_coords(group=("sample", groups)))
-    return xr.concat(parts, dim="sample", combine_attrs="override")
 
 
 def _config(prepared: Prepared) -> dict[str, Any]:

@@ -164,6 +164,27 @@ def test_scores_are_compared_where_both_zero_equally_many():
     assert table["verdict"].tolist() == ["better", "better"]
 
 
+def test_answers_between_two_points_differ_by_no_more_than_answers_do():
+    """Few answers, and shares that are met by none of the points swept."""
+    right, wrong = [1.0] * 4 + [0.0] * 2, [0.0] * 6
+    zeroed = {"own": {0.0: 0.0, 10.0: 12.0}, "reference": {0.0: 0.0, 10.0: 11.0}}
+    heights = {"own": {0.0: right, 10.0: wrong}, "reference": {0.0: right, 10.0: right}}
+    (row,) = lead_over(
+        sweep_by_hand("accuracy", heights, zeroed), ["own"], "reference", [10.0]
+    ).itertuples()
+    assert row.difference == pytest.approx(-100 * 10 / 12 * 4 / 6)
+    assert -100 <= row.difference_low < row.difference < row.difference_high <= 100
+    # Where both have a point at the share, it is the interval of answers.
+    exact = {name: {0.0: 0.0, 10.0: 10.0} for name in heights}
+    (row,) = lead_over(
+        sweep_by_hand("accuracy", heights, exact), ["own"], "reference", [10.0]
+    ).itertuples()
+    expected = ih.paired_change(wrong, right)
+    assert (row.difference, row.difference_low, row.difference_high) == pytest.approx(
+        tuple(100 * end for end in expected)
+    )
+
+
 def curves_of(model, heights, percents=(0, 10, 20)):
     return pd.DataFrame(
         [
@@ -217,5 +238,8 @@ def test_what_cannot_be_compared(model, task, tmp_path):
             ih.compare_scores([late], model=model, task=asked, published=path)
     with pytest.raises(ih.UserError, match="these curves have no accuracies"):
         standing(ih.sweep(model, task, scores=["Random"], percents=[20]), ih.read_curves(path))
+    alone = sweep_by_hand("loss", {"A": {0.0: [1.0], 10.0: [2.0]}}, {"A": {0.0: 0.0, 10.0: 10.0}})
+    with pytest.raises(ih.UserError, match="single item"):
+        lead_over(alone, ["A"], "A", [10.0])
     with pytest.raises(ih.UserError, match="unknown score 'AHOM'"):
         ih.compare_scores(["AHOM"], model=model, task=task)
