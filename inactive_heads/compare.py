@@ -73,7 +73,21 @@ class Comparison:
                 f"{row.difference:+.{digits}f} {ends} against {self.reference}: {row.verdict}"
             )
         order = ", ".join(f"{row.rank}. {row.score}" for row in self.ranking.itertuples())
-        return "\n".join([*lines, f"  by the whole curve: {order}"])
+        return "\n".join([*lines, f"  by the whole curve: {order}", *self._among_published()])
+
+    def _among_published(self) -> list[str]:
+        if self.standing is None:
+            return []
+        lines = ["  among published scores of other models (no result on those models):"]
+        for score in self.table.loc[self.table["own"], "score"].unique():
+            rows = self.standing[self.standing["score"] == score]
+            best, worst = rows["would_rank"].min(), rows["would_rank"].max()
+            ranks = f"{best}" if best == worst else f"{best} to {worst}"
+            lines.append(
+                f"    {score}: a gain of {rows['gain'].iloc[0]:+.2f} points would rank {ranks} of "
+                f"{rows['out_of'].max()}, over {len(rows)} models"
+            )
+        return lines
 
 
 def compare_scores(

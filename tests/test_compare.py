@@ -216,6 +216,33 @@ def test_where_a_score_would_stand_among_published_ones():
     assert (far["would_rank"], far["best_gain"], far["up_to"]) == (1, -2.75, 20)
 
 
+def test_a_comparison_says_where_its_scores_would_stand(model, tmp_path):
+    items = [ih.ChoiceItem(str(n), "ids", str(n), (" 1", " 2"), n % 2) for n in range(6)]
+    task = ih.ChoiceTask("ids", items, "letter", 0)
+    words = ih.Model(
+        model.engine, None, model.provenance, lambda text: [int(word) + 3 for word in text.split()]
+    )
+    path = tmp_path / "published.csv"
+    both = [
+        curves_of("there", {"A": (60, 60, 60), "B": (60, -900, -900)}, (0, 10, 90)),
+        curves_of("far", {"A": (60, -900, -900), "B": (60, -900, -900)}, (0, 10, 90)),
+    ]
+    pd.concat(both).to_csv(path, index=False)
+    found = ih.compare_scores(
+        [late], model=words, task=task, against=["AHON"], percents=[30], published=path
+    )
+    rows = found.standing[found.standing["score"] == "late"]
+    assert rows["published_model"].tolist() == ["there", "far"]
+    assert rows["out_of"].tolist() == [3, 3]
+    gain, ranks = rows["gain"].iloc[0], rows["would_rank"]
+    assert ranks.tolist() == [2 if gain < 0 else 1, 1]
+    shown = "1 to 2" if gain < 0 else "1"
+    assert f"late: a gain of {gain:+.2f} points would rank {shown} of 3, over 2 models" in str(
+        found
+    )
+    assert "no result on those models" in str(found)
+
+
 def test_the_published_curves_of_the_paper_stand_among_themselves():
     path = SHARED / "paper" / "mmlu_curves.csv"
     if not path.exists():
