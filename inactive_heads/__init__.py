@@ -21,6 +21,7 @@ from inactive_heads.analysis import (
 from inactive_heads.certainty import rank_uncertainty
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
+from inactive_heads.explorer import explore
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
 from inactive_heads.results import ModelResults
@@ -104,7 +105,8 @@ __all__ = [
     "compare_models",
     "count_ranks",
     "threshold_stability",
-    # figures
+    # figures and the explorer
+    "explore",
     "plots",
     # errors and warnings
     "Notice",

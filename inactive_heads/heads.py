@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inactive_heads.shapes import (
+    HeadPattern,
     HeadVectors,
     KeyValueVectors,
     OutputWeights,
@@ -113,6 +114,7 @@ class AttentionStatistics(Protocol):
     """Where a layer's attention weights come from: a pattern, or something that needs none."""
 
     def pattern(self) -> Pattern: ...
+    def pattern_of(self, head: int) -> HeadPattern: ...
     def first_token_weight(self) -> PerToken: ...
     def entropy(self) -> PerToken: ...
 
@@ -126,6 +128,9 @@ class PatternStatistics:
 
     def pattern(self) -> Pattern:
         return self.weights.float()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        return self.weights[:, head].float()
 
     def first_token_weight(self) -> PerToken:
         rows = torch.arange(len(self.weights), device=self.weights.device)
@@ -190,6 +195,10 @@ class HeadActivations:
     @property
     def pattern(self) -> Pattern:
         return self.attention.pattern()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        """Attention weights of one head, ``(batch, query, key)``; no other head's are computed."""
+        return self.attention.pattern_of(head)
 
     @cached_property
     def first_token_weight(self) -> PerToken:

@@ -21,6 +21,7 @@ from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
 from inactive_heads.shapes import (
+    HeadPattern,
     HeadVectors,
     KeyValueVectors,
     Logits,
@@ -207,6 +208,9 @@ class _ComingPattern:
 
     def pattern(self) -> Pattern:
         return self._statistics().pattern()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        return self._statistics().pattern_of(head)
 
     def first_token_weight(self) -> Tensor:
         return self._statistics().first_token_weight()
