@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 N_TEXTS, LONGEST = 4, 256
 """The bundled texts that are explored where none are given, and the tokens they are cut to."""
 
+SHOWN_FIRST = "AHON (LN)"
+"""Of the paper's scores: first on most of its models, by how much can be zeroed."""
+
 
 def explore(
     model: Any,
@@ -69,4 +72,7 @@ def explore(
                 "which need 2 or more"
             )
     found = score_heads(subject, encoded, scores=asked, batch_size=batch_size, progress=progress)
-    return HeadExplorer(subject, encoded, found, {one.name: one.definition for one in asked})
+    explorer = HeadExplorer(subject, encoded, found, {one.name: one.definition for one in asked})
+    if scores is None:
+        explorer.score = SHOWN_FIRST
+    return explorer

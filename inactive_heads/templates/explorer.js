@@ -21,7 +21,7 @@ function render({ model, el }) {
   const scoreMenu = make("select", { "aria-label": "score", onchange: () => put({ score: scoreMenu.value }) });
   scoreMenu.append(...table.scores.map(({ name }) => make("option", { value: name }, name)));
   const textMenu = make("select", { "aria-label": "text", onchange: () => put({ text: Number(textMenu.value) }) });
-  textMenu.append(...table.titles.map((title, place) => make("option", { value: place }, `${place}: ${title} (${table.n_tokens[place]} tokens)`)));
+  textMenu.append(...table.titles.map((title, place) => make("option", { value: place }, `${place} (${table.n_tokens[place]} tokens): ${title}`)));
   const about = make("p", { class: "ih-soft" }), scale = make("div", { class: "ih-scale", "aria-hidden": "true" });
   const chips = make("div", { class: "ih-chips" });
   const share = make("input", { type: "number", min: 0, max: 100, step: "any", value: 10, "aria-label": "percent of heads" });
@@ -195,7 +195,7 @@ function render({ model, el }) {
       paintPattern(canvas, weights);
       canvas.setAttribute("aria-label", `attention pattern of ${headName([view.layer, view.head])}`);
       const { side, block } = weights;
-      patternWords.textContent = `Colour is the root of the weight, dark 0, bright 1.${block > 1 ? ` ${view.tokens.length} tokens are drawn as ${side} × ${side} cells: each is the largest weight of a square of ${block} × ${block}.` : ""}`;
+      patternWords.textContent = `Dark is a weight of 0, bright 1; the colour goes by its cube root.${block > 1 ? ` ${view.tokens.length} tokens are drawn as ${side} × ${side} cells: each is the largest weight of a square of ${block} × ${block}.` : ""}`;
       if (pinned >= view.tokens.length) pinned = null;
       pointed = null;
       tokens.classList.toggle("ih-ids", view.tokens.every((token) => /^\d+$/.test(token)));
@@ -277,7 +277,7 @@ function render({ model, el }) {
   }
 
   const attentionTints = (at) => model.get("view").tokens.map((_, place) =>
-    place > at ? "transparent" : tint(BLUE, 0.9 * weights.root(Math.floor(at / weights.block), Math.floor(place / weights.block))));
+    place > at ? "transparent" : tint(BLUE, 0.9 * strength(weightAt(at, place))));
   function valueTints({ values, signs, top }) {
     const size = Math.max(...values.filter(known).map(Math.abs), top || 0) || 1;
     return values.map((value) =>
@@ -301,7 +301,7 @@ function render({ model, el }) {
     if (row) return pointToken(place, event, row);
     const at = pinned ?? place;
     pointed = pinned === null ? place : null;
-    showTip(event, pinned === null || place > at ? quoted(place) : `${quoted(at)} at ${quoted(place)}: ${number(weightAt(at, place))}`);
+    showTip(event, pinned === null || place > at ? quoted(place) : `${quoted(at)} at ${quoted(place)}: ${weightWords(weightAt(at, place))}`);
     paintTokens();
   }
 
@@ -313,10 +313,10 @@ function render({ model, el }) {
     const query = cell(event.clientY - box.top, box.height), key = cell(event.clientX - box.left, box.width);
     pointed = Math.min(n - 1, query * block);
     if (key > query) hideTip();
-    else if (block === 1) showTip(event, `${quoted(query)}\nlooks at ${quoted(key)}\n${number(weights.weight(query, key))}`);
+    else if (block === 1) showTip(event, `${quoted(query)}\nlooks at ${quoted(key)}\n${weightWords(weights.weight(query, key))}`);
     else {
       const span = (at) => `${at * block} to ${Math.min(n, (at + 1) * block) - 1}`;
-      showTip(event, `tokens ${span(query)}\nat ${span(key)}\nlargest weight ${number(weights.weight(query, key))}`);
+      showTip(event, `tokens ${span(query)}\nat ${span(key)}\nlargest weight ${weightWords(weights.weight(query, key))}`);
     }
     paintTokens();
   });

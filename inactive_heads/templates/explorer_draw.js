@@ -14,7 +14,8 @@ function filled(node, attributes, children) {
 }
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
-const number = (value) => (known(value) ? String(Number(value.toPrecision(4))) : "not known");
+const number = (value) => (known(value) ? String(Number(value.toPrecision(4))).replace("-", "−") : "not known");
+const weightWords = (weight) => (weight < 0.0001 ? "less than 0.0001" : weight.toFixed(4));
 const signed = (value) => (known(value) ? `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}` : "not known");
 const headName = ([layer, head]) => `L${layer}H${head}`;
 const sameHead = (one, other) => Boolean(one && other) && one[0] === other[0] && one[1] === other[1];
@@ -102,6 +103,9 @@ function heatmap(table, act) {
   };
 }
 
+// How strong the colour of a weight is: most are small, and would all look like 0.
+const strength = (weight) => Math.cbrt(weight);
+
 // A pattern's cells are roots of weights in 65535ths, row after row.
 function weightsOf(pattern) {
   const { cells } = pattern;
@@ -112,7 +116,6 @@ function weightsOf(pattern) {
   const roots = new Uint16Array(bytes.buffer);
   return {
     side: pattern.side, block: pattern.block,
-    root: (query, key) => roots[query * pattern.side + key] / 65535,
     weight: (query, key) => (roots[query * pattern.side + key] / 65535) ** 2,
   };
 }
@@ -123,7 +126,7 @@ function paintPattern(canvas, weights) {
   const context = canvas.getContext("2d"), image = context.createImageData(side, side);
   for (let query = 0; query < side; query += 1) {
     for (let key = 0; key <= query; key += 1) {
-      image.data.set([...cividis(weights.root(query, key)), 255], 4 * (query * side + key));
+      image.data.set([...cividis(strength(weights.weight(query, key))), 255], 4 * (query * side + key));
     }
   }
   context.putImageData(image, 0, 0);
