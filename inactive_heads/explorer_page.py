@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def head_table(
         entry = {kind: one[kind].to_numpy().ravel() for kind in ("mean", "rank", "rank_in_layer")}
         about = definitions.get(str(name), "")
         entries.append({"name": str(name), "side": str(side), "about": about, **entry})
-    titles = ["".join(tokens)[: 2 * TITLE_LENGTH].split() for tokens in words]
+    titles = [re.findall(r"\w\S*", "".join(tokens[:TITLE_LENGTH])) for tokens in words]
     return plain(
         {
             "model": scores.attrs["model"],
@@ -78,7 +79,10 @@ def explorer_style() -> str:
 
 def explorer_page(state: Mapping[str, Any], views: Sequence[Mapping[str, Any]]) -> str:
     """One HTML file that shows a state of the explorer, and these views of heads when clicked."""
-    held = [dict(view) | {"pattern": _as_text(view["pattern"])} for view in views]
+    held = [
+        dict(one) | {"view": one["view"] | {"pattern": _as_text(one["view"]["pattern"])}}
+        for one in views
+    ]
     data = {**state, "table": state["table"] | {"static": True}, "views": held}
     template = environment().get_template("explorer.html.j2")
     return template.render(

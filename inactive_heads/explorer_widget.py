@@ -55,6 +55,7 @@ class HeadExplorer(anywidget.AnyWidget):
     # What the page draws; it never writes these.
     table = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
+    alone = traitlets.Dict().tag(sync=True)
     zeroed = traitlets.Dict().tag(sync=True)
     problem = traitlets.Unicode().tag(sync=True)
 
@@ -103,10 +104,7 @@ class HeadExplorer(anywidget.AnyWidget):
             ``heads`` and ``text``; ``before`` and ``after``, the loss of every token in nats (of
             the first it is None); ``mean_before`` and ``mean_after``.
         """
-        heads = list(self.selection)
-        after = token_losses(self._subject, self.texts[self.text], Fixed(heads))
-        before = self._unablated(self.text)
-        self.zeroed = plain({"heads": heads, "text": self.text, **_changes(before, after)})
+        self.zeroed = self._without(self.selection)
         return self.zeroed
 
     def to_html(
@@ -123,9 +121,12 @@ class HeadExplorer(anywidget.AnyWidget):
             UserError: a head that the model has not.
         """
         kept = [self.head] if heads is None and self.head else list(heads or [])
-        views = [self._look(layer, head) for layer, head in kept]
+        views = [
+            {"view": self._look(layer, head), "alone": self._without([(layer, head)])}
+            for layer, head in kept
+        ]
         state = {name: getattr(self, name) for name in ("score", "text", "head", "selection")}
-        state |= {"table": self.table, "zeroed": self.zeroed, "view": {}, "problem": ""}
+        state |= {"table": self.table, "zeroed": self.zeroed, "problem": ""}
         if self.head not in kept:
             state["head"] = kept[0] if kept else None
         html = explorer_page(state, views)
@@ -173,13 +174,12 @@ class HeadExplorer(anywidget.AnyWidget):
         layer, head = self.head
         if (layer, head, self.text) != tuple(map(self.view.get, ("layer", "head", "text"))):
             with _Shown(self):
-                self.view = self._look(layer, head)
+                self.view = self._look(layer, head)  # is sent, and seen, before the other is known
+                self.alone = self._without([(layer, head)])
 
     def _look(self, layer: int, head: int) -> dict[str, Any]:
-        """What the page shows of a head on the text shown."""
-        tokens = self.texts[self.text]
-        view = head_view(self._subject, tokens, layer, head)
-        alone = token_losses(self._subject, tokens, Fixed([(layer, head)]))
+        """What a head does on the text shown."""
+        view = head_view(self._subject, self.texts[self.text], layer, head)
         on_text = self.scores.isel(sample=self.text).sel(layer=layer, head=head)
         along = ("first_token_weight", "entropy", "v_norm", "z_norm", "result_norm")
         shown = {
@@ -189,14 +189,24 @@ class HeadExplorer(anywidget.AnyWidget):
             "tokens": self._words[self.text],
             "on_text": on_text.to_numpy(),
             **{name: getattr(view, name) for name in along},
-            "alone": _changes(self._unablated(self.text), alone),
         }
         return plain(shown) | {"pattern": encoded_pattern(view.pattern)}
 
-    def _unablated(self, text: int) -> np.ndarray:
-        if text not in self._losses:
-            self._losses[text] = token_losses(self._subject, self.texts[text])
-        return self._losses[text]
+    def _without(self, heads: Sequence[Head]) -> dict[str, Any]:
+        """What the text shown costs without these heads: what `zero_selection` returns."""
+        tokens, place = self.texts[self.text], self.text
+        if place not in self._losses:
+            self._losses[place] = token_losses(self._subject, tokens)
+        before, after = self._losses[place], token_losses(self._subject, tokens, Fixed(heads))
+        found = {
+            "heads": list(heads),
+            "text": place,
+            "before": [None, *before.tolist()],
+            "after": [None, *after.tolist()],
+            "mean_before": float(before.mean(dtype=np.float64)),
+            "mean_after": float(after.mean(dtype=np.float64)),
+        }
+        return dict(plain(found))
 
     def _answer(self, widget: object, asked: Any, buffers: object) -> None:
         """What the page asks for by a button."""
@@ -219,13 +229,3 @@ class _Shown:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self.explorer.problem = f"{type(error).__name__}: {error}"
-
-
-def _changes(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Losses along the tokens of a text, of whose first nothing is predicted."""
-    return {
-        "before": [None, *before.tolist()],
-        "after": [None, *after.tolist()],
-        "mean_before": float(before.mean(dtype=np.float64)),
-        "mean_after": float(after.mean(dtype=np.float64)),
-    }

@@ -6,7 +6,7 @@ const ALONG = [
   ["z_norm", "norm of z"],
   ["result_norm", "norm of result"],
 ];
-const CHANGES = { alone: "loss change, this head zeroed", zeroed: "loss change, selection zeroed" };
+const CHANGES = [["alone", "loss change, zeroed alone"], ["zeroed", "loss change, selection zeroed"]];
 
 function render({ model, el }) {
   const table = model.get("table"), layers = table.layers;
@@ -42,12 +42,13 @@ function render({ model, el }) {
   const tip = make("div", { class: "ih-tip", role: "tooltip", hidden: "" });
   const live = make("div", { class: "ih-live", "aria-live": "polite" });
   const empty = make("p", { class: "ih-empty" }, "Click a head: its attention pattern and what it does along the text are shown here.");
-  const shown = make("div", { class: "ih-shown", hidden: "" },
-    make("div", { class: "ih-title" }, name, toggle), standing, aloneWords,
+  const seen = make("div", { class: "ih-seen" },
     make("div", { class: "ih-two" },
       make("figure", {}, make("figcaption", {}, "attention pattern: query ↓ key →"), frame, patternWords), strips),
-    make("div", { class: "ih-text" },
-      make("p", {}, make("label", {}, "colour tokens by ", colours), " ", colourWords), tokens));
+    make("div", { class: "ih-by" }, make("label", {}, "colour tokens by ", colours), colourWords), tokens);
+  const shown = make("div", { class: "ih-shown", hidden: "" },
+    make("div", { class: "ih-title" }, name, toggle), standing, aloneWords,
+    seen);
   const heads = heatmap(table, { click: clickHead, point: pointHead, key: keyHead });
   const root = make("div", { class: "ih-explorer", "data-lm-suppress-shortcuts": "true" },
     make("div", { class: "ih-top" },
@@ -75,7 +76,6 @@ function render({ model, el }) {
   const indexOf = ([layer, head]) => layers.indexOf(layer) * table.n_heads + head;
 
   function clickHead(place, event) {
-    heads.svg.focus({ preventScroll: true });
     if (event.shiftKey || event.ctrlKey || event.metaKey) toggleHead(headAt(place));
     else put({ head: headAt(place) });
   }
@@ -106,7 +106,7 @@ function render({ model, el }) {
     const score = scoreNow(), at = indexOf(head), rank = score.rank[at];
     if (!known(rank)) return `${score.name} is not known`;
     const percent = (100 * rank) / nHeads;
-    return `rank ${score.rank_in_layer[at]} of ${table.n_heads} in its layer, ${rank} of ${nHeads} in the model (first ${percent < 1 ? percent.toFixed(1) : percent.toFixed(0)}%), 1 being the most inactive`;
+    return `rank ${score.rank_in_layer[at]} of ${table.n_heads} in its layer, ${rank} of ${nHeads} in the model (first ${percent < 1 ? percent.toFixed(1) : percent.toFixed(0)}%)`;
   }
 
   function pointHead(place, event) {
@@ -143,10 +143,12 @@ function render({ model, el }) {
 
   const lossWords = ({ mean_before: before, mean_after: after }) =>
     `${before.toFixed(3)} → ${after.toFixed(3)} nats per token (${signed(after - before)})`;
-  const zeroedHere = () => {
-    const zeroed = model.get("zeroed");
-    return zeroed.heads && zeroed.text === model.get("text") ? zeroed : null;
-  };
+  // What zeroing changes on the text that is shown: of the head shown alone, of the selection.
+  function changesNow() {
+    const { layer, head, text } = model.get("view"), alone = model.get("alone"), zeroed = model.get("zeroed");
+    const ofHead = alone.heads && sameHead(alone.heads[0], [layer, head]);
+    return { alone: ofHead && alone.text === text ? alone : null, zeroed: zeroed.text === text ? zeroed : null };
+  }
 
   function drawZeroed() {
     const selection = model.get("selection"), zeroed = model.get("zeroed");
@@ -169,16 +171,18 @@ function render({ model, el }) {
     heads.svg.setAttribute("aria-label", head ? `${headName(head)}, ${scoreNow().name} ${number(scoreNow().mean[indexOf(head)])}; arrow keys move, space selects` : "arrow keys choose a head, space selects it");
     empty.hidden = Boolean(head);
     shown.hidden = !head;
+    seen.hidden = !view.pattern;
     if (!head) return;
     const score = scoreNow(), there = view.layer === head[0] && view.head === head[1] && view.text === model.get("text");
     const selected = model.get("selection").some((one) => sameHead(one, head));
     name.textContent = headName(head);
     toggle.textContent = selected ? "Take out of the selection" : "Add to the selection";
     const here = there ? `, ${number(view.on_text[table.scores.indexOf(score)])} on this text` : "";
-    standing.textContent = `${score.name} ${number(score.mean[indexOf(head)])} on average${here}; ${placeWords(head)}.`;
+    standing.textContent = `${score.name} ${number(score.mean[indexOf(head)])} on average${here}; ${placeWords(head)}, 1 being the most inactive.`;
     shown.classList.toggle("ih-waiting", !there);
     if (there) {
-      aloneWords.textContent = `Zeroed alone: loss ${lossWords(view.alone)}.`;
+      const { alone } = changesNow();
+      aloneWords.textContent = alone ? `Zeroed alone: loss ${lossWords(alone)}.` : "Zeroed alone: computing …";
       live.textContent = `${headName(head)} is shown`;
     } else {
       aloneWords.textContent = table.static
@@ -210,13 +214,14 @@ function render({ model, el }) {
   }
 
   // Numbers along the tokens.
-  const changeOf = (found) => found && found.after.map((after, place) => (known(after) ? after - found.before[place] : null));
   function along() {
-    const view = model.get("view");
+    const view = model.get("view"), found = changesNow();
     const rows = ALONG.map(([key, label, top]) => ({ key, label, top, values: view[key] }));
-    rows.push({ key: "alone", label: CHANGES.alone, values: changeOf(view.alone), signs: true });
-    const zeroed = zeroedHere();
-    if (zeroed) rows.push({ key: "zeroed", label: CHANGES.zeroed, values: changeOf(zeroed), signs: true });
+    for (const [key, label] of CHANGES) {
+      if (!found[key]) continue;
+      const { before, after } = found[key];
+      rows.push({ key, label, signs: true, before, after, values: after.map((loss, place) => (known(loss) ? loss - before[place] : null)) });
+    }
     return rows;
   }
 
@@ -247,9 +252,7 @@ function render({ model, el }) {
     pointed = place;
     if (place === null) hideTip();
     else {
-      const zeroed = zeroedHere(), { alone } = model.get("view");
-      const source = row && { alone, zeroed }[row.key];
-      const losses = source && known(source.after[place]) ? `\nloss ${number(source.before[place])} → ${number(source.after[place])}` : "";
+      const losses = row && row.signs && known(row.after[place]) ? `\nloss ${number(row.before[place])} → ${number(row.after[place])}` : "";
       const change = row && row.signs ? signed(row.values[place]) : row && number(row.values[place]);
       showTip(event, row ? `${quoted(place)}\n${row.label}: ${change}${losses}` : quoted(place));
     }
@@ -341,6 +344,7 @@ function render({ model, el }) {
     head: drawHead,
     selection: () => { drawSelection(); drawHead(); },
     view: drawView,
+    alone: () => { drawHead(); drawStrips(); },
     zeroed: () => { asked = false; drawZeroed(); drawStrips(); },
     problem: () => { problem.textContent = model.get("problem"); if (model.get("problem")) { asked = false; drawZeroed(); } },
   };
@@ -355,10 +359,9 @@ function render({ model, el }) {
 // A model without a kernel: a head's view is shown if this copy holds it.
 function still({ views, ...state }) {
   const listeners = {}, tell = (key) => (listeners[key] || []).forEach((listener) => listener());
-  state.held = views.map(({ layer, head }) => [layer, head]);
-  const look = () => {
-    state.view = views.find((view) => sameHead(state.head, [view.layer, view.head])) || state.view;
-  };
+  state.held = views.map(({ view }) => [view.layer, view.head]);
+  const look = () => Object.assign(state, views.find(({ view }) => sameHead(state.head, [view.layer, view.head])));
+  Object.assign(state, { view: {}, alone: {} });
   look();
   return {
     get: (key) => state[key],
