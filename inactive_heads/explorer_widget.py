@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import anywidget
@@ -68,6 +69,7 @@ class HeadExplorer(anywidget.AnyWidget):
     ) -> None:
         self._subject, self.texts, self.scores = model, list(texts), scores
         self._words = [token_strings(model, tokens) for tokens in texts]
+        self.working = RLock()
         self._losses: dict[int, np.ndarray] = {}
         table = head_table(scores, definitions, self._words)
         super().__init__(table=table, score=table["scores"][0]["name"])
@@ -171,9 +173,9 @@ class HeadExplorer(anywidget.AnyWidget):
         if self.head is None:
             self.view = {}
             return
-        layer, head = self.head
-        if (layer, head, self.text) != tuple(map(self.view.get, ("layer", "head", "text"))):
-            with _Shown(self):
+        with _Shown(self):
+            layer, head = self.head
+            if (layer, head, self.text) != tuple(map(self.view.get, ("layer", "head", "text"))):
                 self.view = self._look(layer, head)  # is sent, and seen, before the other is known
                 self.alone = self._without([(layer, head)])
 
@@ -218,14 +220,19 @@ class HeadExplorer(anywidget.AnyWidget):
 
 
 class _Shown:
-    """What goes wrong in this block is shown where the reader looks, and raised all the same."""
+    """One answer after another: notebooks may ask for two at once, in threads of their own.
+
+    What goes wrong in this block is shown where the reader looks, and raised all the same.
+    """
 
     def __init__(self, explorer: HeadExplorer) -> None:
         self.explorer = explorer
 
     def __enter__(self) -> None:
+        self.explorer.working.acquire()
         self.explorer.problem = ""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self.explorer.problem = f"{type(error).__name__}: {error}"
+        self.explorer.working.release()

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from tqdm.notebook import tqdm
 
 
 @runtime_checkable
@@ -61,7 +62,7 @@ def sweep_board(
 ) -> Iterator[Board]:
     """A `Board` that is kept up to date on a terminal while its block runs."""
     board, console = Board(title, total, names, shares), Console(stderr=True)
-    if not (show and _watched(console)):
+    if not (show and console.is_terminal):
         yield board
         return
     with Live(board, console=console, refresh_per_second=4):
@@ -72,19 +73,17 @@ def sweep_board(
 def progress_bar(description: str, total: int, *, show: bool = True) -> Iterator[Advance]:
     """A bar that counts to ``total`` while its block runs; the block calls what it is given."""
     console = Console(stderr=True)
-    with _bar(console=console, disable=not (show and _watched(console))) as bar:
+    if show and console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None:
+        with tqdm(desc=description, total=total, leave=False) as widget:
+            yield lambda done, /: widget.update(done)
+        return
+    with _bar(console=console, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(description, total=total)
 
         def advance(done: int, /) -> None:
             bar.update(task, advance=done)
 
         yield advance
-
-
-def _watched(console: Console) -> bool:
-    """Whether what is drawn is seen: on a terminal, or in a notebook that has what draws it."""
-    in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
-    return console.is_terminal or in_notebook
 
 
 def _bar(**options: Any) -> Progress:

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedModel
 
+from inactive_heads.engines.alone import running_alone
 from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
@@ -109,7 +110,7 @@ class LensEngine:
         keep = batch.keep_last if keep is None else keep
         # Right padding is never seen by a real token of a causal model; left padding is.
         mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
-        with torch.no_grad(), ExitStack() as stack:
+        with running_alone(self.bridge), torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
                 visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
