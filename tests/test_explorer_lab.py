@@ -85,7 +85,9 @@ def run_all(page) -> None:
     for _ in range(5):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_function("prompt => prompt.textContent !== '[*]:'", arg=prompt.element_handle())
+        page.wait_for_function(
+            "prompt => prompt.textContent !== '[*]:'", arg=prompt.element_handle()
+        )
         if prompt.inner_text() != "[ ]:":
             return
     raise AssertionError("JupyterLab does not run the notebook")
@@ -107,6 +109,7 @@ def test_a_click_shows_a_head_and_zeroing_two_changes_the_loss(lab, browser):
         page.locator(f'.ih-explorer[data-shown="{name}"]').wait_for()
 
     look_at("1,2", "L1H2")
+    explorer.locator(".ih-alone").filter(has_text="nats per token").wait_for()
     pattern = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
     canvas = explorer.locator("canvas")
     first = canvas.evaluate(pattern)
