@@ -22,6 +22,7 @@ from inactive_heads.certainty import rank_uncertainty
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
 from inactive_heads.explorer import explore
+from inactive_heads.head_views import head_view, token_losses
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
 from inactive_heads.results import ModelResults
@@ -105,8 +106,10 @@ __all__ = [
     "compare_models",
     "count_ranks",
     "threshold_stability",
-    # figures and the explorer
+    # single heads, figures
     "explore",
+    "head_view",
+    "token_losses",
     "plots",
     # errors and warnings
     "Notice",

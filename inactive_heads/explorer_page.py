@@ -12,7 +12,6 @@ import xarray as xr
 from jaxtyping import Float
 from markupsafe import Markup
 
-from inactive_heads.head_views import head_standings
 from inactive_heads.page_data import as_json, plain
 from inactive_heads.templating import environment, source
 
@@ -23,16 +22,18 @@ TITLE_LENGTH = 60
 
 
 def head_table(
-    scores: xr.DataArray, definitions: Mapping[str, str], words: Sequence[Sequence[str]]
+    scores: xr.DataArray,
+    standings: xr.Dataset,
+    definitions: Mapping[str, str],
+    words: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
     """What the heatmap shows of every score, and what there is to choose from.
 
-    ``words`` are the tokens of every text. ``mean``, ``rank`` and ``rank_in_layer`` are layer after layer, head after head.
+    ``standings`` are those of `head_standings`, ``words`` the tokens of every text. ``mean``, ``rank`` and ``rank_in_layer`` are layer after layer, head after head.
     """
-    places = head_standings(scores)
     entries = []
     for name, side in zip(scores["score"].to_numpy(), scores["inactive"].to_numpy(), strict=True):
-        one = places.sel(score=name)
+        one = standings.sel(score=name)
         entry = {kind: one[kind].to_numpy().ravel() for kind in ("mean", "rank", "rank_in_layer")}
         about = definitions.get(str(name), "")
         entries.append({"name": str(name), "side": str(side), "about": about, **entry})

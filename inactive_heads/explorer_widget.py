@@ -24,7 +24,7 @@ from inactive_heads.explorer_page import (
     explorer_style,
     head_table,
 )
-from inactive_heads.head_views import head_view, token_losses, token_strings
+from inactive_heads.head_views import head_standings, head_view, token_losses, token_strings
 from inactive_heads.models import Model
 from inactive_heads.page_data import plain
 from inactive_heads.scores import get_score
@@ -38,6 +38,7 @@ class HeadExplorer(anywidget.AnyWidget):
 
     Attributes:
         scores: every head's scores on the texts, as `score_heads` gives them.
+        standings: every head's mean scores and their places, as `head_standings` gives them.
         texts: the texts as token ids.
         score: the name of the score that the heatmap shows; can be set.
         text: the number of the text that heads are looked at on; can be set.
@@ -68,10 +69,11 @@ class HeadExplorer(anywidget.AnyWidget):
         definitions: Mapping[str, str],
     ) -> None:
         self._subject, self.texts, self.scores = model, list(texts), scores
+        self.standings = head_standings(scores)
         self._words = [token_strings(model, tokens) for tokens in texts]
         self.working = RLock()
         self._losses: dict[int, np.ndarray] = {}
-        table = head_table(scores, definitions, self._words)
+        table = head_table(scores, self.standings, definitions, self._words)
         super().__init__(table=table, score=table["scores"][0]["name"])
         self.on_msg(self._answer)
 

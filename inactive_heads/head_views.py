@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,8 +13,9 @@ from jaxtyping import Float
 from inactive_heads.ablation import Ablation, Fixed, ZeroedRecorder
 from inactive_heads.evaluation import text_input
 from inactive_heads.heads import HeadActivations, TokenBatch
+from inactive_heads.inputs import Sample, encode_samples
 from inactive_heads.likelihoods import log_likelihoods
-from inactive_heads.models import Model
+from inactive_heads.models import Model, as_model
 from inactive_heads.plots.heads import head_ranks
 
 AlongTokens = Float[np.ndarray, " pos"]
@@ -42,41 +44,46 @@ class HeadView:
     result_norm: AlongTokens
 
 
-def head_view(model: Model, tokens: Sequence[int], layer: int, head: int) -> HeadView:
-    """What a head does on a text, given as token ids, from one run of the model.
+def head_view(model: Any, text: Sample, layer: int, head: int) -> HeadView:
+    """What a head does on a text (or list of token ids), from one run of the model.
 
-        view = head_view(model, model.encode("The cat sat on the mat."), layer=5, head=3)
+        view = ih.head_view(model, "The cat sat on the mat.", layer=5, head=3)
         view.pattern.sum(axis=1)   # 1 for every query
 
     No pattern but this head's is computed by the flash engine (TransformerLens computes all).
 
     Raises:
-        UserError: the model has no such head.
+        UserError: the model has no such head, or cannot run the text.
     """
-    Fixed([(layer, head)]).check(model.shape)
+    subject = as_model(model)
+    Fixed([(layer, head)]).check(subject.shape)
+    tokens = encode_samples(subject, [text])[0]
     found: list[HeadView] = []
 
     def look(heads: HeadActivations) -> None:
         if heads.layer == layer:
             found.append(_view(heads, head))
 
-    model.engine.run(TokenBatch.of([tokens], device=model.engine.device), look)
+    subject.engine.run(TokenBatch.of([tokens], device=subject.engine.device), look)
     return found[0]
 
 
 def token_losses(
-    model: Model, tokens: Sequence[int], ablation: Ablation | None = None
+    model: Any, text: Sample, ablation: Ablation | None = None
 ) -> Float[np.ndarray, " predicted"]:
-    """The loss of every token but the first, in nats, float32: ``losses[i]`` is of ``tokens[i + 1]``.
+    """The loss of every token of a text but the first, in nats, float32.
 
-        alone = token_losses(model, tokens, Fixed([(5, 3)])) - token_losses(model, tokens)
+        tokens = model.encode("The cat sat on the mat.")
+        change = ih.token_losses(model, tokens, ih.Fixed([(5, 3)])) - ih.token_losses(model, tokens)
+        change[i]   # of tokens[i + 1]
 
     Raises:
         UserError: a text of one token, of which nothing is predicted; heads the model has not.
     """
-    recorder = None if ablation is None else ZeroedRecorder(ablation, model.shape, 1)
-    asked = text_input(list(tokens), "the text")
-    return -log_likelihoods(model, [asked], recorder, advance=lambda done: None)[0]
+    subject = as_model(model)
+    recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, 1)
+    asked = text_input(encode_samples(subject, [text])[0], "the text")
+    return -log_likelihoods(subject, [asked], recorder, advance=lambda done: None)[0]
 
 
 def head_standings(scores: xr.DataArray) -> xr.Dataset:
