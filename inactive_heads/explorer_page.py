@@ -37,7 +37,7 @@ def head_table(
         entry = {kind: one[kind].to_numpy().ravel() for kind in ("mean", "rank", "rank_in_layer")}
         about = definitions.get(str(name), "")
         entries.append({"name": str(name), "side": str(side), "about": about, **entry})
-    titles = [re.findall(r"\w\S*", "".join(tokens[:TITLE_LENGTH])) for tokens in words]
+    titles = [re.findall(r"\w+", "".join(tokens[:TITLE_LENGTH])) for tokens in words]
     return plain(
         {
             "model": scores.attrs["model"],

@@ -6,7 +6,7 @@ const ALONG = [
   ["z_norm", "norm of z"],
   ["result_norm", "norm of result"],
 ];
-const CHANGES = [["alone", "loss change, zeroed alone"], ["zeroed", "loss change, selection zeroed"]];
+const CHANGES = [["alone", "loss change, alone"], ["zeroed", "loss change, selection"]];
 
 function render({ model, el }) {
   const table = model.get("table"), layers = table.layers;

@@ -14,7 +14,7 @@ function filled(node, attributes, children) {
 }
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
-const number = (value) => (known(value) ? String(Number(value.toPrecision(4))).replace("-", "−") : "not known");
+const number = (value, digits = 4) => (known(value) ? String(Number(value.toPrecision(digits))).replace("-", "−") : "not known");
 const weightWords = (weight) => (weight < 0.0001 ? "less than 0.0001" : weight.toFixed(4));
 const signed = (value) => (known(value) ? `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}` : "not known");
 const headName = ([layer, head]) => `L${layer}H${head}`;
@@ -145,6 +145,6 @@ function strip({ label, values, signs, top }) {
   });
   svg.append(draw("path", { d: paths.up, class: signs ? "ih-rise" : "ih-bar" }), draw("path", { d: paths.down, class: "ih-fall" }));
   if (signs) svg.append(draw("path", { d: `M0 1h${values.length}`, class: "ih-zero", "vector-effect": "non-scaling-stroke" }));
-  const range = found.length ? `${number(Math.min(...found))} to ${number(Math.max(...found))}` : "not known";
+  const range = found.length ? `${number(Math.min(...found), 3)} to ${number(Math.max(...found), 3)}` : "not known";
   return { svg, range };
 }
