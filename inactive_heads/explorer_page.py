@@ -19,6 +19,7 @@ MOST_CELLS = 512
 """Of a side of a pattern as it is drawn: a screen has no room for more."""
 
 TITLE_LENGTH = 60
+"""Of a text's beginning in the menu of texts, in letters."""
 
 
 def head_table(
@@ -37,7 +38,6 @@ def head_table(
         entry = {kind: one[kind].to_numpy().ravel() for kind in ("mean", "rank", "rank_in_layer")}
         about = definitions.get(str(name), "")
         entries.append({"name": str(name), "side": str(side), "about": about, **entry})
-    titles = [re.findall(r"\w+", "".join(tokens[:TITLE_LENGTH])) for tokens in words]
     return plain(
         {
             "model": scores.attrs["model"],
@@ -45,10 +45,16 @@ def head_table(
             "layers": scores["layer"].to_numpy(),
             "n_heads": scores.sizes["head"],
             "n_tokens": [len(tokens) for tokens in words],
-            "titles": [" ".join(parts)[:TITLE_LENGTH] for parts in titles],
+            "titles": [_title(tokens[:TITLE_LENGTH]) for tokens in words],
             "static": False,
         }
     )
+
+
+def _title(tokens: Sequence[str]) -> str:
+    """The first words of a text, or the first ids of one that has no words."""
+    between = " " if all(token.isdigit() for token in tokens) else ""
+    return " ".join(re.findall(r"\w+", between.join(tokens)))[:TITLE_LENGTH]
 
 
 def encoded_pattern(pattern: Float[np.ndarray, "query key"]) -> dict[str, Any]:

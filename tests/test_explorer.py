@@ -322,7 +322,7 @@ def test_a_static_copy_in_a_browser(hostile_page, browser, tmp_path):
     page.locator('rect[data-head="0,3"]').click()
     assert explorer.get_attribute("data-shown") == "L0H3"
     page.locator(".ih-heads").press("ArrowLeft")
-    assert "holds L2H1, L0H3 alone" in explorer.inner_text()
+    assert "holds L2H1, L0H3; the notebook" in explorer.inner_text()
     explorer.get_by_label("score").select_option("AWFT")
     assert "Dark: towards inactive (above)" in explorer.inner_text()
     page.locator(".ih-heads").press("ArrowRight")

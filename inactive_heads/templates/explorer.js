@@ -186,7 +186,7 @@ function render({ model, el }) {
       live.textContent = `${headName(head)} is shown`;
     } else {
       aloneWords.textContent = table.static
-        ? `This copy holds ${model.get("held").map(headName).join(", ") || "no head"} alone; the notebook shows every head.`
+        ? `This copy holds ${model.get("held").map(headName).join(", ") || "none of the heads"}; the notebook shows every head.`
         : `computing ${headName(head)} …`;
     }
     root.dataset.shown = there ? headName(head) : "";

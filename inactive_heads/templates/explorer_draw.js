@@ -145,6 +145,6 @@ function strip({ label, values, signs, top }) {
   });
   svg.append(draw("path", { d: paths.up, class: signs ? "ih-rise" : "ih-bar" }), draw("path", { d: paths.down, class: "ih-fall" }));
   if (signs) svg.append(draw("path", { d: `M0 1h${values.length}`, class: "ih-zero", "vector-effect": "non-scaling-stroke" }));
-  const range = found.length ? `${number(Math.min(...found), 3)} to ${number(Math.max(...found), 3)}` : "not known";
+  const range = found.length ? `${number(Math.min(...found), top ? 4 : 3)} to ${number(Math.max(...found), 3)}` : "not known";
   return { svg, range };
 }
