@@ -11,6 +11,7 @@ import torch
 from einops import einsum, rearrange, reduce, repeat
 
 from inactive_heads.shapes import (
+    HeadPattern,
     HeadVectors,
     KeyValueVectors,
     Pattern,
@@ -112,6 +113,7 @@ class AttentionStatistics(Protocol):
     """Where a layer's attention weights come from: a pattern, or something that needs none."""
 
     def pattern(self) -> Pattern: ...
+    def pattern_of(self, head: int) -> HeadPattern: ...
     def first_token_weight(self) -> PerToken: ...
     def entropy(self) -> PerToken: ...
 
@@ -125,6 +127,9 @@ class PatternStatistics:
 
     def pattern(self) -> Pattern:
         return self.weights.float()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        return self.weights[:, head].float()
 
     def first_token_weight(self) -> PerToken:
         rows = torch.arange(len(self.weights), device=self.weights.device)
@@ -196,6 +201,10 @@ class HeadActivations:
     @property
     def pattern(self) -> Pattern:
         return self.attention.pattern()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        """Attention weights of one head, ``(batch, query, key)``; no other head's are computed."""
+        return self.attention.pattern_of(head)
 
     @cached_property
     def first_token_weight(self) -> PerToken:

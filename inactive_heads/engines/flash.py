@@ -29,6 +29,7 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
+from inactive_heads.engines.alone import running_alone
 from inactive_heads.engines.attention import AttentionInputs, attend
 from inactive_heads.engines.blocks import (
     BlockNorms,
@@ -110,7 +111,7 @@ class FlashEngine:
     ) -> Logits:
         """Next-token logits after the kept tokens, while ``visitor`` sees every layer's heads."""
         keep = batch.keep_last if keep is None else keep
-        with torch.no_grad(), ExitStack() as stack:
+        with running_alone(self.network), torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
                 streams = stack.enter_context(watched_streams(self._blocks))
                 showing = _Showing(self, batch, visitor, streams)
@@ -141,8 +142,7 @@ class FlashEngine:
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
         silencing = _Silencing(attention, silences)
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
+        with running_alone(self.network), torch.no_grad(), ExitStack() as stack:
             stack.enter_context(
                 _attention_by(self._configs, _Run(batch, silencing, attention.mask))
             )

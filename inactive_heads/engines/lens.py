@@ -15,10 +15,12 @@ from torch import Tensor
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedModel
 
+from inactive_heads.engines.alone import running_alone
 from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
 from inactive_heads.shapes import (
+    HeadPattern,
     HeadVectors,
     KeyValueVectors,
     Logits,
@@ -107,7 +109,7 @@ class LensEngine:
         keep = batch.keep_last if keep is None else keep
         # Right padding is never seen by a real token of a causal model; left padding is.
         mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
-        with torch.no_grad(), ExitStack() as stack:
+        with running_alone(self.bridge), torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
                 visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
@@ -243,6 +245,9 @@ class _ComingPattern:
 
     def pattern(self) -> Pattern:
         return self._statistics().pattern()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        return self._statistics().pattern_of(head)
 
     def first_token_weight(self) -> Tensor:
         return self._statistics().first_token_weight()
