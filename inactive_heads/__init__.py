@@ -22,6 +22,7 @@ from inactive_heads.certainty import rank_uncertainty
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
 from inactive_heads.explorer import explore
+from inactive_heads.generation import Generation, Sampling, generate
 from inactive_heads.head_views import head_view, token_losses
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
@@ -77,6 +78,10 @@ __all__ = [
     "Silence",
     "ablate",
     "mean_head_outputs",
+    # text written with heads silenced
+    "Generation",
+    "Sampling",
+    "generate",
     # texts, tasks and evaluation
     "ChoiceItem",
     "ChoiceTask",

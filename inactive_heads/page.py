@@ -139,7 +139,11 @@ def _thresholds(
     published: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """The thresholds of all models on all data sets, as one table."""
-    tables = [] if curves is None else [thresholds_of_curves(curves)]
+    known = _joined(models, "by_task")
+    tables = [] if known is None else [known]
+    if curves is not None:
+        own_tables = [] if known is None else known["model"].unique()
+        tables.append(thresholds_of_curves(curves[~curves["model"].isin(own_tables)]))
     for label, one in models.items():
         own = None if curves is None else set(curves.loc[curves["model"] == label, "task"])
         # The task text-loss is those same texts, whose thresholds must not count twice.
