@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from inactive_heads.curves import RANDOM
 from inactive_heads.errors import UserError
+from inactive_heads.page_challenge import challenge_section
 from inactive_heads.page_data import as_json, curve_charts, heads_payload
 from inactive_heads.page_facts import facts_of, facts_of_models
 from inactive_heads.page_inputs import input_sections
@@ -68,6 +69,7 @@ def render(
     thresholds = _thresholds(models, curves, published_thresholds)
     first = comparison(found, tolerances)
     last = [
+        *challenge_section(models),
         *score_sections(models, percent),
         *checkpoint_section(checkpoints_of(results), percent),
         *input_sections(models),
