@@ -160,7 +160,8 @@ class FlashEngine:
         self, batch: TokenBatch, attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors]
     ) -> Iterator[PreTrainedModel]:
         """The model, whose attention is what ``attend_by`` computes for the length of a block."""
-        with torch.no_grad(), _attention_by(self._configs, _Run(batch, attend_by)):
+        attention = _attention_by(self._configs, _Run(batch, attend_by))
+        with running_alone(self.network), torch.no_grad(), attention:
             yield self.network
 
     def path(self, layer: int) -> OutputPath:
