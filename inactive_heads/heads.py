@@ -9,21 +9,20 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from einops import einsum, rearrange, reduce, repeat
-from jaxtyping import Float
-from torch import Tensor
 
 from inactive_heads.shapes import (
     HeadVectors,
     KeyValueVectors,
-    OutputWeights,
     Pattern,
     PerHead,
     PerInput,
     PerToken,
+    Residual,
     ResultVectors,
     TokenMask,
     Tokens,
 )
+from inactive_heads.writing import OutputPath, rooted_norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +153,9 @@ class HeadActivations:
         z: head outputs before W_O, ``(batch, pos, head, d_head)`` (``hook_z``).
         result: head outputs after W_O, ``(batch, pos, head, d_model)`` (``hook_result``); as
             large as ``n_heads`` residual streams: `result_norm` is there without it.
+        residual: the residual stream that the layer's output is added to, ``(batch, pos,
+            d_model)`` (``hook_resid_pre``).
+        path: W_O, and what else lies between z and the residual stream.
         scored: what scores have been computed on these heads, so that others share them.
         pattern: attention weights, ``(batch, head, query, key)`` (``hook_pattern``).
     """
@@ -163,8 +165,8 @@ class HeadActivations:
     values: KeyValueVectors = field(repr=False)
     outputs: HeadVectors = field(repr=False)
     attention: AttentionStatistics = field(repr=False)
-    output_weights: Callable[[], OutputWeights] = field(repr=False)
-    output_root: Callable[[], Float[Tensor, "head d_head root"]] = field(repr=False)
+    path: OutputPath = field(repr=False)
+    stream: Callable[[], Residual] = field(repr=False)
     scored: dict[object, PerHead] = field(default_factory=dict, repr=False)
 
     @property
@@ -182,10 +184,14 @@ class HeadActivations:
 
     @cached_property
     def result(self) -> ResultVectors:
-        weights = self.output_weights().float()
+        weights = self.path.weights.float()
         return einsum(
             self.z, weights, "b pos head d_head, head d_head d_model -> b pos head d_model"
         )
+
+    @cached_property
+    def residual(self) -> Residual:
+        return self.stream().to(self.outputs.device, torch.float32)
 
     @property
     def pattern(self) -> Pattern:
@@ -224,10 +230,25 @@ class HeadActivations:
 
         By the root of the Gram matrix W_O W_Oᵀ: no vector of size d_model is formed.
         """
-        rooted = einsum(
-            self.z, self.output_root(), "b pos head d_head, head d_head root -> b pos head root"
-        )
-        return torch.linalg.vector_norm(rooted, dim=-1)
+        return rooted_norm(self.z, self.path.root)
+
+    @cached_property
+    def written_norm(self) -> PerToken:
+        """L2 norm of what each head adds to the residual stream at every token.
+
+        `result_norm`, but for models that normalise attention's output first (Gemma 2 and 3,
+        OLMo 2): there it is the head's part of what that norm gives.
+        """
+        scale = self.path.written_scale(self.z)
+        if scale is None:
+            return self.result_norm
+        return scale * rooted_norm(self.z, self.path.written_root)
+
+    @cached_property
+    def residual_norm(self) -> PerToken:
+        """L2 norm of the residual stream that the heads add to, ``(batch, pos, 1)``."""
+        norm = torch.linalg.vector_norm(self.stream(), dim=-1, keepdim=True, dtype=torch.float32)
+        return norm.to(self.outputs.device)
 
     def mean_over_tokens(self, values: PerToken) -> PerHead:
         """Mean of a per-token quantity over each input's real tokens, ``(batch, head)``."""
@@ -250,17 +271,3 @@ class HeadActivations:
     def _at(values: PerToken, positions: PerInput) -> PerHead:
         positions = positions.to(values.device)
         return values[torch.arange(len(values), device=values.device), positions]
-
-
-def output_root(weights: OutputWeights) -> Float[Tensor, "head d_head root"]:
-    """A root L of every head's Gram matrix, L Lᵀ = W_O W_Oᵀ, so that |z W_O| = |z L|.
-
-    By Cholesky in float64; where W_O has lost rank, by the slower QR decomposition of W_Oᵀ.
-    """
-    wide = weights.double()
-    gram = einsum(wide, wide, "head i d_model, head j d_model -> head i j")
-    root, failed = torch.linalg.cholesky_ex(gram)
-    if bool(failed.any()):
-        upper = torch.linalg.qr(wide.mT, mode="r").R
-        root = rearrange(upper, "head root d_head -> head d_head root")
-    return root.float()

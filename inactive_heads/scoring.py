@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from inactive_heads.engines.lens import HOOKS, hook_name
+from inactive_heads.engines.lens import HOOKS, LensEngine, hook_name, residual_hook
 from inactive_heads.errors import UserError
-from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
+from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
 from inactive_heads.inputs import Sample, encode_samples, run_in_batches
 from inactive_heads.models import Model, as_model
 from inactive_heads.progress import progress_bar
 from inactive_heads.scores import Score, ScoreLike, get_scores
-from inactive_heads.shapes import TokenMask
+from inactive_heads.shapes import Residual, TokenMask
 
 
 def score_heads(
@@ -113,9 +112,10 @@ def score_cache(
             has a hole or another shape.
     """
     found = get_scores(scores)
-    cfg = cache.model.cfg
-    layers = [layer for layer in range(cfg.n_layers) if _attends(cache.model, layer)]
-    missing = [hook_name(la, hook) for la in layers for hook in HOOKS if not _has(cache, la, hook)]
+    engine = LensEngine(cache.model)
+    layers = engine.shape.layers
+    needed = [hook_name(layer, hook) for layer in layers for hook in HOOKS]
+    missing = [name for name in needed if not _has(cache, name)]
     if missing:
         raise UserError(
             f"the cache lacks {len(missing)} hooks that the scores are made of: "
@@ -138,11 +138,13 @@ def score_cache(
     values = np.empty((len(found), len(z), len(layers), z.shape[2]), dtype=np.float32)
     with torch.no_grad():
         for index, layer in enumerate(layers):
-            heads = _cached_heads(cache, layer, batch)
+            heads = _cached_heads(cache, engine, layer, batch)
             for row, score in enumerate(found):
                 values[row, :, index] = score(heads).cpu().numpy()
-    groups = int(getattr(cfg, "n_key_value_heads", None) or z.shape[2])
-    provenance = {"model": str(cfg.model_name), "n_key_value_heads": groups}
+    provenance = {
+        "model": str(cache.model.cfg.model_name),
+        "n_key_value_heads": engine.shape.n_key_value_heads,
+    }
     return labelled_scores(values, found, layers, batch.n_tokens.tolist(), provenance=provenance)
 
 
@@ -182,26 +184,28 @@ def now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def _attends(bridge: Any, layer: int) -> bool:
-    return hook_name(layer, "hook_z") in bridge.hook_dict
-
-
-def _has(cache: Any, layer: int, hook: str) -> bool:
+def _has(cache: Any, name: str) -> bool:
     try:
-        cache[hook_name(layer, hook)]
+        cache[name]
     except KeyError:
         return False
     return True
 
 
-def _cached_heads(cache: Any, layer: int, batch: TokenBatch) -> HeadActivations:
-    weights = cache.model.blocks[layer].attn.W_O.detach()
+def _cached_heads(cache: Any, engine: LensEngine, layer: int, batch: TokenBatch) -> HeadActivations:
+    def stream() -> Residual:
+        if not _has(cache, residual_hook(layer)):
+            raise UserError(
+                f"the cache lacks {residual_hook(layer)}, which a score asks for; keep it in the cache"
+            )
+        return cache[residual_hook(layer)]
+
     return HeadActivations(
         layer=layer,
         batch=batch,
         values=cache[hook_name(layer, "hook_v")],
         outputs=cache[hook_name(layer, "hook_z")],
         attention=PatternStatistics(batch, cache[hook_name(layer, "hook_pattern")]),
-        output_weights=lambda: weights,
-        output_root=partial(output_root, weights),
+        path=engine.path(layer),
+        stream=stream,
     )

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import inactive_heads as ih
-from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
+from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
 from inactive_heads.scores import REGISTRY, get_score, get_scores
+from inactive_heads.writing import OutputPath, output_root
 
 
 def heads_by_hand():
@@ -23,8 +24,8 @@ def heads_by_hand():
         values=values,
         outputs=outputs,
         attention=PatternStatistics(batch, pattern),
-        output_weights=lambda: weights,
-        output_root=lambda: output_root(weights),
+        path=OutputPath(weights),
+        stream=lambda: torch.tensor([[[3.0, 4.0], [0.0, 2.0]]]),
     )
 
 

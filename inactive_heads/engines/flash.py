@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
@@ -31,20 +30,27 @@ from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.engines.attention import AttentionInputs, attend
+from inactive_heads.engines.blocks import (
+    Streams,
+    blocks_around,
+    found_post_norms,
+    watched_streams,
+)
 from inactive_heads.engines.kept import only_kept
 from inactive_heads.engines.rows import RowAttention, can_run_rows
 from inactive_heads.errors import UserError
-from inactive_heads.heads import HeadActivations, TokenBatch, output_root
+from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.prefixes import Row
 from inactive_heads.shapes import (
     HeadVectors,
     LayerSilences,
     Logits,
     ModelShape,
-    OutputWeights,
+    Residual,
     TokenMask,
     Visitor,
 )
+from inactive_heads.writing import OutputPath, PostNorm
 
 INTERFACE = "inactive_heads"
 """The name under which transformers knows this engine's attention."""
@@ -77,7 +83,9 @@ class FlashEngine:
         self.network = network
         self._subject = f"the architecture {type(network).__name__} of {name!r}"
         self._projections: dict[int, nn.Module] = {}
-        self._roots: dict[int, Tensor] = {}
+        self._paths: dict[int, OutputPath] = {}
+        self._blocks: dict[int, nn.Module] = {}
+        self._post_norms: dict[int, nn.Module] = {}
         self._shares: bool | None = None
         self._configs = _configs(network)
         self.shape = self._look()
@@ -103,7 +111,8 @@ class FlashEngine:
         keep = batch.keep_last if keep is None else keep
         with torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
-                showing = _Showing(self, batch, visitor)
+                streams = stack.enter_context(watched_streams(self._blocks))
+                showing = _Showing(self, batch, visitor, streams)
                 stack.enter_context(_attention_by(self._configs, _Run(batch, showing)))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # Right padding is never seen by a real token of a causal model; left padding is.
@@ -145,21 +154,23 @@ class FlashEngine:
             )
         return found.logits[0].float(), silencing.cache
 
-    def output_weights(self, layer: int) -> OutputWeights:
-        """W_O of a layer, one matrix per head."""
-        weight = _input_by_output(self._projections[layer])
-        split = "(head d_head) d_model -> head d_head d_model"
-        return rearrange(weight, split, head=self.shape.n_heads)
-
-    def output_root(self, layer: int) -> Float[Tensor, "head d_head root"]:
-        """The root of W_O's Gram matrices, computed once per layer."""
-        if layer not in self._roots:
-            self._roots[layer] = output_root(self.output_weights(layer))
-        return self._roots[layer]
+    def path(self, layer: int) -> OutputPath:
+        """How a layer's heads write into the residual stream."""
+        if layer not in self._paths:
+            projection = self._projections[layer]
+            split = "(head d_head) d_model -> head d_head d_model"
+            weights = rearrange(_input_by_output(projection), split, head=self.shape.n_heads)
+            norm = self._post_norms.get(layer)
+            bias = getattr(projection, "bias", None)
+            self._paths[layer] = OutputPath(
+                weights, bias, None if norm is None else PostNorm.of(norm)
+            )
+        return self._paths[layer]
 
     def _look(self) -> ModelShape:
         """Runs four tokens to see which layers have heads, how many, and of what size."""
         seen: dict[int, tuple[int, int, int]] = {}
+        attentions: dict[int, nn.Module] = {}
 
         def look(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
             layer = getattr(module, "layer_idx", None)
@@ -167,12 +178,12 @@ class FlashEngine:
                 raise _unsupported(self._subject, "does not number its attention layers")
             n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
             seen[layer] = (n_heads, inputs.key.shape[1], d_head)
+            attentions[layer] = module
             self._projections[layer] = _output_projection(module, n_heads * d_head)
             return attend(inputs)[0]
 
         config = self.network.config.get_text_config()
         batch = TokenBatch.of([[1, 2, 3, 4]], device=self.device)
-        expected = self.run(batch)
         with torch.no_grad(), _attention_by(self._configs, _Run(batch, look)):
             found = self.run(batch)
         if not seen:
@@ -182,6 +193,10 @@ class FlashEngine:
                 self._subject,
                 f"has layers of different (heads, key/value heads, d_head) {sorted(set(seen.values()))}",
             )
+        self._blocks = blocks_around(self.network, attentions)
+        with found_post_norms(self._blocks, attentions) as norms:
+            expected = self.run(batch)
+        self._post_norms = norms
         # In half precision two correct ways to compute attention can differ by more than that.
         exact = self.dtype in (torch.float32, torch.float64)
         if exact and (found - expected).norm() > 0.01 * expected.norm():
@@ -210,6 +225,7 @@ class _Showing:
     engine: FlashEngine
     batch: TokenBatch
     visitor: Visitor
+    streams: Streams
     entropy_asked: bool = False
 
     def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
@@ -221,12 +237,21 @@ class _Showing:
             values=rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head"),
             outputs=z,
             attention=statistics,
-            output_weights=partial(self.engine.output_weights, layer),
-            output_root=partial(self.engine.output_root, layer),
+            path=self.engine.path(layer),
+            stream=partial(self._stream, layer),
         )
         silence = self.visitor(heads)
         self.entropy_asked = heads.entropy_asked
+        self.streams.pop(layer, None)
         return z if silence is None else silence.apply(z)
+
+    def _stream(self, layer: int) -> Residual:
+        if layer not in self.streams:
+            raise _unsupported(
+                f"layer {layer}",
+                "stands in no list of blocks, so that its residual stream is not known",
+            )
+        return self.streams[layer]
 
 
 @dataclass(eq=False)

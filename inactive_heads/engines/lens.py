@@ -8,29 +8,28 @@ activations are held at a time, never the whole cache.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedModel
 
 from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
-from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch, output_root
+from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
 from inactive_heads.shapes import (
     HeadVectors,
     KeyValueVectors,
     Logits,
     ModelShape,
-    OutputWeights,
     Pattern,
+    Residual,
     Silence,
     TokenMask,
     Visitor,
 )
+from inactive_heads.writing import OutputPath, PostNorm
 
 HOOKS = ("hook_v", "hook_pattern", "hook_z")
 
@@ -86,7 +85,7 @@ class LensEngine:
             n_ctx=cfg.n_ctx,
             d_vocab=cfg.d_vocab,
         )
-        self._roots: dict[int, Tensor] = {}
+        self._paths: dict[int, OutputPath] = {}
 
     @property
     def device(self) -> torch.device:
@@ -116,20 +115,27 @@ class LensEngine:
             stack.enter_context(only_kept(self.bridge.unembed, keep))
             return self.bridge(batch.tokens, return_type="logits", **mask)[0].float()
 
-    def output_weights(self, layer: int) -> OutputWeights:
-        """W_O of a layer, one matrix per head."""
-        return self.bridge.blocks[layer].attn.W_O.detach()
-
-    def output_root(self, layer: int) -> Float[Tensor, "head d_head root"]:
-        """The root of W_O's Gram matrices, computed once per layer."""
-        if layer not in self._roots:
-            self._roots[layer] = output_root(self.output_weights(layer))
-        return self._roots[layer]
+    def path(self, layer: int) -> OutputPath:
+        """How a layer's heads write into the residual stream."""
+        if layer not in self._paths:
+            block = self.bridge.blocks[layer]
+            norm, bias = getattr(block, "ln1_post", None), getattr(block.attn, "b_O", None)
+            self._paths[layer] = OutputPath(
+                block.attn.W_O.detach(),
+                None if bias is None else bias.detach(),
+                None if norm is None else PostNorm.of(getattr(norm, "original_component", norm)),
+            )
+        return self._paths[layer]
 
 
 def hook_name(layer: int, hook: str) -> str:
     """TransformerLens's name of an attention hook, as ``blocks.0.attn.hook_z``."""
     return f"blocks.{layer}.attn.{hook}"
+
+
+def residual_hook(layer: int) -> str:
+    """TransformerLens's name of the residual stream before a layer."""
+    return f"blocks.{layer}.hook_resid_pre"
 
 
 class _PatternNotYet(Exception):
@@ -146,6 +152,7 @@ class _LayerVisit:
 
     def __init__(self, engine: LensEngine, batch: TokenBatch, visitor: Visitor, layer: int) -> None:
         self.engine, self.batch, self.visitor, self.layer = engine, batch, visitor, layer
+        self.residual: Residual | None = None
         self.v: KeyValueVectors | None = None
         self.pattern: Pattern | None = None
         self.z_waiting: HeadVectors | None = None
@@ -153,7 +160,11 @@ class _LayerVisit:
 
     def hooks(self) -> list[tuple[str, Any]]:
         on = {"hook_v": self.on_v, "hook_pattern": self.on_pattern, "hook_z": self.on_z}
-        return [(hook_name(self.layer, hook), function) for hook, function in on.items()]
+        residual = (residual_hook(self.layer), self.on_residual)
+        return [residual, *((hook_name(self.layer, hook), seen) for hook, seen in on.items())]
+
+    def on_residual(self, residual: Tensor, hook: object) -> None:
+        self.residual = residual
 
     def on_v(self, v: Tensor, hook: object) -> None:
         self.v = v
@@ -185,13 +196,18 @@ class _LayerVisit:
             values=self.v,
             outputs=z,
             attention=_ComingPattern(self),
-            output_weights=partial(self.engine.output_weights, self.layer),
-            output_root=partial(self.engine.output_root, self.layer),
+            path=self.engine.path(self.layer),
+            stream=self.stream,
         )
         silence = self.visitor(heads)
         self.visited = True
-        self.v = self.pattern = self.z_waiting = None  # one layer is held at a time
+        # One layer is held at a time.
+        self.v = self.pattern = self.z_waiting = self.residual = None
         return silence
+
+    def stream(self) -> Residual:
+        assert self.residual is not None, "hook_resid_pre runs before hook_z"
+        return self.residual
 
 
 class _ComingPattern:

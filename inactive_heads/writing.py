@@ -1,0 +1,122 @@
+"""How a layer's heads write into the residual stream: through W_O, then a norm where there is one.
+
+Gemma 2 and 3 and OLMo 2 normalise what attention puts out before it is added to the stream. Such
+a norm is linear but for one scale per token, which all heads share: what reaches the stream is
+still a sum over heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from inactive_heads.errors import UserError
+from inactive_heads.shapes import HeadVectors, OutputWeights
+
+Roots = Float[Tensor, "head d_head root"]
+PerPosition = Float[Tensor, "batch pos 1"]
+
+
+@dataclass(frozen=True, eq=False)
+class PostNorm:
+    """``gain · (x - mean x) / sqrt(mean (x - mean x)² + eps)``; without the means if not ``centred``.
+
+    A bias that is added belongs to no head and is left out.
+    """
+
+    gain: Float[Tensor, " d_model"]
+    eps: float
+    centred: bool
+
+    @staticmethod
+    def of(module: nn.Module) -> PostNorm:
+        """What a norm computes, found by trying it: models keep the gain as it is or less 1.
+
+        Raises:
+            UserError: it is neither a LayerNorm nor an RMSNorm.
+        """
+        weight = getattr(module, "weight", getattr(module, "w", None))
+        eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+        if isinstance(weight, Tensor) and weight.ndim == 1 and eps is not None:
+            generator = torch.Generator().manual_seed(0)
+            tried = torch.randn(1, 4, len(weight), generator=generator).to(weight)
+            with torch.no_grad():
+                expected = module(tried).double() - getattr(module, "bias", weight.new_zeros(1))
+            for gain in (weight.detach().double(), weight.detach().double() + 1):
+                for centred in (False, True):
+                    norm = PostNorm(gain, float(eps), centred)
+                    found = norm.linear(tried) * norm.scale(tried)
+                    if bool((found - expected).norm() < 0.01 * expected.norm()):
+                        return norm
+        raise UserError(
+            f"the norm {type(module).__name__} between attention and the residual stream is neither "
+            "a LayerNorm nor an RMSNorm: what its heads write into the stream is not known"
+        )
+
+    def linear(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """What the norm does to x, but for the scale; float64."""
+        wide = x.double()
+        return self.gain * (wide - wide.mean(dim=-1, keepdim=True) if self.centred else wide)
+
+    def scale(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
+        """What the norm divides x by, inverted."""
+        centred = x - x.mean(dim=-1, keepdim=True) if self.centred else x
+        return torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + self.eps)
+
+
+@dataclass(eq=False)
+class OutputPath:
+    """The way of a layer's head outputs z into the residual stream.
+
+    Attributes:
+        weights: W_O, one matrix per head.
+        bias: b_O, which belongs to no head.
+        norm: what attention's output goes through before it is added to the stream.
+    """
+
+    weights: OutputWeights
+    bias: Float[Tensor, " d_model"] | None = None
+    norm: PostNorm | None = None
+
+    @cached_property
+    def root(self) -> Roots:
+        """A root of every head's Gram matrix W_O W_Oᵀ: ``|z root| = |z W_O|``."""
+        return output_root(self.weights)
+
+    @cached_property
+    def written_root(self) -> Roots:
+        """The same of W_O with the norm's linear part behind it."""
+        return self.root if self.norm is None else output_root(self.norm.linear(self.weights))
+
+    def written_scale(self, z: HeadVectors) -> PerPosition | None:
+        """The norm's scale at every token, from the outputs of all heads; None without a norm."""
+        if self.norm is None:
+            return None
+        weights = self.weights.to(z)
+        total = einsum(z, weights, "b pos head d_head, head d_head d_model -> b pos d_model")
+        return self.norm.scale(total if self.bias is None else total + self.bias.to(z))
+
+
+def output_root(weights: OutputWeights) -> Roots:
+    """A root L of every head's Gram matrix, L Lᵀ = W_O W_Oᵀ, so that |z W_O| = |z L|.
+
+    By Cholesky in float64; where W_O has lost rank, by the slower QR decomposition of W_Oᵀ.
+    """
+    wide = weights.double()
+    gram = einsum(wide, wide, "head i d_model, head j d_model -> head i j")
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if bool(failed.any()):
+        upper = torch.linalg.qr(wide.mT, mode="r").R
+        root = rearrange(upper, "head root d_head -> head d_head root")
+    return root.float()
+
+
+def rooted_norm(z: HeadVectors, root: Roots) -> Float[Tensor, "batch pos head"]:
+    """``|z root|``: the norm of what the root stands for, with no vector of size d_model formed."""
+    rooted = einsum(z, root, "b pos head d_head, head d_head root -> b pos head root")
+    return torch.linalg.vector_norm(rooted, dim=-1)

@@ -1,0 +1,147 @@
+"""What heads write into the residual stream, against Hugging Face's own modules."""
+
+import copy
+
+import pytest
+import test_flash as flash
+import torch
+from torch import nn
+
+import inactive_heads as ih
+from inactive_heads.engines.flash import FlashEngine, _output_projection
+from inactive_heads.engines.lens import LensEngine, bridge_of
+from inactive_heads.heads import TokenBatch
+from inactive_heads.writing import OutputPath, PostNorm
+
+NORMALISED = ("gemma2", "gemma3_text", "olmo2")
+"""Architectures whose ``post_attention_layernorm`` stands before the residual stream."""
+
+ENGINES = {
+    "flash": lambda network: FlashEngine(network, "tiny"),
+    "lens": lambda network: LensEngine(bridge_of(network, "tiny")),
+}
+
+
+def expected(network, model_type, tokens):
+    """layer → (the stream's norm, what each head adds to it), of one input."""
+    found, handles = {}, []
+    blocks = {
+        module.layer_idx: (module, block)
+        for layers in network.modules()
+        if isinstance(layers, nn.ModuleList)
+        for block in layers
+        for module in block.modules()
+        if module in flash.attention_modules(network).values()
+    }
+    for layer, (attention, block) in blocks.items():
+        found[layer] = {}
+
+        def enter(module, args, kwargs, seen):
+            seen["stream"] = args[0] if args else kwargs["hidden_states"]
+
+        def project(module, args, seen):
+            seen["z"] = args[0]
+
+        projection = _output_projection(attention, flash.N_HEADS * flash.D_HEAD)
+        for handle in (
+            block.register_forward_pre_hook(
+                lambda m, a, k, seen=found[layer]: enter(m, a, k, seen), with_kwargs=True
+            ),
+            projection.register_forward_pre_hook(
+                lambda m, a, seen=found[layer]: project(m, a, seen)
+            ),
+        ):
+            handles.append(handle)
+        found[layer] |= {"projection": projection, "block": block}
+    with torch.no_grad():
+        network(torch.tensor([tokens]), use_cache=False)
+        for seen in found.values():
+            z = seen["z"][0].unflatten(-1, (flash.N_HEADS, flash.D_HEAD))
+            projection = seen["projection"]
+            bias = projection.bias if projection.bias is not None else torch.zeros(())
+            parts = []
+            for head in range(flash.N_HEADS):
+                alone = torch.zeros_like(z)
+                alone[:, head] = z[:, head]
+                parts.append(projection(alone.flatten(1)) - bias)
+            written = torch.stack(parts, dim=1)
+            if model_type in NORMALISED:
+                whole = projection(z.flatten(1))
+                # Elementwise: these norms multiply every coordinate by a factor of the token.
+                written = written * (seen["block"].post_attention_layernorm(whole) / whole)[:, None]
+            seen["written"] = written.norm(dim=-1)
+            seen["residual"] = seen["stream"][0].norm(dim=-1)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+class Look:
+    def __init__(self):
+        self.layers = {}
+
+    def __call__(self, heads):
+        self.layers[heads.layer] = (heads.residual_norm, heads.written_norm, heads.residual)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("model_type", flash.ARCHITECTURES)
+def test_what_is_written_is_what_the_modules_compute(model_type, name):
+    network = flash.tiny(model_type)
+    for module in network.modules():  # gains that are all alike would hide a wrong one
+        weight = getattr(module, "weight", None)
+        if weight is not None and weight.ndim == 1:
+            torch.nn.init.uniform_(weight, 0.5, 2)
+    samples = flash.samples((7, 4))
+    engine = ENGINES[name](copy.deepcopy(network))
+    look = Look()
+    engine.run(TokenBatch.of(samples, side="left"), look)
+    assert len(look.layers) == len(engine.shape.layers)
+    for row, tokens in enumerate(samples):
+        for layer, seen in expected(network, model_type, tokens).items():
+            residual, written, stream = (one[row, -len(tokens) :] for one in look.layers[layer])
+            torch.testing.assert_close(residual[:, 0], seen["residual"], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(written, seen["written"], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(stream, seen["stream"][0], rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_norm_what_is_written_is_the_result():
+    network = flash.tiny("llama")
+    seen = []
+    FlashEngine(network, "tiny").run(
+        TokenBatch.of([[1, 2, 3]]),
+        lambda heads: seen.append((heads.written_norm, heads.result.norm(dim=-1))),
+    )
+    for written, result in seen:
+        torch.testing.assert_close(written, result, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_norm_is_known_by_what_it_computes(centred):
+    norm = nn.LayerNorm(16) if centred else nn.RMSNorm(16, eps=1e-6)
+    nn.init.normal_(norm.weight)
+    x = torch.randn(2, 3, 16)
+    found = PostNorm.of(norm)
+    assert found.centred is centred
+    torch.testing.assert_close(
+        found.linear(x) * found.scale(x), norm(x).double(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_an_unknown_norm_is_named():
+    class Other(nn.RMSNorm):
+        def forward(self, x):
+            return torch.tanh(super().forward(x))
+
+    with pytest.raises(ih.UserError, match="Other between attention and the residual stream"):
+        PostNorm.of(Other(16, eps=1e-6))
+
+
+def test_the_scale_is_that_of_all_heads_and_the_bias():
+    weights, bias = torch.randn(2, 3, 8), torch.randn(8)
+    norm = nn.RMSNorm(8, eps=1e-6)
+    path = OutputPath(weights, bias, PostNorm.of(norm))
+    z = torch.randn(1, 4, 2, 3)
+    total = torch.einsum("bphd,hdm->bpm", z, weights) + bias
+    expected = total.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
+    torch.testing.assert_close(path.written_scale(z), expected)
