@@ -35,9 +35,9 @@ SHOWN = ("AWFT", "AEQD", "FTVVN", "AVVN", "AHON", "LTHON", "AHRN")
 def two_heads(scores: xr.DataArray) -> tuple[int, int, int]:
     """The layer of the least active head by AHON (LN), that head, and the layer's most active."""
     means = scores.sel(score="AHON (LN)").mean("sample")
-    layer = int(means["layer"][int(means.min("head").argmin())])
+    layer = int(means["layer"][int(means.min("head").argmin("layer"))])
     of_layer = means.sel(layer=layer)
-    return layer, int(of_layer.argmin()), int(of_layer.argmax())
+    return layer, int(of_layer.argmin("head")), int(of_layer.argmax("head"))
 
 
 def seen(model: ih.Model, tokens: list[int], layer: int) -> dict[str, torch.Tensor]:
@@ -197,10 +197,10 @@ def main() -> None:
         if asked.report:
             save_part(page, asked.report, HERE / "report.png", start=None, height=1800)
         if asked.everything:
-            start = "How sure is the ranking"
+            start = "text-loss, per-input: how sure is the ranking"
             save_part(page, asked.everything, HERE / "certainty.png", start=start, height=720)
         if asked.published:
-            start = "AWFT against"
+            start = "What AWFT and the best score find"
             save_part(page, asked.published, HERE / "paper_models.png", start=start, height=2421)
 
 

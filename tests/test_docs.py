@@ -1,12 +1,16 @@
 """The code of README, CONTRIBUTING and docs runs as a reader would run it; commands are understood."""
 
+import importlib.util
 import re
 import shlex
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
+import inactive_heads as ih
 from inactive_heads.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -67,3 +71,21 @@ def test_links_of_the_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_pictures_show_what_the_page_of_scores_says_of_them(demo_model):
+    """Two heads of one layer: the inactive one attends to the first token, and little comes out."""
+    spec = importlib.util.spec_from_file_location("make_pictures", ROOT / "docs/make_pictures.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    texts = [demo_model.encode(text)[:48] for text in ih.load_texts(n=3)]
+    figures = dict(islice(made.pictures(demo_model, texts), 5))  # but the last, a sweep
+    inactive, active = (np.array(trace.z, float) for trace in figures["attention"].data)
+    np.testing.assert_allclose(np.nansum(inactive, axis=1), 1, rtol=1e-5)
+    assert inactive[:, 0].mean() > 0.9 > active[:, 0].mean()
+    norms = [np.array(trace.y) for trace in figures["norms"].data]
+    assert len(norms) == 4  # v and z of either
+    assert norms[2].mean() < norms[3].mean() / 2
+    assert len(figures["every_head"].data) == 7
+    for name in figures:
+        assert (ROOT / "docs" / f"{name}.png").exists()
