@@ -85,7 +85,7 @@ def test_the_pictures_show_what_the_page_of_scores_says_of_them(demo_model):
     assert inactive[:, 0].mean() > 0.9 > active[:, 0].mean()
     norms = [np.array(trace.y) for trace in figures["norms"].data]
     assert len(norms) == 4  # v and z of either
-    assert norms[2].mean() < norms[3].mean() / 2
+    assert norms[2].max() < norms[3].max() / 2
     assert len(figures["every_head"].data) == 7
     for name in figures:
         assert (ROOT / "docs" / f"{name}.png").exists()
