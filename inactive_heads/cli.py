@@ -1,4 +1,4 @@
-"""The command line: `inactive-heads report`, `inactive-heads evaluate`."""
+"""The command line: `inactive-heads report`, `inactive-heads evaluate` and the others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.options import (
     MODEL_HELP,
     BatchSize,
     Bos,
+    ChatTemplate,
     Data,
     Device,
     Dtype,
@@ -29,9 +29,11 @@ from inactive_heads.options import (
     SavedCurves,
     SavedScores,
     SavedThresholds,
+    ScoreFile,
     Scoring,
     Seed,
     Shots,
+    ShowPrompt,
     Subjects,
     Tokenizer,
     TrustRemoteCode,
@@ -113,6 +115,7 @@ def report(
             "text-loss has anyway."
         ),
     ] = None,
+    score_file: ScoreFile = None,
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
     ] = "0,5,10,15,20,30",
@@ -130,6 +133,7 @@ def report(
     ] = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",
+    chat_template: ChatTemplate = "auto",
     trust_remote_code: TrustRemoteCode = False,
     batch_size: BatchSize = "auto",
     executor: Annotated[
@@ -151,6 +155,7 @@ def report(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
     ] = False,
+    show_prompt: ShowPrompt = False,
     curves: SavedCurves = None,
     scores: SavedScores = None,
     thresholds: SavedThresholds = None,
@@ -183,10 +188,20 @@ def report(
         )
         print(f"The report is at {build_saved_report(saved).resolve()}")
         return
+    from inactive_heads.asking import shown_prompt
     from inactive_heads.grids import RANDOM
-    from inactive_heads.report import ReportOptions, build_reports, compared, plan_report
+    from inactive_heads.report import (
+        ReportOptions,
+        build_reports,
+        compared,
+        plan_report,
+        prepare_report,
+    )
+    from inactive_heads.score_files import load_score_file
     from inactive_heads.scores import PAPER_SCORES
+    from inactive_heads.tables import summary_table
 
+    own = [] if score_file is None else load_score_file(score_file)
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
     asked = ReportOptions(
         out=out,
@@ -200,6 +215,7 @@ def report(
         subjects=_list(subjects),
         scoring=scoring,
         scores=chosen,
+        own_scores=own,
         percents=_numbers(percents, "--percents"),
         at=at,
         within=_within(within, within_nats),
@@ -210,6 +226,7 @@ def report(
         device_map=device_map,
         tokenizer=tokenizer,
         bos=bos,
+        chat_template=chat_template,
         trust_remote_code=trust_remote_code,
         batch_size=_batch_size(batch_size),
         executor=executor,
@@ -220,12 +237,17 @@ def report(
         seed=seed,
     )
     options = compared(asked, models or [None], revision or [None])
+    if show_prompt:
+        for job in (prepare_report(one).job for one in options):
+            for prepared in job.tasks.values():
+                print(shown_prompt(job.model, prepared.task), end="\n\n")
+        return
     if dry_run:
         print("\n".join(plan_report(one) for one in options))
         return
     path, summary = build_reports(options, out, announce=_announce)
     console = Console()
-    console.print(_summary_table(summary, at))
+    console.print(summary_table(summary, at))
     console.print(f"The report is at {path.resolve()}", soft_wrap=True)
 
 
@@ -242,6 +264,7 @@ def evaluate(
     score: Annotated[
         str | None, typer.Option(help="Zero heads, for each input, by this score …")
     ] = None,
+    score_file: ScoreFile = None,
     threshold: Annotated[float | None, typer.Option(help="… on the inactive side of this.")] = None,
     heads: Annotated[str | None, typer.Option(help="Zero the heads of this heads.json.")] = None,
     random: Annotated[float | None, typer.Option(help="Zero this % of heads at random.")] = None,
@@ -252,29 +275,26 @@ def evaluate(
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",
+    chat_template: ChatTemplate = "auto",
     trust_remote_code: TrustRemoteCode = False,
     batch_size: BatchSize = "auto",
     seed: Seed = 0,
+    show_prompt: ShowPrompt = False,
 ) -> None:
     """Answer a task, with heads zeroed if asked, and print accuracy or loss.
 
     Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
     """
-    from inactive_heads import Fixed, PerInput, Random, load_model, load_task
     from inactive_heads import evaluate as run
+    from inactive_heads import load_model, load_task
+    from inactive_heads.ablation import asked_ablation
+    from inactive_heads.asking import shown_prompt
 
-    given = [one for one in (score, heads, random) if one is not None]
-    if len(given) > 1:
-        raise UserError("give one of --score, --heads and --random, not several")
-    if (score is None) != (threshold is None):
-        raise UserError("--score and --threshold go together")
-    ablation: Any = None
-    if score is not None and threshold is not None:
-        ablation = PerInput(score, threshold)
-    elif heads is not None:
-        ablation = Fixed.load(heads)
-    elif random is not None:
-        ablation = Random(random / 100, seed=seed)
+    if score_file is not None:
+        from inactive_heads.score_files import load_score_file
+
+        load_score_file(score_file)
+    ablation = asked_ablation(score, threshold, heads, random, seed)
     asked = load_task(
         task,
         data=data,
@@ -293,10 +313,15 @@ def evaluate(
         revision=revision,
         tokenizer=tokenizer,
         bos=bos,
+        chat_template=chat_template,
         trust_remote_code=trust_remote_code,
     )
+    if show_prompt:
+        print(shown_prompt(loaded, asked))
+        return
     found = run(loaded, asked, ablation, batch_size=_batch_size(batch_size)).summary()
     about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
+    about["chat_template"] = "off" if loaded.chat is None else "on"
     print(f"{loaded.name}, {task}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
     if "accuracy" in found:
         low, high = found["ci_low"], found["ci_high"]
@@ -309,6 +334,69 @@ def evaluate(
             f"loss {found['loss']:.4f} nats per token (95% interval {low:.4f} to {high:.4f}), {found['n']} texts"
         )
     print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
+
+
+@app.command(
+    "lm-eval",
+    # Every option is the harness's, --help too.
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+@one_line_errors
+def lm_eval(
+    arguments: Annotated[list[str] | None, typer.Argument(help="What lm-eval takes.")] = None,
+) -> None:
+    """Run lm-evaluation-harness's own command line, which then knows --model inactive-heads.
+
+    Example: inactive-heads lm-eval run --model inactive-heads --tasks piqa
+    --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
+    """
+    from inactive_heads.harness_tasks import check_installed
+
+    check_installed()
+    from inactive_heads.harness import run
+
+    run(arguments or ())
+
+
+@app.command()
+@one_line_errors
+def models(
+    own: Annotated[
+        list[str] | None,
+        typer.Argument(help="Presets of your own (.toml files); else all that come along."),
+    ] = None,
+) -> None:
+    """List the presets: sizes, dtype, chat template, and the memory and hardware each needs.
+
+    Any other model is given by its hub name, folder or file.
+    """
+    from inactive_heads.catalogue import find_presets, preset_table
+
+    # A file or a pipe has no width of its own to fit into.
+    width = None if sys.stdout.isatty() else 150
+    Console(width=width).print(preset_table(find_presets(own or ())))
+
+
+@app.command()
+@one_line_errors
+def check_score(
+    file: Annotated[str, typer.Argument(help="A Python file that registers scores: it is run.")],
+) -> None:
+    """Check that scores of your own keep the contract, in seconds, without a model.
+
+    Says in words what is wrong, and exits with status 1 if anything is. Layer-normalized forms
+    are not checked by themselves.
+
+    Example: inactive-heads check-score my_scores.py
+    """
+    from inactive_heads import check_score as check
+    from inactive_heads.score_files import load_score_file
+
+    names = load_score_file(file)
+    found = [check(name) for name in names if name.removesuffix(" (LN)") not in {*names} - {name}]
+    print("\n\n".join(map(str, found)))
+    if not all(one.passed for one in found):
+        raise typer.Exit(1)
 
 
 def run_report() -> None:
@@ -341,32 +429,6 @@ def _within(points: float | None, nats: float | None) -> dict[Any, float]:
 
 def _batch_size(value: str) -> int | str:
     return int(value) if value.isdigit() else value
-
-
-def _summary_table(summary: Any, at: float) -> Table:
-    several = summary["model"].nunique() > 1
-    whose = "by model" if several else summary["model"].iloc[0]
-    table = Table(title=f"At {at:g}% of heads, {whose}")
-    # column of the summary → its title, and how a number in it is written
-    columns = {
-        **({"model": ("model", "")} if several else {}),
-        "task": ("task", ""),
-        "score": ("score", ""),
-        "percent_zeroed": ("% zeroed", ".1f"),
-        "accuracy": ("accuracy %", ".1f"),
-        "loss": ("loss", ".3f"),
-        "normalized_auc": ("AUC", ".2f"),
-        "rank": ("rank", ".0f"),
-    }
-    for name, (title, _) in columns.items():
-        table.add_column(title, justify="left" if name in ("model", "task", "score") else "right")
-    for _, row in summary.sort_values(["model", "task", "rank"]).iterrows():
-        # A task measures accuracy or loss: the other is NaN, and its cell empty.
-        cells = [row[name] for name in columns]
-        styles = [style for _, style in columns.values()]
-        shown = zip(cells, styles, strict=True)
-        table.add_row(*("" if cell != cell else format(cell, style) for cell, style in shown))
-    return table
 
 
 if __name__ == "__main__":
