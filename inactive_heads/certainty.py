@@ -72,7 +72,7 @@ def rank_uncertainty(
 
     Returns:
         One row per score, in the order of `rank_scores` and with its columns score, rank,
-        normalized_auc (with auc_low, auc_high) and percent_within_... (with within_low,
+        normalized_auc (with auc_low, auc_high) and ``percent_within_…`` (with within_low,
         within_high), and
 
         - first: the share of bootstrap resamples in which the score has the best AUC; scores that

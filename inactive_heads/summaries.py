@@ -42,7 +42,7 @@ def summarize(
     Columns: ``SUMMARY_COLUMNS``. Accuracy in % and loss in nats per token, each with its interval
     and its change from the baseline (negative is fewer right answers, positive is more loss), whose
     paired interval is change_low to change_high;
-    normalized_auc, percent_within_... and rank are of the whole curve. NaN where a task is not
+    normalized_auc, ``percent_within_…`` and rank are of the whole curve. NaN where a task is not
     measured that way. Without curves, the thresholds alone.
 
     A score without a point at ``percent`` raises ``UserError`` that lists the shares it has.

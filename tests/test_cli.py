@@ -239,7 +239,16 @@ def test_a_command_line_of_its_own_shows_no_traceback(tmp_path):
     assert "--num-fewshot" in teaches.stdout
 
 
+@pytest.fixture
+def in_the_foreground():
+    """A shell's background processes ignore SIGINT, and these tests may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("in_the_foreground")
 def test_a_stopped_report_goes_on_where_it_was(folder, tmp_path, monkeypatch, stop):
     ran, inside = [], Worker.__call__
 

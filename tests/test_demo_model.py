@@ -40,19 +40,24 @@ def test_bfloat16_costs_no_more_than_the_models_own_rounding(scores, samples):
     found = ih.score_heads(model, samples)
     error = np.abs(found.mean("sample") / scores.mean("sample") - 1).values
     assert np.median(error.reshape(len(PAPER_SCORES), -1), axis=1).max() < 0.003
-    for row in (2, 4):
+    furthest = []
+    for row in range(6):
         _, layers = reference.run(model.engine.network, samples[row], dtype=model.engine.dtype)
         by_layer = [reference.scores(layer) for layer in layers]
         eager = np.array([[one[name] for one in by_layer] for name in PAPER_SCORES])
         exact = scores[:, row].values
         # Heads of next to no entropy are rounded away altogether by eager attention.
-        worst = [
-            np.quantile(np.abs(one / exact - 1).reshape(len(PAPER_SCORES), -1), 0.99, axis=1)
-            for one in (found[:, row].values, eager)
-        ]
-        # Entropies come from attention in bfloat16 throughout, eager's softmax is float32.
-        allowed = np.where(np.char.startswith(PAPER_SCORES, "AEQD"), 2, 1.25)
-        assert (worst[0] < np.maximum(0.02, allowed * worst[1])).all()
+        furthest.append(
+            [
+                np.quantile(np.abs(one / exact - 1).reshape(len(PAPER_SCORES), -1), 0.99, axis=1)
+                for one in (found[:, row].values, eager)
+            ]
+        )
+    # A single input's furthest head is a matter of luck, and of the processor: means over six.
+    ours, theirs = np.mean(furthest, axis=0)
+    # Entropies come from attention in bfloat16 throughout, eager's softmax is float32.
+    allowed = np.where(np.char.startswith(PAPER_SCORES, "AEQD"), 2, 1.25)
+    assert (ours < np.maximum(0.02, allowed * theirs)).all()
 
 
 def test_a_text_scores_the_same_alone_and_in_any_batch(demo_model, scores, samples):
