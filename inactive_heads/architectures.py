@@ -55,7 +55,7 @@ class Architecture:
     d_vocab: int
     seed: int = 0
 
-    revision = ""  # as a checkpoint has it
+    revision = quantization = ""  # as a checkpoint has them
     narrow = False
 
     def config(self) -> PretrainedConfig:

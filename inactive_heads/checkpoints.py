@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING,
 )
 
-from inactive_heads.devices import DeviceMap
+from inactive_heads.devices import DTYPES, DeviceMap
 from inactive_heads.errors import UserError
 from inactive_heads.foreign import explained, quiet
 from inactive_heads.gguf_header import read_value, stores_float32
@@ -92,21 +92,32 @@ class Checkpoint:
         """Whether the weights are stored in 16 bits or fewer."""
         if self.gguf:
             return not stores_float32(self.folder / self.gguf)
-        if self.was_quantized or getattr(self.config, "quantization_config", None) is not None:
+        if self.quantization:
             return True
         with explained(f"the weights of {self.name!r} cannot be read", self.remedy):
             return not _has_float32_matrix(self._weight_files()[0])
+
+    @property
+    def quantization(self) -> str:
+        """What had packed the weights: "gguf", "bitsandbytes", …; empty where nothing had."""
+        if self.gguf or self.was_quantized:
+            return "gguf"
+        packing = getattr(self.config, "quantization_config", None)
+        if packing is None:
+            return ""
+        method = packing.get("quant_method") if isinstance(packing, dict) else packing.quant_method
+        return str(getattr(method, "value", method) or "an unnamed method")
 
     def network(
         self, dtype: torch.dtype, attention: str | None, device_map: DeviceMap | None = None
     ) -> PreTrainedModel:
         """The model, in evaluation mode, its weights as stored and rounded to ``dtype``.
 
-        On the CPU, or spread over devices by ``device_map``.
+        On the CPU, or spread over devices by ``device_map``. Quantized weights are unpacked.
 
         Raises:
             UserError: the weights are missing, damaged, incomplete, of other sizes than the
-                configuration says, or pickled.
+                configuration says, pickled, or quantized in a way that cannot be unpacked here.
         """
         options: dict[str, Any] = {"use_safetensors": True}
         if self.gguf:
@@ -115,7 +126,14 @@ class Checkpoint:
             options = {"quantization_config": packing(dequantize=True)} if packing else {}
         else:
             self._weight_files()
-        with quiet(), explained(f"the weights of {self.name!r} cannot be loaded", self.remedy):
+        remedy = self.remedy
+        if self.quantization not in ("", "gguf"):
+            remedy = (
+                f"they are quantized by {self.quantization}: install what it needs, or give the "
+                "model's unquantized form or a .gguf file"
+            )
+        problem = f"the weights of {self.name!r} cannot be loaded"
+        with quiet(), explained(problem, remedy):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 self.folder,
                 config=self.config,
@@ -127,10 +145,13 @@ class Checkpoint:
                 **options,
                 **self._options(),
             )
-        network, report = loaded
-        self._check_complete(report)
-        if self.gguf:
+            network, report = loaded
+            self._check_complete(report)
+            if _is_packed(network):
+                network = network.dequantize()
+        if self.quantization:
             _forget_packing(network)
+            torch.nn.Module.to(network, dtype)  # in place
         ready: PreTrainedModel = network.eval().requires_grad_(False)
         return ready
 
@@ -243,8 +264,15 @@ def _has_float32_matrix(file: Path) -> bool:
         return any(s.get_dtype() in ("F32", "F64") and len(s.get_shape()) == 2 for s in slices)
 
 
+def _is_packed(network: PreTrainedModel) -> bool:
+    """Whether a quantized model was read with its weights still packed."""
+    return any(
+        weight.dtype not in DTYPES.values() for weight in network.parameters() if weight.ndim > 1
+    )
+
+
 def _forget_packing(network: PreTrainedModel) -> None:
-    """Makes a model read from a .gguf file an ordinary one: its weights are unpacked."""
+    """Makes a quantized model whose weights are unpacked an ordinary one."""
     for owner, name in ((network, "hf_quantizer"), (network.config, "quantization_config")):
         if name in vars(owner):
             delattr(owner, name)

@@ -1,4 +1,4 @@
-"""The command line: `inactive-heads report`, `inactive-heads evaluate`."""
+"""The command line: `inactive-heads report`, `inactive-heads evaluate` and the others."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from inactive_heads.options import (
     MODEL_HELP,
     BatchSize,
     Bos,
+    ChatTemplate,
     Data,
     Device,
     Dtype,
@@ -32,6 +33,7 @@ from inactive_heads.options import (
     Scoring,
     Seed,
     Shots,
+    ShowPrompt,
     Subjects,
     Tokenizer,
     TrustRemoteCode,
@@ -131,6 +133,7 @@ def report(
     ] = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",
+    chat_template: ChatTemplate = "auto",
     trust_remote_code: TrustRemoteCode = False,
     batch_size: BatchSize = "auto",
     executor: Annotated[
@@ -152,6 +155,7 @@ def report(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
     ] = False,
+    show_prompt: ShowPrompt = False,
     curves: SavedCurves = None,
     scores: SavedScores = None,
     thresholds: SavedThresholds = None,
@@ -184,11 +188,18 @@ def report(
         )
         print(f"The report is at {build_saved_report(saved).resolve()}")
         return
+    from inactive_heads.asking import shown_prompt
     from inactive_heads.grids import RANDOM
-    from inactive_heads.report import ReportOptions, build_reports, compared, plan_report
+    from inactive_heads.report import (
+        ReportOptions,
+        build_reports,
+        compared,
+        plan_report,
+        prepare_report,
+    )
     from inactive_heads.score_files import load_score_file
     from inactive_heads.scores import PAPER_SCORES
-    from inactive_heads.terminal import summary_table
+    from inactive_heads.tables import summary_table
 
     own = [] if score_file is None else load_score_file(score_file)
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
@@ -215,6 +226,7 @@ def report(
         device_map=device_map,
         tokenizer=tokenizer,
         bos=bos,
+        chat_template=chat_template,
         trust_remote_code=trust_remote_code,
         batch_size=_batch_size(batch_size),
         executor=executor,
@@ -225,6 +237,11 @@ def report(
         seed=seed,
     )
     options = compared(asked, models or [None], revision or [None])
+    if show_prompt:
+        for job in (prepare_report(one).job for one in options):
+            for prepared in job.tasks.values():
+                print(shown_prompt(job.model, prepared.task), end="\n\n")
+        return
     if dry_run:
         print("\n".join(plan_report(one) for one in options))
         return
@@ -258,33 +275,26 @@ def evaluate(
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     bos: Bos = "auto",
+    chat_template: ChatTemplate = "auto",
     trust_remote_code: TrustRemoteCode = False,
     batch_size: BatchSize = "auto",
     seed: Seed = 0,
+    show_prompt: ShowPrompt = False,
 ) -> None:
     """Answer a task, with heads zeroed if asked, and print accuracy or loss.
 
     Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
     """
-    from inactive_heads import Fixed, PerInput, Random, load_model, load_task
     from inactive_heads import evaluate as run
+    from inactive_heads import load_model, load_task
+    from inactive_heads.ablation import asked_ablation
+    from inactive_heads.asking import shown_prompt
 
-    given = [one for one in (score, heads, random) if one is not None]
-    if len(given) > 1:
-        raise UserError("give one of --score, --heads and --random, not several")
-    if (score is None) != (threshold is None):
-        raise UserError("--score and --threshold go together")
     if score_file is not None:
         from inactive_heads.score_files import load_score_file
 
         load_score_file(score_file)
-    ablation: Any = None
-    if score is not None and threshold is not None:
-        ablation = PerInput(score, threshold)
-    elif heads is not None:
-        ablation = Fixed.load(heads)
-    elif random is not None:
-        ablation = Random(random / 100, seed=seed)
+    ablation = asked_ablation(score, threshold, heads, random, seed)
     asked = load_task(
         task,
         data=data,
@@ -303,10 +313,15 @@ def evaluate(
         revision=revision,
         tokenizer=tokenizer,
         bos=bos,
+        chat_template=chat_template,
         trust_remote_code=trust_remote_code,
     )
+    if show_prompt:
+        print(shown_prompt(loaded, asked))
+        return
     found = run(loaded, asked, ablation, batch_size=_batch_size(batch_size)).summary()
     about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
+    about["chat_template"] = "off" if loaded.chat is None else "on"
     print(f"{loaded.name}, {task}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
     if "accuracy" in found:
         low, high = found["ci_low"], found["ci_high"]
@@ -319,6 +334,47 @@ def evaluate(
             f"loss {found['loss']:.4f} nats per token (95% interval {low:.4f} to {high:.4f}), {found['n']} texts"
         )
     print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
+
+
+@app.command(
+    "lm-eval",
+    # Every option is the harness's, --help too.
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+@one_line_errors
+def lm_eval(
+    arguments: Annotated[list[str] | None, typer.Argument(help="What lm-eval takes.")] = None,
+) -> None:
+    """Run lm-evaluation-harness's own command line, which then knows --model inactive-heads.
+
+    Example: inactive-heads lm-eval run --model inactive-heads --tasks piqa
+    --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
+    """
+    from inactive_heads.harness_tasks import check_installed
+
+    check_installed()
+    from inactive_heads.harness import run
+
+    run(arguments or ())
+
+
+@app.command()
+@one_line_errors
+def models(
+    own: Annotated[
+        list[str] | None,
+        typer.Argument(help="Presets of your own (.toml files); else all that come along."),
+    ] = None,
+) -> None:
+    """List the presets: sizes, dtype, chat template, and the memory and hardware each needs.
+
+    Any other model is given by its hub name, folder or file.
+    """
+    from inactive_heads.catalogue import find_presets, preset_table
+
+    # A file or a pipe has no width of its own to fit into.
+    width = None if sys.stdout.isatty() else 150
+    Console(width=width).print(preset_table(find_presets(own or ())))
 
 
 @app.command()

@@ -14,14 +14,15 @@ import scipy.stats
 import xarray as xr
 
 from inactive_heads.ablation import Ablation, ZeroedRecorder, zeroed_array
+from inactive_heads.asking import asked_of
 from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
-from inactive_heads.inputs import check_tokens, encode_samples
+from inactive_heads.inputs import encode_samples
 from inactive_heads.likelihoods import ScoredInput, log_likelihoods
 from inactive_heads.models import Model, as_model
 from inactive_heads.progress import Advance, progress_bar
 from inactive_heads.scoring import ScoreVisitor
-from inactive_heads.tasks import ChoiceItem, ChoiceTask, Task, TextTask
+from inactive_heads.tasks import ChoiceTask, Task, TextTask
 from inactive_heads.uncertainty import choice_kl, mcnemar_p, paired_change
 
 CONFIDENCE = 0.95
@@ -123,11 +124,11 @@ class PreparedTask:
         """Tokenize the task, refusing inputs longer than the model's context."""
         if isinstance(task, TextTask):
             encoded = encode_samples(model, task.samples)
-            inputs = [_text_input(tokens, index) for index, tokens in enumerate(encoded)]
+            inputs = [text_input(tokens, f"text {index}") for index, tokens in enumerate(encoded)]
             return PreparedTask(task, inputs, list(range(len(inputs))))
         inputs, owners = [], []
         for index, item in enumerate(task.items):
-            asked = _choice_inputs(model, item)
+            asked = asked_of(model, item, task.scoring).inputs
             inputs += asked
             owners += [index] * len(asked)
         return PreparedTask(task, inputs, owners)
@@ -228,33 +229,11 @@ def _interval(
     return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
 
 
-def _text_input(tokens: list[int], index: int) -> ScoredInput:
+def text_input(tokens: list[int], name: str) -> ScoredInput:
+    """The next-token log-probabilities of a whole text; ``name`` is what an error calls it."""
     if len(tokens) < 2:
-        raise UserError(f"text {index} has {len(tokens)} token; next-token loss needs 2 or more")
+        raise UserError(f"{name} has {len(tokens)} token; next-token loss needs 2 or more")
     return ScoredInput(tokens, list(range(len(tokens) - 1)), tokens[1:])
-
-
-def _choice_inputs(model: Model, item: ChoiceItem) -> list[ScoredInput]:
-    """One input where every continuation is one token after the same context, else one each."""
-    context = model.encode(item.context)
-    pairs = []
-    for continuation in item.continuations:
-        whole = model.encode(item.context + continuation)
-        # As the harness does: what the whole has beyond the context's own length.
-        pairs.append((whole[: len(context)], whole[len(context) :]))
-    for before, after in pairs:
-        check_tokens(before + after[:-1], model.shape, f"the prompt of question {item.id!r}")
-    if all(before == context and len(after) == 1 for before, after in pairs):
-        last = len(context) - 1
-        return [ScoredInput(context, [last] * len(pairs), [after[0] for _, after in pairs])]
-    return [
-        ScoredInput(
-            (before + after)[:-1],
-            list(range(len(before) - 1, len(before) + len(after) - 1)),
-            after,
-        )
-        for before, after in pairs
-    ]
 
 
 def _choice_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> pd.DataFrame:
@@ -265,11 +244,14 @@ def _choice_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> 
         by_item[owner].append(values)
     rows = []
     for item, parts in zip(task.items, by_item, strict=True):
-        # One shared input holds every choice's log-probability; else each input holds one's.
-        choices = parts[0] if len(parts) == 1 else np.array([part.sum() for part in parts])
+        choices = np.array([part.sum() for part in parts])
+        if len(parts) == 1:  # all choices' last tokens, after those that they share
+            shared, last = np.split(parts[0], [-len(item.continuations)])
+            choices = shared.sum() + last
         judged = choices
-        if task.scoring == "cloze":
-            judged = choices / np.array([len(text.strip()) for text in item.continuations])
+        if task.normalized:
+            own = tuple(len(text.removeprefix(" ")) for text in item.continuations)
+            judged = choices / np.array(item.lengths or own)
         rows.append(
             {
                 "id": item.id,

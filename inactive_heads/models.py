@@ -16,6 +16,7 @@ from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
 from inactive_heads.foreign import explained, quiet
+from inactive_heads.prompts import CHAT_TEMPLATE_RULES, ChatTemplate
 from inactive_heads.shapes import Engine, ModelShape
 from inactive_heads.sources import find_model, find_tokenizer
 
@@ -56,6 +57,8 @@ class Model:
         encode_text: a text's token ids under the model's BOS rule; `encode` checks them.
         recipe: the arguments with which `load_model` loads it once more, in another process;
             None for a model that was given as it is.
+        chat: the chat template that prompts are written by; None where they are asked as texts.
+        batch_size: inputs run together where nobody says how many: a preset's word, or "auto".
     """
 
     engine: Engine
@@ -63,6 +66,8 @@ class Model:
     provenance: dict[str, str | int]
     encode_text: Callable[[str], list[int]] = field(repr=False)
     recipe: dict[str, Any] | None = None
+    chat: ChatTemplate | None = None
+    batch_size: int | str = "auto"
 
     @property
     def name(self) -> str:
@@ -106,6 +111,7 @@ def load_model(
     revision: str | None = None,
     tokenizer: str | Path | None = None,
     bos: str = "auto",
+    chat_template: str = "auto",
     trust_remote_code: bool = False,
 ) -> Model:
     """A model ready to be scored: raw weights, evaluation mode, no gradients.
@@ -127,6 +133,8 @@ def load_model(
         revision: branch, tag or commit hash of a model on the hub.
         tokenizer: a folder, hub name or "demo", instead of the model's own.
         bos: whether a text starts with the BOS token: "auto" is the tokenizer's own rule.
+        chat_template: "on" writes a task's prompts by the tokenizer's chat template, few-shot
+            examples as turns; "off" asks them as texts; "auto" is what a preset says, else off.
         trust_remote_code: whether Python code that comes with a model may be run.
 
     Raises:
@@ -137,21 +145,25 @@ def load_model(
         raise UserError(f"engine={engine!r} is unknown; the engines are {', '.join(ENGINES)}")
     place = choose_device(device)
     choose_dtype(dtype, place, narrow=False)  # a wrong name is refused before a download
-    _check_bos(bos)
+    _check_rule("bos", bos, BOS_RULES)
+    _check_rule("chat_template", chat_template, CHAT_TEMPLATE_RULES)
     if device_map is not None and engine != "flash":
         raise UserError(f'device_map={device_map!r} needs engine="flash", not {engine!r}')
 
     origin = find_model(source, revision=revision, trust_remote_code=trust_remote_code)
-    weights = origin.weights
-    given_bos = bos if bos != "auto" else origin.bos
-    given_dtype = dtype if dtype != "auto" else origin.dtype
-    own_tokenizer = origin.tokenizer if tokenizer is None else tokenizer
+    weights, preset = origin.weights, origin.preset
+    given_bos = bos if bos != "auto" else preset.bos
+    given_dtype = dtype if dtype != "auto" else preset.dtype
+    own_tokenizer = preset.tokenizer if tokenizer is None else tokenizer
     words = (
         weights.tokenizer()
         if own_tokenizer is None
         else find_tokenizer(own_tokenizer, trust_remote_code=trust_remote_code)
     )
     encode = text_encoder(words, given_bos, weights.name)
+    chat = None
+    if chat_template == "on" or (chat_template == "auto" and preset.chat_template):
+        chat = ChatTemplate.of(words, weights.name, preset.chat_template_args)
 
     narrow = given_dtype == "auto" and weights.narrow
     number = choose_dtype(given_dtype, place, narrow=narrow)
@@ -171,8 +183,10 @@ def load_model(
         "dtype": _short(number),
         "device": devices_of(network, weights.name),
         "weight_processing": RAW_WEIGHTS,
+        "unpacked_from": weights.quantization,
         "tokenizer": "" if own_tokenizer is None else str(own_tokenizer),
         "bos": given_bos,
+        "chat_template": "off" if chat is None else f"on ({chat.digest})",
         "engine": engine,
     }
     recipe = {
@@ -184,9 +198,10 @@ def load_model(
         "revision": revision,
         "tokenizer": tokenizer,
         "bos": bos,
+        "chat_template": chat_template,
         "trust_remote_code": trust_remote_code,
     }
-    return Model(built, words, provenance, encode, recipe)
+    return Model(built, words, provenance, encode, recipe, chat, preset.batch_size)
 
 
 def as_model(model: Any) -> Model:
@@ -225,8 +240,10 @@ def as_model(model: Any) -> Model:
         "dtype": _short(engine.dtype),
         "device": str(engine.device),
         "weight_processing": processing,
+        "unpacked_from": "",
         "tokenizer": "",
         "bos": f"to_tokens (default_prepend_bos={getattr(cfg, 'default_prepend_bos', True)})",
+        "chat_template": "off",
         "engine": engine.name,
     }
     words = model.tokenizer
@@ -246,24 +263,28 @@ def text_encoder(
     """A function from a text to its token ids, under a BOS rule.
 
     "auto" is the tokenizer's own rule, "off" adds no special tokens, "on" puts BOS first
-    where the tokenizer does not.
+    where the tokenizer does not. A text that opens with BOS (EOS of a tokenizer without), as chat
+    templates may write it, gets no other: the rule of lm-evaluation-harness.
 
     Raises:
         UserError: no such rule, or "on" with a tokenizer that has no BOS token. The function
             raises it when there is no tokenizer.
     """
-    _check_bos(bos)
+    _check_rule("bos", bos, BOS_RULES)
     if bos == "on" and tokenizer is not None and tokenizer.bos_token_id is None:
         raise UserError(
             f"bos='on', but the tokenizer of {name!r} has no BOS token; give 'auto' or 'off'"
         )
 
+    opening = None if tokenizer is None else tokenizer.bos_token or tokenizer.eos_token
+
     def encode(text: str) -> list[int]:
         if tokenizer is None:
             raise UserError(_no_tokenizer(name))
+        special = bos != "off" and not (opening and text.startswith(opening))
         # A tokenizer file may carry a length to cut at: truncation=False overrides it.
         options = {"truncation": False, "padding": False, "verbose": False}
-        ids = list(tokenizer(text, add_special_tokens=bos != "off", **options).input_ids)
+        ids = list(tokenizer(text, add_special_tokens=special, **options).input_ids)
         if bos == "on" and ids[:1] != [tokenizer.bos_token_id]:
             ids.insert(0, tokenizer.bos_token_id)
         return ids
@@ -271,9 +292,9 @@ def text_encoder(
     return encode
 
 
-def _check_bos(bos: str) -> None:
-    if bos not in BOS_RULES:
-        raise UserError(f"bos={bos!r} is unknown; give one of {', '.join(BOS_RULES)}")
+def _check_rule(option: str, value: str, rules: tuple[str, ...]) -> None:
+    if value not in rules:
+        raise UserError(f"{option}={value!r} is unknown; give one of {', '.join(rules)}")
 
 
 def _no_tokenizer(name: str) -> str:

@@ -41,6 +41,17 @@ Tokenizer = Annotated[
     str | None, typer.Option(help="A folder or hub name, if not the model's own.")
 ]
 Bos = Annotated[str, typer.Option(help="auto (the tokenizer's own rule), on or off.")]
+ChatTemplate = Annotated[
+    str,
+    typer.Option(
+        help="on writes prompts by the tokenizer's chat template, few-shot examples as turns; auto: "
+        "as a preset says, else off."
+    ),
+]
+ShowPrompt = Annotated[
+    bool,
+    typer.Option("--show-prompt", help="Print the first prompt as the model reads it, and stop."),
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the Python code of the model's repository.")
 ]

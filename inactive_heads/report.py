@@ -40,6 +40,7 @@ from inactive_heads.runs import (
 )
 from inactive_heads.scores import PAPER_SCORES, REGISTRY, get_scores
 from inactive_heads.scoring import labelled_scores, now, score_heads, versions
+from inactive_heads.stability import thresholds_by_task
 from inactive_heads.summaries import best_of, summarize, with_certainty
 from inactive_heads.sweeps import Sweep, run_settings, run_sweep, save_items
 from inactive_heads.tasks import Task, TextTask, load_task
@@ -85,6 +86,7 @@ class ReportOptions:
     checkpoint: str | None = None  # … which checkpoint of it, where its folder is one of several
     tokenizer: str | None = None
     bos: str = "auto"
+    chat_template: str = "auto"
     trust_remote_code: bool = False
     batch_size: int | str = "auto"
     executor: str = "local"
@@ -137,8 +139,9 @@ def build_reports(
     )
     summary = pd.concat([one.summary for one in results], ignore_index=True)
     if len(results) > 1:
-        curves = pd.concat([one.curves for one in results], ignore_index=True)
-        write_whole(place / "curves.csv", curves.to_csv(index=False))
+        for name, column in (("curves", "curves"), ("thresholds", "by_task")):
+            table = pd.concat([getattr(one, column) for one in results], ignore_index=True)
+            write_whole(place / f"{name}.csv", table.to_csv(index=False))
         write_whole(place / "summary.csv", summary.to_csv(index=False))
     return place / "report.html", summary
 
@@ -207,6 +210,7 @@ def prepare_report(options: ReportOptions) -> Prepared:
         revision=options.revision,
         tokenizer=options.tokenizer,
         bos=options.bos,
+        chat_template=options.chat_template,
         trust_remote_code=options.trust_remote_code,
     )
     samples = _samples(options, model, texts)
@@ -259,7 +263,13 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     summary = summarize(curves, thresholds, percent=options.at)
     summary = with_certainty(summary, rankings)
     config = _config(prepared)
+    by_task = thresholds_by_task(
+        {name: _own_scores(done) for name, done in zip(prepared.grids, sweeps, strict=True)},
+        [share for share in _percents(options) if share > 0],
+        model=job.model.name,
+    )
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
+    write_whole(folder / "thresholds.csv", by_task.to_csv(index=False))
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
     _best_heads(options, scores, summary, job.model).save(folder / "heads.json")
     return ModelResults(
@@ -270,6 +280,7 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
         thresholds=thresholds,
         curves=curves,
         summary=summary,
+        by_task=by_task,
         challenges=challenges(dict(zip(prepared.grids, sweeps, strict=True)), rankings),
         config={key: value for key, value in config.items() if key != "asked"},
     )
@@ -277,7 +288,7 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
 
 def _check(options: ReportOptions) -> None:
     if not options.tasks:
-        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss")
+        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss, lm-eval:TASK")
     if options.mode not in get_args(Mode):
         raise UserError(f"mode must be per-input or fixed, not {options.mode!r}")
     split_random(options.scores)
@@ -362,6 +373,12 @@ def _best_heads(
     best = best_of(summary, PAPER_SCORES) or "AHON (LN)"
     about = {"model": model.name, "score": best, "percent": options.at, "created": now()}
     return Fixed(select_heads(scores, best, options.at), about=about)
+
+
+def _own_scores(done: Sweep) -> xr.DataArray:
+    """The paper's scores of the inputs of a report's task."""
+    assert done.scores is not None, "a report's sweeps score all heads along"
+    return done.scores.sel(score=list(PAPER_SCORES))
 
 
 def _config(prepared: Prepared) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class ModelResults:
         summary: one row per score at one share, from `summarize`.
         config: what was run, as nested as it likes; ``definitions`` in it maps scores to text,
             ``texts`` names the data set that the heads were scored on.
+        by_task: the thresholds that every task's own inputs give, as a table of
+            `inactive_heads.stability`; if not given, those that the curves have.
         inputs: ``scores`` of every task's inputs, with their data set or subject as the coordinate
             ``group``; by default ``scores``, which may have it too.
         challenges: how scores that are not the paper's do against its best, from `challenges`.
@@ -39,6 +41,7 @@ class ModelResults:
     summary: pd.DataFrame | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: xr.DataArray | None = None
+    by_task: pd.DataFrame | None = None
     challenges: pd.DataFrame | None = None
 
 

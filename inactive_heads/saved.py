@@ -24,7 +24,10 @@ from inactive_heads.summaries import summarize
 from inactive_heads.thresholds import check_percents, choose_thresholds
 
 _DIMS = ("score", "sample", "layer", "head")
-_SHOWN = ("revision", "architecture", "dtype", "device", "engine", "weight_processing", "bos")
+_SHOWN = (
+    *("revision", "architecture", "dtype", "device", "engine", "weight_processing", "bos"),
+    "chat_template",
+)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
+from dataclasses import dataclass, field, replace
+from importlib.resources import as_file
 from pathlib import Path
-from typing import Any
 
 from transformer_lens.supported_models import MODEL_ALIASES
 from transformers import PreTrainedTokenizerBase
@@ -18,30 +16,18 @@ from inactive_heads.checkpoints import Checkpoint
 from inactive_heads.demo import demo_checkpoint
 from inactive_heads.errors import UserError
 from inactive_heads.hub import NotOnHub, fetch_descriptions, fetch_model
+from inactive_heads.preset_files import PRESETS, Preset, parse_preset, preset_names, read_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-PRESETS = files("inactive_heads") / "presets"
 DEMO = "demo"
 """The bundled model's name among others; alone it need not be named."""
-
-MODEL_KEYS = ("model", "name", "revision", "dtype", "bos", "tokenizer")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Weights, and the options that a preset or .toml file gives with them.
-
-    ``tokenizer`` names one to use instead of the weights' own: a folder, a hub name or "demo".
-    """
+    """Weights, and what a preset or .toml file says of how they are to be run."""
 
     weights: Checkpoint | Architecture
-    dtype: str = "auto"
-    bos: str = "auto"
-    tokenizer: str | None = None
+    preset: Preset = field(default_factory=Preset)
 
 
 def find_model(
@@ -93,13 +79,6 @@ def find_tokenizer(
     if tokenizer is None:
         raise UserError(f"tokenizer={str(source)!r} has no tokenizer files; give another")
     return tokenizer
-
-
-def preset_names() -> list[str]:
-    """The names of the presets that come with the package."""
-    return sorted(
-        file.name[: -len(".toml")] for file in PRESETS.iterdir() if file.name.endswith(".toml")
-    )
 
 
 def official_name(name: str) -> str:
@@ -168,51 +147,42 @@ def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Check
 
 
 def _from_toml(path: Path, revision: str | None, trust_remote_code: bool) -> Origin:
-    table = _read_toml(path)
+    table = read_toml(path)
     where = path.name
     if "model" not in table and "architecture" not in table:
         raise UserError(
             f'{where} has neither model = "a hub name, folder or .gguf file" nor architecture = '
             '"gpt2" or "llama"'
         )
-    tokenizer = text_of(table, "tokenizer", where)
-    if tokenizer is not None and (path.parent / tokenizer).exists():
-        tokenizer = str(path.parent / tokenizer)
     if "model" not in table:
         _no_revision(revision, f"{where}, which describes random weights")
-        return Origin(parse_architecture(table, where=where, name=path.stem), tokenizer=tokenizer)
-    for key in table:
-        if key not in MODEL_KEYS:
-            raise UserError(
-                f"{where}: {key} = {table[key]!r} is not a key beside model; the keys are "
-                f"{', '.join(MODEL_KEYS)}"
-            )
-    weights = _weights_of(table, path, revision, trust_remote_code)
+        weights = parse_architecture(table, where=where, name=path.stem)
+        words = text_of(table, "tokenizer", where)
+        return Origin(weights, Preset(tokenizer=_beside(path, words)))
+    preset = parse_preset(table, where)
+    stored = _weights_of(preset, path, revision, trust_remote_code)
     return Origin(
-        replace(weights, name=text_of(table, "name", where) or weights.name),
-        dtype=text_of(table, "dtype", where) or "auto",
-        bos=text_of(table, "bos", where) or "auto",
-        tokenizer=tokenizer,
+        replace(stored, name=preset.name or stored.name),
+        replace(preset, tokenizer=_beside(path, preset.tokenizer)),
     )
 
 
 def _weights_of(
-    table: dict[str, Any], path: Path, revision: str | None, trust_remote_code: bool
+    preset: Preset, path: Path, revision: str | None, trust_remote_code: bool
 ) -> Checkpoint:
-    named = text_of(table, "model", path.name) or ""
-    revision = revision or text_of(table, "revision", path.name)
-    beside = path.parent / named  # paths in a file are meant from where it lies
-    local = beside if beside.exists() else _existing_path(named)
+    revision = revision or preset.revision
+    beside = path.parent / preset.model  # paths in a file are meant from where it lies
+    local = beside if beside.exists() else _existing_path(preset.model)
     if local is None:
-        return _from_hub(named, revision, trust_remote_code)
+        return _from_hub(preset.model, revision, trust_remote_code)
     return _from_path(local, revision, trust_remote_code)
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not a readable TOML file: {error}") from error
+def _beside(path: Path, named: str | None) -> str | None:
+    """A name in a file; its path, where there is one from where the file lies."""
+    if named is None or not (path.parent / named).exists():
+        return named
+    return str(path.parent / named)
 
 
 def _no_revision(revision: str | None, what: str) -> None:

@@ -19,15 +19,33 @@ class Layer:
     W_O: np.ndarray  # head, d_head, d_model
 
 
+VALUES = ("v_proj", "c_attn", "qkv_proj", "query_key_value")
+OUTPUTS = ("o_proj", "out_proj", "c_proj", "dense")
+
+
 def attention_modules(network):
     """(module, value projection, output projection) of every layer with attention."""
     found = []
     for module in network.modules():
-        if hasattr(module, "v_proj") and hasattr(module, "o_proj"):
-            found.append((module, module.v_proj, module.o_proj))
-        elif hasattr(module, "c_attn") and hasattr(module, "c_proj"):
-            found.append((module, module.c_attn, module.c_proj))
+        value, output = (
+            next((getattr(module, name) for name in names if hasattr(module, name)), None)
+            for names in (VALUES, OUTPUTS)
+        )
+        if value is not None and output is not None:
+            found.append((module, value, output))
     return found
+
+
+def value_vectors(module, projected, d_head):
+    """``(key, key/value head, d_head)`` from what a layer's value projection gave for an input."""
+    heads = projected.unflatten(-1, (-1, d_head))
+    if hasattr(module, "c_attn"):  # all queries, all keys, all values
+        return heads.chunk(3, dim=1)[2]
+    if hasattr(module, "query_key_value"):  # query, key and value of one head after another
+        return heads[:, 2::3]
+    if hasattr(module, "qkv_proj"):  # the same in the order of GPT-2, with fewer keys and values
+        return heads[:, -module.config.num_key_value_heads :]
+    return heads
 
 
 def run(network, tokens, masks=None, dtype=torch.float64):
@@ -40,8 +58,7 @@ def run(network, tokens, masks=None, dtype=torch.float64):
 
     def keep_value(layer):
         def hook(module, inputs, output):
-            width = output.shape[-1]
-            values[layer] = output[0, :, width // 3 * 2 :] if hasattr(module, "nf") else output[0]
+            values[layer] = output[0]
 
         return hook
 
@@ -62,15 +79,16 @@ def run(network, tokens, masks=None, dtype=torch.float64):
         output.register_forward_pre_hook(zero(layer))
     with torch.no_grad():
         result = network(torch.tensor([list(tokens)]), output_attentions=True, use_cache=False)
+    patterns = [pattern for pattern in result.attentions if pattern is not None]
     layers = []
-    for layer, (_, _, output) in enumerate(modules):
+    for layer, (module, _, output) in enumerate(modules):
         d_head = outputs[layer].shape[-1]
-        v = values[layer].unflatten(-1, (-1, d_head))
+        v = value_vectors(module, values[layer], d_head)
         v = v.repeat_interleave(n_heads // v.shape[1], dim=1)
         weight = output.weight if hasattr(output, "nf") else output.weight.T
         layers.append(
             Layer(
-                result.attentions[layer][0].double().numpy(),
+                patterns[layer][0].double().numpy(),
                 v.double().numpy(),
                 outputs[layer].double().numpy(),
                 weight.detach().double().unflatten(0, (n_heads, d_head)).numpy(),

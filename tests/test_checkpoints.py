@@ -344,3 +344,49 @@ def test_a_chat_template_survives(tmp_path):
     said = [{"role": "user", "content": "the cat"}]
     assert read.apply_chat_template(said, tokenize=False) == "the cat"
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "llama"
+
+
+def test_packed_weights_are_unpacked(tmp_path, monkeypatch):
+    """What bitsandbytes leaves is integers: read as numbers they would be wrong ones."""
+    packing = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    whole = tiny_llama()
+    packed = tiny_llama()
+    projection = packed.model.layers[0].self_attn.o_proj
+    projection.weight = torch.nn.Parameter(projection.weight.to(torch.int8), requires_grad=False)
+    packed.dequantize = whole.bfloat16
+    report = {"missing_keys": [], "mismatched_keys": []}
+    folder = save_folder(tmp_path / "q")
+    edit_config(folder, quantization_config=packing)
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (packed, report)
+    )
+    model = load_model(folder, dtype="float32")
+    assert model.engine.network is whole
+    assert model.engine.dtype == torch.float32
+    assert model.provenance["unpacked_from"] == "bitsandbytes"
+    packed.dequantize = lambda: getattr(torch, "no_such_function")  # noqa: B009
+    refused(folder, r"'q' cannot be loaded .*quantized by bitsandbytes: .* unquantized form or a")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.filterwarnings("ignore")
+def test_a_bitsandbytes_checkpoint_is_unpacked(tmp_path, bits):
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    network = tiny_llama(hidden_size=64, intermediate_size=128)
+    source = save_folder(tmp_path / "source", network)
+    config = transformers.BitsAndBytesConfig(**{f"load_in_{bits}bit": True})
+    reader = transformers.AutoModelForCausalLM.from_pretrained
+    packed = reader(source, quantization_config=config, device_map="cpu")
+    packed.save_pretrained(tmp_path / "packed")
+    model = load_model(tmp_path / "packed", dtype="float32")
+    read = model.engine.network.state_dict()
+    assert model.provenance["unpacked_from"] == "bitsandbytes"
+    for name, exact in network.state_dict().items():
+        error = (read[name] - exact).norm() / exact.norm()
+        assert error < {4: 0.15, 8: 0.02}[bits], name
+
+
+def test_a_quantization_that_is_not_installed_says_so(tmp_path):
+    folder = save_folder(tmp_path / "q")
+    edit_config(folder, quantization_config={"quant_method": "gptq", "bits": 4, "group_size": 128})
+    refused(folder, r"'q' cannot be loaded \(.*; they are quantized by gptq: install what it needs")

@@ -29,8 +29,12 @@ def folder(tmp_path_factory):
     """A tiny model with a word tokenizer, with texts and questions beside it."""
     place = tmp_path_factory.mktemp("model")
     sizes = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
-    network = tiny(transformers.GPT2Config(vocab_size=len(WORDS), **sizes))
-    save_folder(place / "tiny", network, word_tokenizer())
+    words = [*WORDS, *"ABCD"]
+    network = tiny(transformers.GPT2Config(vocab_size=len(words), **sizes))
+    tokenizer = word_tokenizer(words=words)
+    save_folder(place / "tiny", network, tokenizer)
+    tokenizer.chat_template = "{{ messages[-1].content + '\\nsat\\n' }}"
+    save_folder(place / "chat", network, tokenizer)
     lines = [json.dumps({"text": text}) for text in TEXTS]
     (place / "texts.jsonl").write_text("\n".join(lines))
     rows = [
@@ -137,6 +141,37 @@ def test_evaluate_says_what_it_did(folder):
     summary = ih.evaluate(model, task, ih.PerInput("AHON (LN)", 1.0)).summary()
     assert f"accuracy {summary['accuracy']:.1f}%" in result.output
     assert f"heads zeroed: {summary['percent_zeroed']:.2f}%" in result.output
+
+
+def test_a_chat_template_is_used_and_shown(folder):
+    common = ("evaluate", folder / "chat", "--data", folder / "quiz.jsonl", "--limit", 2)
+    shown = run(*common, "--scoring", "letter", "--chat-template", "on", "--show-prompt")
+    assert shown.exit_code == 0, shown.output
+    assert "0 shots, the model's chat template, 26 tokens" in shown.output
+    assert "answer 'B': tokens [14]" in shown.output
+    plain = run(*common, "--scoring", "letter", "--show-prompt")
+    assert "no chat template" in plain.output
+    answered = run(*common, "--scoring", "letter", "--chat-template", "on")
+    assert "chat_template on" in answered.output
+    assert "accuracy" in answered.output
+    model = ih.load_model(folder / "chat", chat_template="on")
+    task = ih.load_task("quiz", data=folder / "quiz.jsonl", scoring="letter", limit=2)
+    accuracy = ih.evaluate(model, task).summary()["accuracy"]
+    assert f"accuracy {accuracy:.1f}%" in answered.output
+    refused = run(*("evaluate", folder / "tiny", "--chat-template", "on"))
+    assert refused.exit_code == 2
+    assert "'tiny' comes without a chat template" in refused.output
+
+
+def test_a_report_shows_its_prompts_and_stops(folder, tmp_path):
+    result = run(
+        *("report", folder / "chat", "--out", tmp_path / "r", "--texts", folder / "texts.jsonl"),
+        *("--data", folder / "quiz.jsonl", "--chat-template", "on", "--show-prompt"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "quiz: question" in result.output
+    assert "text-loss: the first text, 6 tokens" in result.output
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import math
 
+import numpy as np
 import pytest
 import reference as plain
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tiny_families import ARCHITECTURES, N_HEADS, samples, tiny
 
 from inactive_heads.engines import attention
 from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
@@ -18,55 +19,6 @@ from inactive_heads.errors import UserError
 from inactive_heads.heads import PatternStatistics, TokenBatch
 from inactive_heads.scores import PAPER_SCORES, get_score, get_scores
 from inactive_heads.shapes import Silence
-
-N_HEADS, D_HEAD = 4, 8
-GROUPED = {"num_key_value_heads": 2}
-ARCHITECTURES = {
-    "gpt2": {"n_head": N_HEADS, "n_layer": 3, "n_embd": 32, "n_positions": 64},
-    "gpt_neox": {"intermediate_size": 64},
-    "llama": GROUPED,
-    "qwen2": GROUPED,
-    "qwen3": GROUPED | {"head_dim": D_HEAD},
-    "olmo2": GROUPED,
-    "mistral": GROUPED | {"sliding_window": 4},
-    "gemma2": GROUPED | {"head_dim": D_HEAD, "sliding_window": 4, "attn_logit_softcapping": 2.0},
-    "gemma3_text": GROUPED | {"head_dim": D_HEAD, "sliding_window": 4},
-    "phi3": GROUPED | {"pad_token_id": 0},
-    "gpt_oss": GROUPED | {"head_dim": D_HEAD, "sliding_window": 4, "num_local_experts": 4},
-    "lfm2": GROUPED | {"layer_types": ["full_attention", "conv", "full_attention"]},
-}
-SIZES = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": N_HEADS,
-    "max_position_embeddings": 64,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-LENGTHS = (11, 7, 1, 9)
-
-
-def tiny(model_type, **options):
-    """A model with random weights, large enough that attention is far from uniform."""
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 97} if model_type == "gpt2" else SIZES
-    config = AutoConfig.for_model(
-        model_type, **(sizes | ARCHITECTURES.get(model_type, {}) | options)
-    )
-    network = AutoModelForCausalLM.from_config(config).eval()
-    for name, parameter in network.named_parameters():
-        if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=0.25)
-        elif "norm" not in name and "ln" not in name:
-            torch.nn.init.normal_(parameter, std=0.5)
-    return network
-
-
-def samples(lengths=LENGTHS):
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randint(1, 97, (n,), generator=generator).tolist() for n in lengths]
 
 
 class Collect:
@@ -96,60 +48,6 @@ class Zero:
         return Silence(mask)
 
 
-def attention_modules(network):
-    return {
-        module.layer_idx: module
-        for name, module in network.named_modules()
-        if name.endswith(("attn", "attention")) and hasattr(module, "layer_idx")
-    }
-
-
-def read_values(module, outputs):
-    """Value vectors ``(batch, pos, head, d_head)`` from what a layer's projections gave."""
-    if "c_attn" in outputs:
-        flat = outputs["c_attn"].chunk(3, dim=-1)[2]
-    elif "query_key_value" in outputs:
-        by_head = outputs["query_key_value"].unflatten(-1, (N_HEADS, 3 * D_HEAD))
-        flat = by_head[..., 2 * D_HEAD :].flatten(-2)
-    elif "qkv_proj" in outputs:
-        flat = outputs["qkv_proj"][..., -2 * D_HEAD :]
-    else:
-        flat = outputs["v_proj"]
-    v = flat.unflatten(-1, (-1, D_HEAD))
-    return v.repeat_interleave(N_HEADS // v.shape[2], dim=2)
-
-
-def reference(network, tokens):
-    """The fifteen scores of one input, ``(score, layer, head)``, and its last logits: float64
-    arithmetic on what Hugging Face's eager attention computes."""
-    network = copy.deepcopy(network)
-    network.set_attn_implementation("eager")
-    outputs, inputs = {}, {}
-    for layer, module in attention_modules(network).items():
-        outputs[layer], inputs[layer] = {}, {}
-        for name, child in module.named_children():
-
-            def keep(_, given, result, name=name, layer=layer):
-                outputs[layer][name] = result
-                inputs[layer][name] = given[0]
-
-            child.register_forward_hook(keep)
-    with torch.no_grad():
-        run = network(torch.tensor([tokens]), output_attentions=True, use_cache=False)
-    patterns = [pattern for pattern in run.attentions if pattern is not None]
-    layers = []
-    for (layer, module), pattern in zip(attention_modules(network).items(), patterns, strict=True):
-        name = next(n for n in ("o_proj", "out_proj", "c_proj", "dense") if n in outputs[layer])
-        a = pattern[0].double()
-        v = read_values(module, outputs[layer])[0].double()
-        z = inputs[layer][name][0].unflatten(-1, (N_HEADS, D_HEAD)).double()
-        weight = getattr(module, name).weight.detach().double()
-        weight = (weight if name == "c_proj" else weight.T).unflatten(0, (N_HEADS, D_HEAD))
-        scores = plain.scores(plain.Layer(a.numpy(), v.numpy(), z.numpy(), weight.numpy()))
-        layers.append(torch.stack([torch.as_tensor(scores[name]) for name in PAPER_SCORES]))
-    return torch.stack(layers, dim=1), run.logits[0, -1]
-
-
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def network(request):
     return tiny(request.param)
@@ -158,8 +56,14 @@ def network(request):
 @pytest.fixture(scope="module")
 def expected(network):
     """Reference scores ``(score, layer, input, head)`` and logits, one input at a time."""
-    scores, logits = zip(*(reference(network, tokens) for tokens in samples()), strict=True)
-    return torch.stack(scores, dim=2).float(), torch.stack(logits)
+    scores, logits = [], []
+    for tokens in samples():
+        found, layers = plain.run(network, tokens, dtype=network.dtype)
+        rows = [plain.scores(layer) for layer in layers]
+        scores.append([[row[name] for row in rows] for name in PAPER_SCORES])
+        logits.append(found[-1])
+    by_input = torch.as_tensor(np.array(scores)).float()
+    return by_input.permute(1, 2, 0, 3), torch.as_tensor(np.array(logits)).float()
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

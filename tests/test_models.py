@@ -50,8 +50,10 @@ def test_provenance_is_flat_and_says_where_the_model_is_from(tmp_path):
         "dtype": "float32",
         "device": "cpu",
         "weight_processing": "none: raw Hugging Face weights",
+        "unpacked_from": "",
         "tokenizer": "",
         "bos": "off",
+        "chat_template": "off",
         "engine": "flash",
     }
     assert json.loads(json.dumps(model.provenance)) == model.provenance

@@ -11,7 +11,7 @@ import pytest
 import torch
 import xarray as xr
 from conftest import tiny_llama
-from test_flash import N_HEADS, attention_modules, tiny
+from tiny_families import N_HEADS, attention_modules, tiny
 
 import inactive_heads as ih
 from inactive_heads.engines import rows

@@ -169,7 +169,7 @@ def test_every_preset_is_read(monkeypatch):
         origin = find_model(name)
         if isinstance(origin.weights, Architecture):
             assert origin.weights.name == name
-            assert origin.tokenizer == "demo"
+            assert origin.preset.tokenizer == "demo"
 
 
 def test_a_preset_of_ones_own(hub_cache, tmp_path):

@@ -1,4 +1,4 @@
-"""A report's summary as a table on a terminal."""
+"""Tables that the command line prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def summary_table(summary: pd.DataFrame, at: float) -> Table:
-    """The summary at one share of heads, a row per model, task and score."""
+    """Every score of every model and task at the share of heads that is shown."""
     several = summary["model"].nunique() > 1
     whose = "by model" if several else summary["model"].iloc[0]
     table = Table(title=f"At {at:g}% of heads, {whose}")
