@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 from conftest import SHARED
 from scipy import stats
-from test_page import browser, embedded, make_curves, make_scores, opened, text_of
+from test_page import embedded, make_curves, make_scores, opened, text_of
 from typer.testing import CliRunner
 
 from inactive_heads.cli import app
@@ -21,7 +21,7 @@ from inactive_heads.curves import read_curves
 from inactive_heads.errors import UserError
 from inactive_heads.saved import SavedOptions, build_saved_report, read_scores
 
-__all__ = ["browser", "opened"]  # fixtures
+__all__ = ["opened"]  # a fixture
 
 PAPER = SHARED / "paper"
 needs_published = pytest.mark.skipif(
