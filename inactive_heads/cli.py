@@ -29,6 +29,7 @@ from inactive_heads.options import (
     SavedCurves,
     SavedScores,
     SavedThresholds,
+    ScoreFile,
     Scoring,
     Seed,
     Shots,
@@ -117,6 +118,7 @@ def report(
             "text-loss has anyway."
         ),
     ] = None,
+    score_file: ScoreFile = None,
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
     ] = "0,5,10,15,20,30",
@@ -198,9 +200,11 @@ def report(
         plan_report,
         prepare_report,
     )
+    from inactive_heads.score_files import load_score_file
     from inactive_heads.scores import PAPER_SCORES
     from inactive_heads.tables import summary_table
 
+    own = [] if score_file is None else load_score_file(score_file)
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
     asked = ReportOptions(
         out=out,
@@ -214,6 +218,7 @@ def report(
         subjects=_list(subjects),
         scoring=scoring,
         scores=chosen,
+        own_scores=own,
         percents=_numbers(percents, "--percents"),
         at=at,
         within=_within(within, within_nats),
@@ -262,6 +267,7 @@ def evaluate(
     score: Annotated[
         str | None, typer.Option(help="Zero heads, for each input, by this score …")
     ] = None,
+    score_file: ScoreFile = None,
     threshold: Annotated[float | None, typer.Option(help="… on the inactive side of this.")] = None,
     heads: Annotated[str | None, typer.Option(help="Zero the heads of this heads.json.")] = None,
     random: Annotated[float | None, typer.Option(help="Zero this % of heads at random.")] = None,
@@ -287,6 +293,10 @@ def evaluate(
     from inactive_heads.ablation import asked_ablation
     from inactive_heads.asking import shown_prompt
 
+    if score_file is not None:
+        from inactive_heads.score_files import load_score_file
+
+        load_score_file(score_file)
     ablation = asked_ablation(score, threshold, heads, random, seed)
     asked = load_task(
         task,
@@ -368,6 +378,28 @@ def models(
     # A file or a pipe has no width of its own to fit into.
     width = None if sys.stdout.isatty() else 150
     Console(width=width).print(preset_table(find_presets(own or ())))
+
+
+@app.command()
+@one_line_errors
+def check_score(
+    file: Annotated[str, typer.Argument(help="A Python file that registers scores: it is run.")],
+) -> None:
+    """Check that scores of your own keep the contract, in seconds, without a model.
+
+    Says in words what is wrong, and exits with status 1 if anything is. Layer-normalized forms
+    are not checked by themselves.
+
+    Example: inactive-heads check-score my_scores.py
+    """
+    from inactive_heads import check_score as check
+    from inactive_heads.score_files import load_score_file
+
+    names = load_score_file(file)
+    found = [check(name) for name in names if name.removesuffix(" (LN)") not in {*names} - {name}]
+    print("\n\n".join(map(str, found)))
+    if not all(one.passed for one in found):
+        raise typer.Exit(1)
 
 
 def run_report() -> None:
