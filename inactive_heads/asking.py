@@ -24,13 +24,20 @@ class Asked:
     """A question in a model's tokens.
 
     Attributes:
-        prompts: the tokens that come before each answer, by the model's chat template if it uses
-            one, without white space at their end.
+        text: the prompt, by the model's chat template if it uses one; the first, where each
+            answer has its own.
+        prompts: the tokens of each answer's prompt, without white space at its end.
         answers: the tokens of what may follow, that white space among them.
     """
 
+    text: str
     prompts: list[list[int]]
     answers: list[list[int]]
+
+    @property
+    def tokens(self) -> list[int]:
+        """The prompt's tokens, of the first answer where each has its own."""
+        return self.prompts[0]
 
     @cached_property
     def alike(self) -> bool:
@@ -46,7 +53,7 @@ class Asked:
         """
         if self.alike:
             last = [answer[-1] for answer in self.answers]
-            return [self._input(self.prompts[0], self.answers[0], last)]
+            return [self._input(self.tokens, self.answers[0], last)]
         return [
             self._input(prompt, answer, [answer[-1]])
             for prompt, answer in zip(self.prompts, self.answers, strict=True)
@@ -93,7 +100,7 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
         check_tokens(tokens + answer[:-1], model.shape, f"the prompt of {name}")
     if scoring == "letter":
         _check_apart(model, continuations, answers)
-    return Asked(prompts, answers)
+    return Asked(texts[0], prompts, answers)
 
 
 def _written(model: Model, context: str) -> str:
@@ -132,7 +139,7 @@ def shown_prompt(model: Model, task: Task) -> str:
     chat = "no chat template" if model.chat is None else "the model's chat template"
     shots = f"{task.num_fewshot} shots" if task.num_fewshot != 1 else "1 shot"
     title = f"{task.name}: question {item.id!r}, {shots}, {chat}"
-    lines = _framed(model, title, asked.prompts[0])
+    lines = _framed(model, title, asked.tokens)
     for index, answer in enumerate(asked.answers):
         mark = "   <- right" if index == item.answer else ""
         lines.append(f"answer {_decoded(model, answer)!r}: tokens {answer}{mark}")

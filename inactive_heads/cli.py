@@ -101,7 +101,10 @@ def report(
     num_texts: Annotated[int | None, typer.Option(help="How many texts to score heads on.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Cut texts to this many tokens.")] = None,
     task: Annotated[
-        str, typer.Option(help="What ablations are judged by: quiz, mmlu, text-loss, with commas.")
+        str,
+        typer.Option(
+            help="What ablations are judged by: quiz, mmlu, text-loss, lm-eval:TASK; with commas."
+        ),
     ] = "quiz,text-loss",
     data: Data = None,
     num_fewshot: Shots = None,
@@ -165,8 +168,8 @@ def report(
     """Score every head, zero the inactive ones, and write a report with figures.
 
     Writes DIR/report.html (one file, opens offline) and beside it scores.nc, curves.csv,
-    summary.csv, config.json and heads.json (the inactive heads, for Fixed.load). Every finished
-    piece of work is kept in DIR: the same command goes on where it was stopped.
+    summary.csv, thresholds.csv, config.json and heads.json (the inactive heads, for Fixed.load).
+    Every finished piece of work is kept in DIR: the same command goes on where it was stopped.
 
     With --curves, --scores or --thresholds it draws saved results, and needs no model.
 
@@ -255,7 +258,7 @@ def report(
 @one_line_errors
 def evaluate(
     model: ModelArgument = None,
-    task: Annotated[str, typer.Option(help="mmlu, quiz or text-loss.")] = "quiz",
+    task: Annotated[str, typer.Option(help="mmlu, quiz, text-loss or lm-eval:TASK.")] = "quiz",
     data: Data = None,
     num_fewshot: Shots = None,
     limit: Limit = None,

@@ -139,6 +139,9 @@ def generate(
     for index, tokens in enumerate(encoded):
         check_room(subject, tokens, max_new_tokens, f"prompt {index}")
     recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
+    cached = (
+        engine if isinstance(engine, FlashEngine) and (constant or decide == "prompt") else None
+    )
     written: list[list[int]] = [[] for _ in encoded]
     zeroed = np.zeros(len(encoded))
     ends = _end_tokens(subject)
@@ -146,28 +149,27 @@ def generate(
     with progress_bar("Generating", len(encoded), show=progress) as advance:
 
         def run(batch: TokenBatch) -> None:
-            rows = list(batch.rows)
-            texts = {row: list(encoded[row]) for row in rows}
-            if isinstance(engine, FlashEngine) and (constant or decide == "prompt"):
-                steps: _Steps = _CachedSteps(engine, batch, texts, recorder)
+            texts = {row: list(encoded[row]) for row in batch.rows}
+            if cached is None:
+                steps: _Steps = _WholeSteps(subject, texts, recorder)
             else:
-                steps = _WholeSteps(subject, texts, recorder)
-            total, step = dict.fromkeys(rows, 0.0), 0
-            while rows:
-                logits = steps(rows)
-                for row, token in zip(rows, choose(logits, rows, step), strict=True):
+                steps = _CachedSteps(cached, batch, texts, recorder)
+            shares: dict[int, list[float]] = {row: [] for row in texts}
+            going = list(texts)
+            while going:
+                logits = steps(going)
+                step = len(shares[going[0]])
+                for row, token in zip(going, choose(logits, going, step), strict=True):
                     texts[row].append(token)
-                    total[row] += 0.0 if recorder is None else recorder.masks[row].mean()
-                step += 1
-                going = []
-                for row in rows:
-                    own = texts[row][len(encoded[row]) :]
-                    if step < max_new_tokens and own[-1] not in ends and not stop(own):
-                        going.append(row)
-                        continue
-                    written[row], zeroed[row] = own, 100 * total[row] / step
-                    advance(1)
-                rows = going
+                    shares[row].append(0.0 if recorder is None else recorder.masks[row].mean())
+                going = [row for row in going if not ended(texts[row][len(encoded[row]) :])]
+            for row, text in texts.items():
+                written[row] = text[len(encoded[row]) :]
+                zeroed[row] = 100 * np.mean(shares[row])
+            advance(len(texts))
+
+        def ended(own: list[int]) -> bool:
+            return len(own) == max_new_tokens or own[-1] in ends or stop(own)
 
         run_in_batches(subject, encoded, run, batch_size=batch_size)
     return Generation(written, zeroed)

@@ -109,7 +109,7 @@ def _load(name: str, folder: str | None) -> dict[str, Any]:
     try:
         with explained(
             f"the task {name!r} of lm-evaluation-harness could not be loaded",
-            "see whether its data set can be reached: on the Hugging Face hub, unless its file says else",
+            "see whether its data set can be reached (on the hub, unless the task's file says otherwise)",
         ):
             found: dict[str, Any] = manager.load([name])["tasks"]
     finally:

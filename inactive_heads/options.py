@@ -15,7 +15,8 @@ ModelArgument = Annotated[str | None, typer.Argument(help=MODEL_HELP, show_defau
 Data = Annotated[
     str | None,
     typer.Option(
-        help="mmlu: a local copy of cais/mmlu; quiz: a .jsonl file of your own questions."
+        help="mmlu: a local copy of cais/mmlu; quiz: a .jsonl file of your own questions; lm-eval: a "
+        "folder of task files."
     ),
 ]
 Shots = Annotated[
@@ -25,7 +26,10 @@ Shots = Annotated[
 Limit = Annotated[int | None, typer.Option(help="Questions to ask, spread over the subjects.")]
 Subjects = Annotated[str | None, typer.Option(help="Only these subjects, separated by commas.")]
 Scoring = Annotated[
-    str | None, typer.Option(help="letter or cloze; letter for mmlu, cloze for quiz if not given.")
+    str | None,
+    typer.Option(
+        help="letter or cloze; letter for mmlu, cloze for quiz if not given. lm-eval: acc or acc_norm."
+    ),
 ]
 Engine = Annotated[
     str, typer.Option(help="How heads are read: flash (fast) or lens (TransformerLens hooks).")

@@ -74,6 +74,7 @@ def report(folder):
 def test_a_report_is_written_whole(report, folder):
     out, printed = report
     names = {"report.html", "scores.nc", "curves.csv", "summary.csv", "config.json", "heads.json"}
+    names |= {"thresholds.csv"}
     kept = {"run.json", "units", "items.parquet", ".lock"}
     assert {path.name for path in out.iterdir()} == names | kept
     assert "report.html" in printed.replace("\n", "")

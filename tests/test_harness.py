@@ -262,6 +262,18 @@ def test_what_the_model_cannot_do_is_said(folder, tasks):
         said(lm, tasks, max_gen_toks=95)
 
 
+def test_by_its_name_from_python_and_with_a_cache_of_answers(folder, tasks, cut, tmp_path):
+    asked = f"pretrained={folder},score={SCORE},threshold={cut!r},batch_size=3"
+    options = {"model_args": asked, "use_cache": str(tmp_path / "answers")}
+    first, again = (
+        run_harness("inactive-heads", tasks, ["words", "said", "story"], **options)
+        for _ in range(2)
+    )
+    assert first["results"] == again["results"]
+    assert set(first["config"]["percent_zeroed"]) == {"words", "said", "story"}
+    assert again["config"]["percent_zeroed"] == {}  # nothing was run
+
+
 def test_errors_of_the_command_line_are_one_line(command_line):
     done = command_line("words", "a=1")
     assert done.exit_code == 2
