@@ -19,8 +19,14 @@ from inactive_heads.analysis import (
     threshold_stability,
 )
 from inactive_heads.certainty import rank_uncertainty
+from inactive_heads.check import Finding, ScoreCheck, check_score
+from inactive_heads.compare import Comparison, compare_scores
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
+from inactive_heads.explorer import explore
+from inactive_heads.gallery import GALLERY_SCORES
+from inactive_heads.generation import Generation, Sampling, generate
+from inactive_heads.head_views import head_view, token_losses
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
 from inactive_heads.results import ModelResults
@@ -51,6 +57,7 @@ __all__ = [
     "as_model",
     "load_model",
     # scores
+    "GALLERY_SCORES",
     "PAPER_SCORES",
     "HeadActivations",
     "Score",
@@ -58,6 +65,12 @@ __all__ = [
     "get_score",
     "layer_normalized",
     "score_function",
+    # scores of one's own
+    "Comparison",
+    "Finding",
+    "ScoreCheck",
+    "check_score",
+    "compare_scores",
     # scoring
     "score_cache",
     "score_heads",
@@ -75,6 +88,10 @@ __all__ = [
     "Silence",
     "ablate",
     "mean_head_outputs",
+    # text written with heads silenced
+    "Generation",
+    "Sampling",
+    "generate",
     # texts, tasks and evaluation
     "ChoiceItem",
     "ChoiceTask",
@@ -104,7 +121,10 @@ __all__ = [
     "compare_models",
     "count_ranks",
     "threshold_stability",
-    # figures
+    # single heads, figures
+    "explore",
+    "head_view",
+    "token_losses",
     "plots",
     # errors and warnings
     "Notice",

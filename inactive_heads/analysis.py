@@ -44,6 +44,7 @@ from inactive_heads.rankings import (
 from inactive_heads.stability import (
     read_thresholds,
     threshold_stability,
+    thresholds_by_task,
     thresholds_of_curves,
     thresholds_table,
 )
@@ -82,6 +83,7 @@ __all__ = [
     # thresholds over data sets
     "read_thresholds",
     "threshold_stability",
+    "thresholds_by_task",
     "thresholds_of_curves",
     "thresholds_table",
     # distributions

@@ -24,19 +24,19 @@ class Asked:
     """A question in a model's tokens.
 
     Attributes:
-        text: the prompt, by the model's chat template if it uses one.
-        tokens: the prompt's, without white space at its end.
+        prompts: the tokens that come before each answer, by the model's chat template if it uses
+            one, without white space at their end.
         answers: the tokens of what may follow, that white space among them.
     """
 
-    text: str
-    tokens: list[int]
+    prompts: list[list[int]]
     answers: list[list[int]]
 
     @cached_property
     def alike(self) -> bool:
-        """Whether the answers differ in their last token only: one input then serves them all."""
-        return len({tuple(answer[:-1]) for answer in self.answers}) == 1
+        """Whether only the answers' last tokens differ: one input then serves them all."""
+        whole = zip(self.prompts, self.answers, strict=True)
+        return len({(tuple(prompt), tuple(answer[:-1])) for prompt, answer in whole}) == 1
 
     @property
     def inputs(self) -> list[ScoredInput]:
@@ -44,12 +44,17 @@ class Asked:
 
         The one input's targets are the tokens that the answers share, then the last of each.
         """
-        if not self.alike:
-            return [self._input(answer, [answer[-1]]) for answer in self.answers]
-        return [self._input(self.answers[0], [answer[-1] for answer in self.answers])]
+        if self.alike:
+            last = [answer[-1] for answer in self.answers]
+            return [self._input(self.prompts[0], self.answers[0], last)]
+        return [
+            self._input(prompt, answer, [answer[-1]])
+            for prompt, answer in zip(self.prompts, self.answers, strict=True)
+        ]
 
-    def _input(self, answer: list[int], last: list[int]) -> ScoredInput:
-        tokens, first = self.tokens + answer[:-1], len(self.tokens) - 1
+    @staticmethod
+    def _input(prompt: list[int], answer: list[int], last: list[int]) -> ScoredInput:
+        tokens, first = prompt + answer[:-1], len(prompt) - 1
         positions = [*range(first, len(tokens) - 1), *[len(tokens) - 1] * len(last)]
         return ScoredInput(tokens, positions, [*answer[:-1], *last])
 
@@ -62,17 +67,19 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
             nothing of an answer, the same tokens of different letters, or tokens of a letter
             that are part of the prompt's.
     """
-    text, continuations = str(item.context), item.continuations
-    if model.chat is not None and isinstance(item.context, Prompt):
-        text = model.chat.render(item.context)
+    continuations = item.continuations
+    if model.chat is not None and isinstance(item.contexts[0], Prompt):
         continuations = tuple(one.removeprefix(" ") for one in continuations)
-    stem = text.rstrip()
-    tokens = model.encode(stem)
     name = f"question {item.id!r}"
-    check_tokens(tokens, model.shape, f"the prompt of {name}")
-    wholes = [model.encode(text + continuation) for continuation in continuations]
-    answers = [whole[len(tokens) :] for whole in wholes]
-    for whole, answer, continuation in zip(wholes, answers, continuations, strict=True):
+    written = {context: _written(model, context) for context in dict.fromkeys(item.contexts)}
+    encoded = {text: model.encode(text.rstrip()) for text in written.values()}
+    for tokens in encoded.values():
+        check_tokens(tokens, model.shape, f"the prompt of {name}")
+    texts = [written[context] for context in item.contexts]
+    prompts, answers = [encoded[text] for text in texts], []
+    for text, tokens, continuation in zip(texts, prompts, continuations, strict=True):
+        whole = model.encode(text + continuation)
+        answers.append(answer := whole[len(tokens) :])
         if not answer:
             raise UserError(
                 f"the tokenizer of {model.name!r} makes no token of its own of the answer "
@@ -86,7 +93,17 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
         check_tokens(tokens + answer[:-1], model.shape, f"the prompt of {name}")
     if scoring == "letter":
         _check_apart(model, continuations, answers)
-    return Asked(text, tokens, answers)
+    return Asked(prompts, answers)
+
+
+def _written(model: Model, context: str) -> str:
+    """The text of a prompt; what a text without a prompt follows is BOS (or EOS)."""
+    if model.chat is not None and isinstance(context, Prompt):
+        return model.chat.render(context)
+    opening = None
+    if not context and model.tokenizer is not None:
+        opening = model.tokenizer.bos_token or model.tokenizer.eos_token
+    return str(opening or context)
 
 
 def _check_apart(
@@ -115,7 +132,7 @@ def shown_prompt(model: Model, task: Task) -> str:
     chat = "no chat template" if model.chat is None else "the model's chat template"
     shots = f"{task.num_fewshot} shots" if task.num_fewshot != 1 else "1 shot"
     title = f"{task.name}: question {item.id!r}, {shots}, {chat}"
-    lines = _framed(model, title, asked.tokens)
+    lines = _framed(model, title, asked.prompts[0])
     for index, answer in enumerate(asked.answers):
         mark = "   <- right" if index == item.answer else ""
         lines.append(f"answer {_decoded(model, answer)!r}: tokens {answer}{mark}")

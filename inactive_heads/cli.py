@@ -1,4 +1,4 @@
-"""The command line: `inactive-heads report`, `inactive-heads evaluate`, `inactive-heads models`."""
+"""The command line: `inactive-heads report`, `inactive-heads evaluate` and the others."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from inactive_heads.options import (
     SavedCurves,
     SavedScores,
     SavedThresholds,
+    ScoreFile,
     Scoring,
     Seed,
     Shots,
@@ -114,6 +115,7 @@ def report(
             "text-loss has anyway."
         ),
     ] = None,
+    score_file: ScoreFile = None,
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
     ] = "0,5,10,15,20,30",
@@ -195,9 +197,11 @@ def report(
         plan_report,
         prepare_report,
     )
+    from inactive_heads.score_files import load_score_file
     from inactive_heads.scores import PAPER_SCORES
     from inactive_heads.tables import summary_table
 
+    own = [] if score_file is None else load_score_file(score_file)
     chosen = (*PAPER_SCORES, RANDOM) if score == "all" else _list(score)
     asked = ReportOptions(
         out=out,
@@ -211,6 +215,7 @@ def report(
         subjects=_list(subjects),
         scoring=scoring,
         scores=chosen,
+        own_scores=own,
         percents=_numbers(percents, "--percents"),
         at=at,
         within=_within(within, within_nats),
@@ -259,6 +264,7 @@ def evaluate(
     score: Annotated[
         str | None, typer.Option(help="Zero heads, for each input, by this score …")
     ] = None,
+    score_file: ScoreFile = None,
     threshold: Annotated[float | None, typer.Option(help="… on the inactive side of this.")] = None,
     heads: Annotated[str | None, typer.Option(help="Zero the heads of this heads.json.")] = None,
     random: Annotated[float | None, typer.Option(help="Zero this % of heads at random.")] = None,
@@ -279,22 +285,16 @@ def evaluate(
 
     Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
     """
-    from inactive_heads import Fixed, PerInput, Random, load_model, load_task
     from inactive_heads import evaluate as run
+    from inactive_heads import load_model, load_task
+    from inactive_heads.ablation import asked_ablation
     from inactive_heads.asking import shown_prompt
 
-    given = [one for one in (score, heads, random) if one is not None]
-    if len(given) > 1:
-        raise UserError("give one of --score, --heads and --random, not several")
-    if (score is None) != (threshold is None):
-        raise UserError("--score and --threshold go together")
-    ablation: Any = None
-    if score is not None and threshold is not None:
-        ablation = PerInput(score, threshold)
-    elif heads is not None:
-        ablation = Fixed.load(heads)
-    elif random is not None:
-        ablation = Random(random / 100, seed=seed)
+    if score_file is not None:
+        from inactive_heads.score_files import load_score_file
+
+        load_score_file(score_file)
+    ablation = asked_ablation(score, threshold, heads, random, seed)
     asked = load_task(
         task,
         data=data,
@@ -336,6 +336,28 @@ def evaluate(
     print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
 
 
+@app.command(
+    "lm-eval",
+    # Every option is the harness's, --help too.
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
+@one_line_errors
+def lm_eval(
+    arguments: Annotated[list[str] | None, typer.Argument(help="What lm-eval takes.")] = None,
+) -> None:
+    """Run lm-evaluation-harness's own command line, which then knows --model inactive-heads.
+
+    Example: inactive-heads lm-eval run --model inactive-heads --tasks piqa
+    --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
+    """
+    from inactive_heads.harness_tasks import check_installed
+
+    check_installed()
+    from inactive_heads.harness import run
+
+    run(arguments or ())
+
+
 @app.command()
 @one_line_errors
 def models(
@@ -353,6 +375,28 @@ def models(
     # A file or a pipe has no width of its own to fit into.
     width = None if sys.stdout.isatty() else 150
     Console(width=width).print(preset_table(find_presets(own or ())))
+
+
+@app.command()
+@one_line_errors
+def check_score(
+    file: Annotated[str, typer.Argument(help="A Python file that registers scores: it is run.")],
+) -> None:
+    """Check that scores of your own keep the contract, in seconds, without a model.
+
+    Says in words what is wrong, and exits with status 1 if anything is. Layer-normalized forms
+    are not checked by themselves.
+
+    Example: inactive-heads check-score my_scores.py
+    """
+    from inactive_heads import check_score as check
+    from inactive_heads.score_files import load_score_file
+
+    names = load_score_file(file)
+    found = [check(name) for name in names if name.removesuffix(" (LN)") not in {*names} - {name}]
+    print("\n\n".join(map(str, found)))
+    if not all(one.passed for one in found):
+        raise typer.Exit(1)
 
 
 def run_report() -> None:

@@ -124,7 +124,7 @@ class PreparedTask:
         """Tokenize the task, refusing inputs longer than the model's context."""
         if isinstance(task, TextTask):
             encoded = encode_samples(model, task.samples)
-            inputs = [_text_input(tokens, index) for index, tokens in enumerate(encoded)]
+            inputs = [text_input(tokens, f"text {index}") for index, tokens in enumerate(encoded)]
             return PreparedTask(task, inputs, list(range(len(inputs))))
         inputs, owners = [], []
         for index, item in enumerate(task.items):
@@ -229,9 +229,10 @@ def _interval(
     return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
 
 
-def _text_input(tokens: list[int], index: int) -> ScoredInput:
+def text_input(tokens: list[int], name: str) -> ScoredInput:
+    """The next-token log-probabilities of a whole text; ``name`` is what an error calls it."""
     if len(tokens) < 2:
-        raise UserError(f"text {index} has {len(tokens)} token; next-token loss needs 2 or more")
+        raise UserError(f"{name} has {len(tokens)} token; next-token loss needs 2 or more")
     return ScoredInput(tokens, list(range(len(tokens) - 1)), tokens[1:])
 
 
@@ -248,10 +249,9 @@ def _choice_outcomes(prepared: PreparedTask, logprobs: Sequence[np.ndarray]) -> 
             shared, last = np.split(parts[0], [-len(item.continuations)])
             choices = shared.sum() + last
         judged = choices
-        if task.scoring == "cloze":
-            judged = choices / np.array(
-                [len(text.removeprefix(" ")) for text in item.continuations]
-            )
+        if task.normalized:
+            own = tuple(len(text.removeprefix(" ")) for text in item.continuations)
+            judged = choices / np.array(item.lengths or own)
         rows.append(
             {
                 "id": item.id,

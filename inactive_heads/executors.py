@@ -13,13 +13,14 @@ import torch
 
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import PreparedTask
+from inactive_heads.gallery import GALLERY_SCORES
 from inactive_heads.models import Model, load_model
 from inactive_heads.progress import Advance
 from inactive_heads.runs import Finished
-from inactive_heads.scores import REGISTRY, Score
+from inactive_heads.scores import PAPER_SCORES, REGISTRY, Score
 from inactive_heads.units import Unit, Worker
 
-OF_THE_PACKAGE = dict(REGISTRY)
+OF_THE_PACKAGE = {name: REGISTRY[name] for name in (*PAPER_SCORES, *GALLERY_SCORES)}
 ATTEMPTS = 3
 """How often a unit may take its worker with it before the run gives up."""
 

@@ -11,6 +11,7 @@ import torch
 from einops import einsum, rearrange, reduce, repeat
 
 from inactive_heads.shapes import (
+    HeadPattern,
     HeadVectors,
     KeyValueVectors,
     Pattern,
@@ -112,6 +113,7 @@ class AttentionStatistics(Protocol):
     """Where a layer's attention weights come from: a pattern, or something that needs none."""
 
     def pattern(self) -> Pattern: ...
+    def pattern_of(self, head: int) -> HeadPattern: ...
     def first_token_weight(self) -> PerToken: ...
     def entropy(self) -> PerToken: ...
 
@@ -125,6 +127,9 @@ class PatternStatistics:
 
     def pattern(self) -> Pattern:
         return self.weights.float()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        return self.weights[:, head].float()
 
     def first_token_weight(self) -> PerToken:
         rows = torch.arange(len(self.weights), device=self.weights.device)
@@ -197,6 +202,10 @@ class HeadActivations:
     def pattern(self) -> Pattern:
         return self.attention.pattern()
 
+    def pattern_of(self, head: int) -> HeadPattern:
+        """Attention weights of one head, ``(batch, query, key)``; no other head's are computed."""
+        return self.attention.pattern_of(head)
+
     @cached_property
     def first_token_weight(self) -> PerToken:
         """Weight every query gives to the first token, ``A[i, 0]``."""
@@ -239,16 +248,35 @@ class HeadActivations:
         `result_norm`, but for models that normalise attention's output first (Gemma 2 and 3,
         OLMo 2): there it is the head's part of what that norm gives.
         """
-        scale = self.path.written_scale(self.z)
-        if scale is None:
+        if self.path.norm is None:
             return self.result_norm
-        return scale * rooted_norm(self.z, self.path.written_root)
+        return self.path.written_scale(self._total) * rooted_norm(self.z, self.path.written_root)
 
     @cached_property
     def residual_norm(self) -> PerToken:
         """L2 norm of the residual stream that the heads add to, ``(batch, pos, 1)``."""
         norm = torch.linalg.vector_norm(self.stream(), dim=-1, keepdim=True, dtype=torch.float32)
         return norm.to(self.outputs.device)
+
+    @cached_property
+    def updated(self) -> Residual:
+        """The residual stream with what all heads add to it, ``(batch, pos, d_model)``."""
+        return self.residual + self.path.written(self._total)
+
+    @cached_property
+    def read_norm(self) -> PerToken:
+        """How much of each head later layers read: ``|g w| / |x|`` at every token.
+
+        w is what the head adds to the residual stream, x the stream with all heads, and g the
+        gains (root mean square) of the norms through which layers read it from here on: of
+        this block after its attention, and of all later ones.
+        """
+        scale = self.path.written_scale(self._total) * self.path.read_scale(self.updated)
+        return scale * rooted_norm(self.z, self.path.read_root)
+
+    @cached_property
+    def _total(self) -> Residual:
+        return self.path.total(self.z)
 
     def mean_over_tokens(self, values: PerToken) -> PerHead:
         """Mean of a per-token quantity over each input's real tokens, ``(batch, head)``."""

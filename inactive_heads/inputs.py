@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import psutil
 import torch
@@ -90,29 +91,36 @@ def run_in_batches(
             room = min(room, most_tokens)
         rows = order[: min(most_inputs, max(1, room // longest))]
         batch = TokenBatch.of([encoded[row] for row in rows], rows=rows, device=model.engine.device)
-        try:
-            run(batch)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
-                raise
-            if len(rows) == 1:
-                raise UserError(
-                    f"an input of {longest} tokens does not fit in the memory of "
-                    f"{model.engine.device} by itself; give shorter inputs, a smaller dtype, or "
-                    "another device"
-                ) from error
-            most_inputs = len(rows) // 2
-        else:
+        if fits_in_memory(partial(run, batch)):
             order = order[len(rows) :]
             continue
-        # Outside the handler, whose traceback holds on to the tensors of the failed batch.
+        if len(rows) == 1:
+            raise UserError(
+                f"an input of {longest} tokens does not fit in the memory of "
+                f"{model.engine.device} by itself; give shorter inputs, a smaller dtype, or "
+                "another device"
+            )
+        most_inputs = len(rows) // 2
         warnings.warn(
             f"{len(rows)} inputs of {longest} tokens do not fit in the memory of "
             f"{model.engine.device} together; going on with {most_inputs} at a time",
             Notice,
             stacklevel=2,
         )
-        torch.cuda.empty_cache()
+
+
+def fits_in_memory(run: Callable[[], object]) -> bool:
+    """Whether what is run goes through; False where the device has too little memory for it."""
+    try:
+        run()
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+    else:
+        return True
+    # Outside the handler, whose traceback holds on to the tensors of what failed.
+    torch.cuda.empty_cache()
+    return False
 
 
 def tokens_at_once(model: Model, longest: int, batch_size: int | str) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from inactive_heads.ablation import layer_silences
+from inactive_heads.errors import Notice
 from inactive_heads.heads import TokenBatch
-from inactive_heads.inputs import run_in_batches, tokens_at_once
+from inactive_heads.inputs import fits_in_memory, run_in_batches, tokens_at_once
 from inactive_heads.models import Model
 from inactive_heads.prefixes import Segment, rows_of, segments_of
 from inactive_heads.progress import Advance
@@ -46,23 +49,76 @@ def log_likelihoods(
     Where nobody has to see the heads (there is no visitor, or it silences a fixed set), what
     inputs have alike from their first token on is run once, if the engine can and it saves much.
     """
+
+    def measure(logits: Logits) -> _Measure:
+        log_total = torch.logsumexp(logits, dim=-1)
+        return lambda at, targets: logits[at, targets] - log_total[at]
+
     found = [np.empty(len(one.targets), dtype=np.float32) for one in inputs]
+    _fill(found, model, inputs, visitor, measure, advance, batch_size)
+    return found
+
+
+def log_likelihoods_and_best(
+    model: Model,
+    inputs: Sequence[ScoredInput],
+    visitor: Visitor | None = None,
+    *,
+    advance: Advance,
+    batch_size: int | str = "auto",
+) -> list[np.ndarray]:
+    """What `log_likelihoods` gives, and below it that of the likeliest token: ``(2, target)``.
+
+    Both are the same where greedy decoding gives the target.
+    """
+
+    def measure(logits: Logits) -> _Measure:
+        log_total, best = torch.logsumexp(logits, dim=-1), logits.amax(dim=-1)
+        return lambda at, targets: torch.stack([logits[at, targets], best[at]]) - log_total[at]
+
+    found = [np.empty((2, len(one.targets)), dtype=np.float32) for one in inputs]
+    _fill(found, model, inputs, visitor, measure, advance, batch_size)
+    return found
+
+
+_Measure = Callable[[list[int], list[int]], Tensor]
+"""What is measured at some of the kept tokens, of these targets."""
+
+
+def _fill(
+    found: list[np.ndarray],
+    model: Model,
+    inputs: Sequence[ScoredInput],
+    visitor: Visitor | None,
+    measure: Callable[[Logits], _Measure],
+    advance: Advance,
+    batch_size: int | str,
+) -> None:
+    """Runs the inputs and puts into ``found`` what is measured of every target."""
 
     def read(run: _Run) -> None:
-        log_total = torch.logsumexp(run.logits, dim=-1)
+        measured = measure(run.logits)
         among_kept = (run.keep.flatten().cumsum(0) - 1).numpy()
         for row, which, places in run.reads:
-            at = among_kept[list(places)].tolist()
             targets = [inputs[row].targets[k] for k in which]
-            found[row][list(which)] = (run.logits[at, targets] - log_total[at]).cpu().numpy()
+            values = measured(among_kept[list(places)].tolist(), targets)
+            found[row][..., list(which)] = values.cpu().numpy()
         advance(run.n_tokens)
+
+    def read_shared() -> None:
+        for run in shared or ():
+            read(run)
 
     if (shared := _shared_runs(model, inputs, visitor, batch_size)) is None:
         _whole_runs(model, inputs, visitor, batch_size, read)
-    else:
-        for run in shared:
-            read(run)
-    return found
+    elif not fits_in_memory(read_shared):
+        warnings.warn(
+            "what inputs begin with alike does not fit in the memory of "
+            f"{model.engine.device} together; going on with every input whole",
+            Notice,
+            stacklevel=2,
+        )
+        _whole_runs(model, inputs, visitor, batch_size, read)
 
 
 class _Read(NamedTuple):

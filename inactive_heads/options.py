@@ -58,6 +58,13 @@ TrustRemoteCode = Annotated[
 BatchSize = Annotated[str, typer.Option(help="Inputs run together, or auto.")]
 Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
 
+ScoreFile = Annotated[
+    str | None,
+    typer.Option(
+        help="A Python file of your own that registers scores with @score_function: it is run."
+    ),
+]
+
 SavedCurves = Annotated[
     list[str] | None,
     typer.Option(help="Saved curves: ours, or any with model, score, percent_zeroed, accuracy."),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from inactive_heads.curves import RANDOM
 from inactive_heads.errors import UserError
+from inactive_heads.page_challenge import challenge_section
 from inactive_heads.page_data import as_json, curve_charts, heads_payload
 from inactive_heads.page_facts import facts_of, facts_of_models
 from inactive_heads.page_inputs import input_sections
@@ -30,6 +29,7 @@ from inactive_heads.page_tables import (
 from inactive_heads.rankings import count_ranks
 from inactive_heads.results import ModelResults, checkpoints_of, labels
 from inactive_heads.stability import COLUMNS, thresholds_of_curves, thresholds_table
+from inactive_heads.templating import environment, source
 from inactive_heads.verdict import compared, verdict
 
 FEW = 3
@@ -69,6 +69,7 @@ def render(
     thresholds = _thresholds(models, curves, published_thresholds)
     first = comparison(found, tolerances)
     last = [
+        *challenge_section(models),
         *score_sections(models, percent),
         *checkpoint_section(checkpoints_of(results), percent),
         *input_sections(models),
@@ -85,7 +86,7 @@ def render(
         "tables": [part.csv for part in (*tables, *parts) if isinstance(part, Table)],
     }
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             models=list(models),
@@ -106,8 +107,8 @@ def render(
             definitions={name: text for name, text in texts.items() if text},
             # What is marked safe here is the package's own, or has lost its "<" to as_json.
             data=Markup(as_json(drawn)),
-            style=Markup(_source("report.css")),
-            script=Markup(_source("look.js") + _source("report.js")),
+            style=Markup(source("report.css")),
+            script=Markup(source("look.js") + source("report.js")),
             plotly=Markup(get_plotlyjs()) if any(payloads.values()) or charts or parts else "",
         )
     )
@@ -140,7 +141,11 @@ def _thresholds(
     published: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """The thresholds of all models on all data sets, as one table."""
-    tables = [] if curves is None else [thresholds_of_curves(curves)]
+    known = _joined(models, "by_task")
+    tables = [] if known is None else [known]
+    if curves is not None:
+        own_tables = [] if known is None else known["model"].unique()
+        tables.append(thresholds_of_curves(curves[~curves["model"].isin(own_tables)]))
     for label, one in models.items():
         own = None if curves is None else set(curves.loc[curves["model"] == label, "task"])
         # The task text-loss is those same texts, whose thresholds must not count twice.
@@ -225,18 +230,3 @@ def _words(
 
 def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "definitions"}
-
-
-@cache
-def _environment() -> Environment:
-    # Autoescape is on for every file: jinja's own choice goes by the ending, and misses ".j2".
-    loader = PackageLoader("inactive_heads", "templates")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-
-
-@cache
-def _source(name: str) -> str:
-    """A stylesheet or script of the package as it is, not read as a template."""
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]

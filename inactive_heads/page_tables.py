@@ -114,16 +114,16 @@ def _sure(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
     return [
         number(row["rank"], ".0f"),
         cell(row["score"], ""),
-        _between(row["normalized_auc"], row["auc_low"], row["auc_high"], digits),
-        _between(row[reach], row["within_low"], row["within_high"], 1),
+        between(row["normalized_auc"], row["auc_low"], row["auc_high"], digits),
+        between(row[reach], row["within_low"], row["within_high"], 1),
         number(100 * row["first"], ".0f"),
-        _between(row["lead"], row["lead_low"], row["lead_high"], digits),
+        between(row["lead"], row["lead_low"], row["lead_high"], digits),
         Cell("–" if last else better, better),
         Cell("∞", needed) if needed == np.inf else number(needed, ",.0f"),
     ]
 
 
-def _between(value: float, low: float, high: float, digits: int) -> Cell:
+def between(value: float, low: float, high: float, digits: int) -> Cell:
     """``1.2 [0.9, 1.5]``; an end that the data do not bound is infinite."""
     if not np.isfinite(value):
         return number(value)

@@ -1,7 +1,8 @@
-"""Progress bars on standard error, with time left; none where nobody looks at them."""
+"""Progress bars on terminals and in notebooks, with time left; none where nobody looks."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from tqdm.notebook import tqdm
 
 
 @runtime_checkable
@@ -71,6 +73,10 @@ def sweep_board(
 def progress_bar(description: str, total: int, *, show: bool = True) -> Iterator[Advance]:
     """A bar that counts to ``total`` while its block runs; the block calls what it is given."""
     console = Console(stderr=True)
+    if show and console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None:
+        with tqdm(desc=description, total=total, leave=False) as widget:
+            yield lambda done, /: widget.update(done)
+        return
     with _bar(console=console, disable=not (show and console.is_terminal)) as bar:
         task = bar.add_task(description, total=total)
 

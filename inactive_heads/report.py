@@ -18,6 +18,8 @@ import xarray as xr
 
 from inactive_heads import page
 from inactive_heads.ablation import Fixed
+from inactive_heads.by_kind import scores_by_kind
+from inactive_heads.challenges import challenges
 from inactive_heads.curves import Metric
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import PreparedTask
@@ -38,7 +40,8 @@ from inactive_heads.runs import (
 )
 from inactive_heads.scores import PAPER_SCORES, REGISTRY, get_scores
 from inactive_heads.scoring import labelled_scores, now, score_heads, versions
-from inactive_heads.summaries import summarize, with_certainty
+from inactive_heads.stability import thresholds_by_task
+from inactive_heads.summaries import best_of, summarize, with_certainty
 from inactive_heads.sweeps import Sweep, run_settings, run_sweep, save_items
 from inactive_heads.tasks import Task, TextTask, load_task
 from inactive_heads.texts import cut_at_random, cut_to, load_texts
@@ -69,6 +72,7 @@ class ReportOptions:
     subjects: Sequence[str] | None = None
     scoring: str | None = None
     scores: Sequence[str] | None = None
+    own_scores: Sequence[str] = ()  # of the user's files: swept, drawn, and compared as challengers
     percents: Sequence[float] = DEFAULT_PERCENTS
     at: float = 10.0
     within: Mapping[Metric, float] = field(default_factory=dict)
@@ -135,8 +139,9 @@ def build_reports(
     )
     summary = pd.concat([one.summary for one in results], ignore_index=True)
     if len(results) > 1:
-        curves = pd.concat([one.curves for one in results], ignore_index=True)
-        write_whole(place / "curves.csv", curves.to_csv(index=False))
+        for name, column in (("curves", "curves"), ("thresholds", "by_task")):
+            table = pd.concat([getattr(one, column) for one in results], ignore_index=True)
+            write_whole(place / f"{name}.csv", table.to_csv(index=False))
         write_whole(place / "summary.csv", summary.to_csv(index=False))
     return place / "report.html", summary
 
@@ -213,7 +218,10 @@ def prepare_report(options: ReportOptions) -> Prepared:
     if "text-loss" in options.tasks:
         tasks.append(TextTask("text-loss", samples, {"texts": options.texts}))
     grids = {task.name: _grid(options, model, task) for task in tasks}
-    swept = [*get_scores(), *(score for grid in grids.values() for score in grid.scores)]
+    swept = [
+        *get_scores(_drawn(options)),
+        *(score for grid in grids.values() for score in grid.scores),
+    ]
     job = Job(
         model,
         {task.name: PreparedTask.of(model, task) for task in tasks},
@@ -255,24 +263,32 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     summary = summarize(curves, thresholds, percent=options.at)
     summary = with_certainty(summary, rankings)
     config = _config(prepared)
+    by_task = thresholds_by_task(
+        {name: _own_scores(done) for name, done in zip(prepared.grids, sweeps, strict=True)},
+        [share for share in _percents(options) if share > 0],
+        model=job.model.name,
+    )
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
+    write_whole(folder / "thresholds.csv", by_task.to_csv(index=False))
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
     _best_heads(options, scores, summary, job.model).save(folder / "heads.json")
     return ModelResults(
         options.called or job.model.name,
         revision=options.checkpoint or options.revision or str(job.model.provenance["revision"]),
         scores=scores,
-        inputs=_grouped(prepared, sweeps),
+        inputs=scores_by_kind(job.tasks, sweeps, options.texts, _drawn(options)),
         thresholds=thresholds,
         curves=curves,
         summary=summary,
+        by_task=by_task,
+        challenges=challenges(dict(zip(prepared.grids, sweeps, strict=True)), rankings),
         config={key: value for key, value in config.items() if key != "asked"},
     )
 
 
 def _check(options: ReportOptions) -> None:
     if not options.tasks:
-        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss")
+        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss, lm-eval:TASK")
     if options.mode not in get_args(Mode):
         raise UserError(f"mode must be per-input or fixed, not {options.mode!r}")
     split_random(options.scores)
@@ -285,10 +301,10 @@ def _percents(options: ReportOptions) -> list[float]:
 
 
 def _grid(options: ReportOptions, model: Model, task: Task) -> Grid:
-    usual = None if isinstance(task, TextTask) else SWEPT_SCORES
+    usual = (*PAPER_SCORES, RANDOM) if isinstance(task, TextTask) else SWEPT_SCORES
     return make_grid(
         model,
-        scores=options.scores or usual,
+        scores=dict.fromkeys([*(options.scores or usual), *options.own_scores]),
         percents=_percents(options),
         mode=options.mode,
         shard_tokens=options.shard_tokens,
@@ -296,20 +312,26 @@ def _grid(options: ReportOptions, model: Model, task: Task) -> Grid:
     )
 
 
+def _drawn(options: ReportOptions) -> list[str]:
+    """The scores whose heads are shown: the paper's and the user's."""
+    return list(dict.fromkeys([*PAPER_SCORES, *options.own_scores]))
+
+
 def _scores(prepared: Prepared, sweeps: Sequence[Sweep], run: RunFolder) -> xr.DataArray:
-    """The paper's scores of the texts: from the sweep that ran them, or a pass of their own."""
+    """The scores of the texts: from the sweep that ran them, or a pass of their own."""
+    names = _drawn(prepared.options)
     for name, done in zip(prepared.grids, sweeps, strict=True):
         if name == "text-loss" and done.scores is not None:
-            return done.scores.sel(score=list(PAPER_SCORES))
+            return done.scores.sel(score=names)
     if (finished := run.read("scores")) is None:
         options, model = prepared.options, prepared.job.model
-        found = score_heads(model, prepared.samples, batch_size=options.batch_size)
+        found = score_heads(model, prepared.samples, scores=names, batch_size=options.batch_size)
         finished = Finished({}, found.values)
         run.write("scores", finished)
     lengths = list(map(len, prepared.samples))
     model = prepared.job.model
     return labelled_scores(
-        finished.array, get_scores(), model.shape.layers, lengths, provenance=model.provenance
+        finished.array, get_scores(names), model.shape.layers, lengths, provenance=model.provenance
     )
 
 
@@ -348,27 +370,15 @@ def _best_heads(
     options: ReportOptions, scores: xr.DataArray, summary: pd.DataFrame, model: Model
 ) -> Fixed:
     """The heads that the best-ranked score calls inactive, averaged over the texts."""
-    judged = summary[summary["score"].isin(PAPER_SCORES)].sort_values("rank")
-    by_loss = judged[judged["loss"].notna()]  # loss tells scores apart where few questions cannot
-    ranked = by_loss if len(by_loss) else judged
-    best = ranked["score"].iloc[0] if len(ranked) else "AHON (LN)"
+    best = best_of(summary, PAPER_SCORES) or "AHON (LN)"
     about = {"model": model.name, "score": best, "percent": options.at, "created": now()}
     return Fixed(select_heads(scores, best, options.at), about=about)
 
 
-def _grouped(prepared: Prepared, sweeps: Sequence[Sweep]) -> xr.DataArray:
-    """The paper's scores of every task's inputs, with their data set or subject as ``group``."""
-    parts = []
-    for name, done in zip(prepared.grids, sweeps, strict=True):
-        one = prepared.job.tasks[name]
-        if isinstance(one.task, TextTask):
-            groups = [prepared.options.texts] * len(one.inputs)
-        else:
-            groups = [f"{name}: {one.task.items[owner].subject}" for owner in one.owners]
-        assert done.scores is not None, "a report's sweeps score all heads along"
-        own = done.scores.sel(score=list(PAPER_SCORES)).drop_vars("sample")
-        parts.append(own.assign_coords(group=("sample", groups)))
-    return xr.concat(parts, dim="sample", combine_attrs="override")
+def _own_scores(done: Sweep) -> xr.DataArray:
+    """The paper's scores of the inputs of a report's task."""
+    assert done.scores is not None, "a report's sweeps score all heads along"
+    return done.scores.sel(score=list(PAPER_SCORES))
 
 
 def _config(prepared: Prepared) -> dict[str, Any]:
@@ -386,7 +396,7 @@ def _config(prepared: Prepared) -> dict[str, Any]:
         "versions": {name.removeprefix("version_"): value for name, value in versions().items()},
         "time": now(),
         "command": _command(),
-        "definitions": {name: REGISTRY[name].definition for name in PAPER_SCORES},
+        "definitions": {name: REGISTRY[name].definition for name in _drawn(options)},
     }
 
 

@@ -24,8 +24,11 @@ class ModelResults:
         thresholds: ``(score, percent)`` from `choose_thresholds`.
         curves: the rows of a sweep, or published ones from `read_curves`.
         summary: one row per score at one share, from `summarize`.
+        challenges: how scores that are not the paper's do against its best, from `challenges`.
         config: what was run, as nested as it likes; ``definitions`` in it maps scores to text,
             ``texts`` names the data set that the heads were scored on.
+        by_task: the thresholds that every task's own inputs give, as a table of
+            `inactive_heads.stability`; if not given, those that the curves have.
         inputs: ``scores`` of every task's inputs, with their data set or subject as the coordinate
             ``group``; by default ``scores``, which may have it too.
     """
@@ -36,8 +39,10 @@ class ModelResults:
     thresholds: xr.DataArray | None = None
     curves: pd.DataFrame | None = None
     summary: pd.DataFrame | None = None
+    challenges: pd.DataFrame | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: xr.DataArray | None = None
+    by_task: pd.DataFrame | None = None
 
 
 def labels(results: Sequence[ModelResults]) -> list[str]:

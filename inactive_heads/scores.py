@@ -43,6 +43,11 @@ class Score:
     inactive: Side
     definition: str = ""
 
+    is_ratio = False  # of scores: NaN where it is undefined
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.inactive))  # a user's object need not be hashable
+
     def __call__(self, heads: HeadActivations) -> PerHead:
         if self not in heads.scored:
             heads.scored[self] = _checked(self.name, self.function(heads), heads)
@@ -69,6 +74,8 @@ def score_function(
         def my_score(heads):
             return heads.mean_over_tokens(heads.z.norm(dim=-1))
 
+        score_function("SINK@3", inactive="above")(SinkOnToken(3))  # an object with parameters
+
     Args:
         name: what users see and type.
         inactive: the side of a threshold on which a head is inactive.
@@ -76,10 +83,12 @@ def score_function(
         layer_mean_of: a registered score whose layer mean divides instead of this one's own.
 
     Raises:
-        UserError: the name is taken, or ``inactive`` is neither "below" nor "above".
+        UserError: the name is taken, ``inactive`` is neither "below" nor "above", or a class
+            was given instead of an object of it.
     """
 
     def register(function: ScoreFunction) -> ScoreFunction:
+        _refuse_class(function)
         score = Score(name, function, _side(name, inactive), definition or _first_line(function))
         _register(score)
         divisor = get_score(layer_mean_of) if layer_mean_of else score
@@ -109,16 +118,19 @@ def _by_layer_mean(heads: HeadActivations, *, numerator: Score, denominator: Sco
 def get_score(score: ScoreLike) -> Score:
     """The score of that name, or one made of a callable.
 
-    A callable is named after itself; its attribute ``inactive`` ("below" where it has none)
-    says on which side a head is inactive.
+    A function is named after itself, an object after its class and parameters, as
+    ``SinkOnToken(position=3)``; its attribute ``inactive`` ("below" where it has none) says on
+    which side a head is inactive.
 
     Raises:
-        UserError: an unknown name; the message lists the nearest and all there are.
+        UserError: an unknown name (the message lists the nearest and all there are), or a class
+            instead of an object of it.
     """
     if isinstance(score, Score):
         return score
     if callable(score):
-        name = getattr(score, "__name__", type(score).__name__)
+        _refuse_class(score)
+        name = _name_of(score)
         side = getattr(score, "inactive", "below")
         return Score(name, score, _side(name, side), _first_line(score))
     if score in REGISTRY:
@@ -147,6 +159,8 @@ def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
 class _Normalized(Score):
     """A ratio of checked scores: NaN where it is undefined is kept, not refused."""
 
+    is_ratio = True
+
     def __call__(self, heads: HeadActivations) -> PerHead:
         return self.function(heads)
 
@@ -155,6 +169,30 @@ def _register(score: Score) -> None:
     if score.name in REGISTRY:
         raise UserError(f"a score named {score.name!r} is registered already; choose another name")
     REGISTRY[score.name] = score
+
+
+def _refuse_class(function: object) -> None:
+    if inspect.isclass(function):
+        raise UserError(
+            f"{function.__name__} is a class; a score is an object of it: {function.__name__}(…)"
+        )
+
+
+def _name_of(function: ScoreFunction) -> str:
+    """A function's name; of an object its own repr, or else its class and parameters."""
+    if isinstance(function, partial):
+        given = {str(place): value for place, value in enumerate(function.args)}
+        return f"{_name_of(function.func)}({_parameters(given | function.keywords)})"
+    if (name := getattr(function, "__name__", None)) is not None:
+        return str(name)
+    kind = type(function)
+    if kind.__repr__ is not object.__repr__:
+        return repr(function).rpartition("<locals>.")[2]  # where a class was defined is no name
+    return f"{kind.__name__}({_parameters(vars(function))})"
+
+
+def _parameters(values: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
 def _side(name: str, side: str) -> Side:

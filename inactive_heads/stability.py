@@ -5,6 +5,7 @@ A table of thresholds has the columns task (the data set), model, score, percent
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import xarray as xr
 
 from inactive_heads.curves import numbers, read_table, require
 from inactive_heads.errors import UserError
+from inactive_heads.thresholds import choose_thresholds
 
 COLUMNS = ["task", "model", "score", "percent", "threshold"]
 
@@ -41,6 +43,20 @@ def thresholds_table(thresholds: xr.DataArray, *, model: str, task: str) -> pd.D
         for j, share in enumerate(values["percent"].to_numpy())
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def thresholds_by_task(
+    scores: Mapping[str, xr.DataArray], percents: Sequence[float], *, model: str
+) -> pd.DataFrame:
+    """The thresholds that each task's own inputs give, as such a table.
+
+    ``scores`` are those of every task's inputs, from `score_heads` or a sweep.
+    """
+    tables = [
+        thresholds_table(choose_thresholds(own, percents), model=model, task=task)
+        for task, own in scores.items()
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def thresholds_of_curves(curves: pd.DataFrame) -> pd.DataFrame:

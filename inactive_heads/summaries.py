@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,14 @@ def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) 
         pd.concat(known, ignore_index=True)[columns], on=["task", "score"], how="left"
     )
     return wide[SUMMARY_COLUMNS]
+
+
+def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
+    """The best-ranked of these scores; by loss, which few items tell, where that was measured."""
+    judged = summary[summary["score"].isin(names)].sort_values("rank")
+    by_loss = judged[judged["loss"].notna()]
+    ranked = by_loss if len(by_loss) else judged
+    return str(ranked["score"].iloc[0]) if len(ranked) else None
 
 
 def _rows_at(group: pd.DataFrame, percent: float, keys: tuple[Hashable, ...]) -> pd.DataFrame:

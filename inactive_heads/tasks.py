@@ -6,11 +6,11 @@ Prompts are lm-evaluation-harness's: ``mmlu`` for letters, ``mmlu_continuation``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from inactive_heads.prompts import Prompt
 from inactive_heads.texts import load_texts
 
 LETTERS = ("A", "B", "C", "D")
-Scoring = Literal["letter", "cloze"]
+Scoring = Literal["letter", "cloze", "acc", "acc_norm"]
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,23 @@ class ChoiceItem:
     """One question as it is asked: the context, what may follow it, and which is right.
 
     A context that is a `Prompt` is written by the model's chat template, if it is to use one; any
-    other text is asked as it is.
+    other text is asked as it is. Contexts are several, one for each continuation, where it is in
+    them that the choices differ (Winogrande). ``lengths`` are what a log-probability is divided by
+    to be normalized; if not given, those of the continuations, in characters.
     """
 
     id: str
     subject: str
-    context: str
+    context: str | tuple[str, ...]
     continuations: tuple[str, ...]
     answer: int
+    lengths: tuple[int, ...] = ()
+
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """What stands before each continuation."""
+        several = isinstance(self.context, tuple)
+        return self.context if several else (self.context,) * len(self.continuations)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,9 @@ class ChoiceTask:
     """Questions answered by the log-probability of what may follow the prompt.
 
     ``letter``: the arg max over " A" to " D". ``cloze``: the choices' texts, their
-    log-probability divided by their length in characters. Accuracy is over all questions.
+    log-probability divided by their length in characters. ``acc`` and ``acc_norm``: the same two
+    judgements of what a task of lm-evaluation-harness has for choices. Accuracy is over all
+    questions.
     """
 
     name: str
@@ -77,6 +88,11 @@ class ChoiceTask:
     num_fewshot: int
     about: dict[str, Any] = field(default_factory=dict)
     metric: ClassVar[Metric] = "accuracy"
+
+    @property
+    def normalized(self) -> bool:
+        """Whether log-probabilities are divided by the length of what they are of."""
+        return self.scoring in ("cloze", "acc_norm")
 
 
 @dataclass(frozen=True)
@@ -102,21 +118,24 @@ def load_task(
     scoring: str | None = None,
     seed: int = 0,
 ) -> Task:
-    """A task by name: "mmlu", "quiz" (bundled), or "text-loss".
+    """A task by name: "mmlu", "quiz" (bundled), "text-loss", or one of lm-evaluation-harness.
 
         task = ih.load_task("quiz", limit=50)
         task = ih.load_task("mmlu", data="folder/of/cais-mmlu", shots=5, limit=100)
+        task = ih.load_task("lm-eval:piqa", limit=100)
 
     Args:
         name: "mmlu" is `cais/mmlu`, from the hub or a local copy; "quiz" is general knowledge,
-            bundled; "text-loss" is next-token loss on texts.
+            bundled; "text-loss" is next-token loss on texts; "lm-eval:" and a name is that task
+            of lm-evaluation-harness: see `inactive_heads.harness_tasks.harness_task`.
         data: mmlu: a folder in the layout of the hub's data set. quiz: a .jsonl file of one's
             own questions, with the bundled file's fields. text-loss: as for `load_texts`.
         shots: answered examples in the prompt (the subject's first dev questions); 5 for mmlu,
-            0 for quiz if not given.
+            0 for quiz, what its file says for a task of the harness, if not given.
         limit: how many questions (or texts), spread over the subjects, chosen by ``seed``.
         subjects: only these.
-        scoring: "letter" or "cloze"; if not given "letter" for mmlu, "cloze" for quiz.
+        scoring: "letter" or "cloze"; if not given "letter" for mmlu, "cloze" for quiz. A task of
+            the harness: "acc" or "acc_norm".
 
     Raises:
         UserError: an unknown name, data that are missing or lack a column, a limit below 1,
@@ -128,14 +147,29 @@ def load_task(
         source = data or "bundled"
         texts = load_texts(source, n=limit, seed=seed)
         return TextTask(name, texts, {"texts": str(source), "limit": limit, "seed": seed})
+    if name.startswith("lm-eval:"):
+        from inactive_heads.harness_tasks import harness_task  # which makes tasks of this module
+
+        return harness_task(
+            name.removeprefix("lm-eval:"),
+            data=data,
+            shots=shots,
+            limit=limit,
+            subjects=subjects,
+            scoring=scoring,
+            seed=seed,
+        )
     if name not in ("mmlu", "quiz"):
-        raise UserError(f"unknown task {name!r}; there are: mmlu, quiz, text-loss")
+        raise UserError(
+            f"unknown task {name!r}; there are: mmlu, quiz, text-loss, and lm-eval:TASK for those "
+            "of lm-evaluation-harness"
+        )
     how = scoring or ("letter" if name == "mmlu" else "cloze")
     if how not in ("letter", "cloze"):
         raise UserError(f"scoring must be letter or cloze, not {how!r}")
     n_shots = (5 if name == "mmlu" else 0) if shots is None else shots
     dev, test = _mmlu(data) if name == "mmlu" else _quiz(data)
-    test = _choose(test, subjects, limit, seed)
+    test = choose_evenly(test, lambda question: question.subject, subjects, limit, seed)
     items = [_ask(question, dev.get(question.subject, []), n_shots, how) for question in test]
     about = {
         "data": str(data or ("cais/mmlu" if name == "mmlu" else "bundled")),
@@ -164,19 +198,31 @@ def _ask(question: Question, examples: Sequence[Question], shots: int, scoring: 
     return ChoiceItem(question.id, question.subject, context, continuations, question.answer)
 
 
-def _choose(
-    questions: Sequence[Question], subjects: Sequence[str] | None, limit: int | None, seed: int
-) -> list[Question]:
-    by_subject: dict[str, list[Question]] = {}
-    for question in questions:
-        by_subject.setdefault(question.subject, []).append(question)
+T = TypeVar("T")
+
+
+def choose_evenly(
+    items: Sequence[T],
+    subject_of: Callable[[T], str],
+    subjects: Sequence[str] | None,
+    limit: int | None,
+    seed: int,
+) -> list[T]:
+    """The items of these subjects, or ``limit`` of them, spread over the subjects by ``seed``.
+
+    Raises:
+        UserError: there is no such subject.
+    """
+    by_subject: dict[str, list[T]] = {}
+    for item in items:
+        by_subject.setdefault(subject_of(item), []).append(item)
     if subjects is not None:
         for subject in subjects:
             if subject not in by_subject:
                 raise UserError(f"unknown subject {subject!r}; there are: {', '.join(by_subject)}")
         by_subject = {subject: by_subject[subject] for subject in subjects}
     if limit is None:
-        return [question for group in by_subject.values() for question in group]
+        return [item for group in by_subject.values() for item in group]
     rng = np.random.default_rng(seed)
     shuffled = [[group[i] for i in rng.permutation(len(group))] for group in by_subject.values()]
     # In rounds, one of every subject: any limit is spread as evenly as it can be.

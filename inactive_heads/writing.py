@@ -1,12 +1,14 @@
-"""How a layer's heads write into the residual stream: through W_O, then a norm where there is one.
+"""How a layer's heads write into the residual stream, and how later layers read it.
 
-Gemma 2 and 3 and OLMo 2 normalise what attention puts out before it is added to the stream. Such
-a norm is linear but for one scale per token, which all heads share: what reaches the stream is
-still a sum over heads.
+Heads write through W_O. Gemma 2 and 3 and OLMo 2 normalise what attention puts out before it is
+added to the stream; such a norm is linear but for one scale per token, which all heads share, so
+that what reaches the stream is still a sum over heads. Later layers read the stream through norms
+of their own, which weigh its coordinates by their gains.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,14 +18,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from inactive_heads.errors import UserError
-from inactive_heads.shapes import HeadVectors, OutputWeights
+from inactive_heads.shapes import HeadVectors, OutputWeights, Residual
 
 Roots = Float[Tensor, "head d_head root"]
 PerPosition = Float[Tensor, "batch pos 1"]
 
 
 @dataclass(frozen=True, eq=False)
-class PostNorm:
+class Norm:
     """``gain · (x - mean x) / sqrt(mean (x - mean x)² + eps)``; without the means if not ``centred``.
 
     A bias that is added belongs to no head and is left out.
@@ -34,7 +36,7 @@ class PostNorm:
     centred: bool
 
     @staticmethod
-    def of(module: nn.Module) -> PostNorm:
+    def of(module: nn.Module) -> Norm:
         """What a norm computes, found by trying it: models keep the gain as it is or less 1.
 
         Raises:
@@ -49,19 +51,29 @@ class PostNorm:
                 expected = module(tried).double() - getattr(module, "bias", weight.new_zeros(1))
             for gain in (weight.detach().double(), weight.detach().double() + 1):
                 for centred in (False, True):
-                    norm = PostNorm(gain, float(eps), centred)
+                    norm = Norm(gain, float(eps), centred)
                     found = norm.linear(tried) * norm.scale(tried)
                     if bool((found - expected).norm() < 0.01 * expected.norm()):
                         return norm
         raise UserError(
-            f"the norm {type(module).__name__} between attention and the residual stream is neither "
-            "a LayerNorm nor an RMSNorm: what its heads write into the stream is not known"
+            f"the norm {type(module).__name__} is neither a LayerNorm nor an RMSNorm: what heads "
+            "write into the residual stream, or what later layers read there, is not known"
         )
+
+    @staticmethod
+    def together(norms: Sequence[Norm], d_model: int) -> Norm:
+        """One norm for all: its gain the root mean square of theirs; gain 1 where there is none."""
+        if not norms:
+            return Norm(torch.ones(d_model, dtype=torch.float64), 0.0, centred=False)
+        gains = torch.stack([norm.gain.cpu() for norm in norms])
+        return Norm(gains.square().mean(dim=0).sqrt(), 0.0, all(norm.centred for norm in norms))
 
     def linear(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
         """What the norm does to x, but for the scale; float64."""
         wide = x.double()
-        return self.gain * (wide - wide.mean(dim=-1, keepdim=True) if self.centred else wide)
+        return self.gain.to(x.device) * (
+            wide - wide.mean(dim=-1, keepdim=True) if self.centred else wide
+        )
 
     def scale(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
         """What the norm divides x by, inverted."""
@@ -77,11 +89,13 @@ class OutputPath:
         weights: W_O, one matrix per head.
         bias: b_O, which belongs to no head.
         norm: what attention's output goes through before it is added to the stream.
+        reader: the norms through which later layers read the stream, as one.
     """
 
     weights: OutputWeights
     bias: Float[Tensor, " d_model"] | None = None
-    norm: PostNorm | None = None
+    norm: Norm | None = None
+    reader: Norm | None = None
 
     @cached_property
     def root(self) -> Roots:
@@ -93,13 +107,39 @@ class OutputPath:
         """The same of W_O with the norm's linear part behind it."""
         return self.root if self.norm is None else output_root(self.norm.linear(self.weights))
 
-    def written_scale(self, z: HeadVectors) -> PerPosition | None:
-        """The norm's scale at every token, from the outputs of all heads; None without a norm."""
-        if self.norm is None:
-            return None
+    @cached_property
+    def read_root(self) -> Roots:
+        """The same with the readers' linear part behind that."""
+        written = self.weights if self.norm is None else self.norm.linear(self.weights)
+        return output_root(self._reader.linear(written))
+
+    def total(self, z: HeadVectors) -> Residual:
+        """What attention puts out, before any norm: all heads' results, and b_O."""
         weights = self.weights.to(z)
         total = einsum(z, weights, "b pos head d_head, head d_head d_model -> b pos d_model")
-        return self.norm.scale(total if self.bias is None else total + self.bias.to(z))
+        return total if self.bias is None else total + self.bias.to(z)
+
+    def written_scale(self, total: Residual) -> PerPosition:
+        """What the norm multiplies every head's part by; 1 without a norm."""
+        if self.norm is None:
+            return total.new_ones(*total.shape[:2], 1)
+        return self.norm.scale(total)
+
+    def written(self, total: Residual) -> Residual:
+        """What is added to the stream; a norm's own bias is left out."""
+        if self.norm is None:
+            return total
+        return (self.norm.linear(total) * self.norm.scale(total)).to(total.dtype)
+
+    def read_scale(self, stream: Residual) -> PerPosition:
+        """What readers multiply the stream by, over the root of d_model: 1 / |stream|."""
+        return self._reader.scale(stream) * stream.shape[-1] ** -0.5
+
+    @property
+    def _reader(self) -> Norm:
+        if self.reader is None:
+            raise UserError("nothing is known of how later layers read what these heads write")
+        return self.reader
 
 
 def output_root(weights: OutputWeights) -> Roots:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+CHROMIUM = Path("/usr/bin/chromium")
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -71,6 +72,23 @@ def mmlu_folder():
     if not folder.exists():
         pytest.skip(f"no MMLU data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Debian chromium; the tests that need it are skipped where it is missing.
+
+    One for a module and not for all: while it is there, no other event loop runs.
+    """
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    args = ["--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=args)
+        yield chromium
+        chromium.close()
 
 
 SAMPLES = [[5], [7, 9], [11, 3, 96, 4, 8], list(range(1, 20)), [2, 2, 2, 50, 60, 70, 80, 90]]

@@ -19,7 +19,6 @@ from inactive_heads.page_data import as_json
 from inactive_heads.results import ModelResults
 from inactive_heads.verdict import verdict
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<script>alert(1)</script>"
 FAMILIES = ["AWFT", "AEQD", "FTVVN", "AVVN", "AHON", "LTHON", "AHRN"]
 NAMES = [f"{name}{kind}" for name in FAMILIES for kind in ("", " (LN)")]
@@ -109,20 +108,6 @@ def make_page(**changes: object) -> str:
 @pytest.fixture(scope="module")
 def html() -> str:
     return make_page()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Debian chromium; the tests that need it are skipped where it is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    args = ["--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=args)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -7,7 +9,13 @@ from hypothesis import strategies as st
 
 import inactive_heads as ih
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
-from inactive_heads.scores import REGISTRY, get_score, get_scores
+from inactive_heads.scores import (
+    REGISTRY,
+    fingerprint,
+    get_score,
+    get_scores,
+    layer_normalized,
+)
 from inactive_heads.writing import OutputPath, output_root
 
 
@@ -121,10 +129,42 @@ def test_a_plain_callable_and_one_with_parameters():
         def __call__(self, heads):
             return heads.mean_over_tokens(heads.z_norm**self.exponent)
 
-    quiet_score, power = get_scores([quiet, Power(2)])
+    quiet_score, power, cube = get_scores([quiet, Power(2), Power(3)])
     assert (quiet_score.name, quiet_score.inactive) == ("quiet", "below")
-    assert (power.name, power.inactive) == ("Power", "above")
-    torch.testing.assert_close(quiet_score(heads_by_hand()), torch.tensor([[5.0, 5.0]]))
+    assert (power.name, power.inactive) == ("Power(exponent=2)", "above")
+    assert layer_normalized(cube).name == "Power(exponent=3) (LN)"
+    assert fingerprint(power) != fingerprint(cube)
+    heads = heads_by_hand()
+    torch.testing.assert_close(quiet_score(heads), torch.tensor([[5.0, 5.0]]))
+    for score, exponent in ((power, 2), (cube, 3)):  # two of one class do not take each other's
+        expected = (heads.z.norm(dim=-1) ** exponent).mean(dim=1)
+        torch.testing.assert_close(score(heads), expected)
+        torch.testing.assert_close(score(heads), expected)
+        normalized = layer_normalized(score)(heads)
+        torch.testing.assert_close(normalized, expected / expected.mean(dim=1, keepdim=True))
+
+
+def test_a_dataclass_and_a_partial_are_named_after_their_parameters(registry):
+    @dataclass
+    class TopShare:
+        k: int = 1
+
+        def __call__(self, heads):
+            return heads.at_first_token(heads.z_norm) * self.k
+
+    def scaled(heads, factor):
+        return heads.at_last_token(heads.z_norm) * factor
+
+    two, three = get_scores([TopShare(k=2), partial(scaled, factor=3)])
+    assert (two.name, three.name) == ("TopShare(k=2)", "scaled(factor=3)")
+    heads = heads_by_hand()
+    torch.testing.assert_close(two(heads), torch.tensor([[10.0, 10.0]]))
+    torch.testing.assert_close(three(heads), 3 * get_score("LTHON")(heads))
+    ih.score_function("TOP4", inactive="above")(TopShare(4))
+    torch.testing.assert_close(get_score("TOP4")(heads), 2 * two(heads))
+    for use in (get_score, ih.score_function("CLASS", inactive="below")):
+        with pytest.raises(ih.UserError, match=r"TopShare is a class; .* TopShare\(…\)"):
+            use(TopShare)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,23 @@ import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine, _output_projection
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.heads import TokenBatch
-from inactive_heads.writing import OutputPath, PostNorm
+from inactive_heads.writing import Norm, OutputPath
 
 NORMALISED = ("gemma2", "gemma3_text", "olmo2")
 """Architectures whose ``post_attention_layernorm`` stands before the residual stream."""
+
+READERS = {  # the norms of a block that read the stream as it enters, and after attention
+    "gpt2": (("ln_1",), ("ln_2",)),
+    "gpt_neox": (
+        ("input_layernorm", "post_attention_layernorm"),
+        (),
+    ),  # the MLP runs beside attention
+    "olmo2": ((), ()),
+    "gemma2": (("input_layernorm",), ("pre_feedforward_layernorm",)),
+    "gemma3_text": (("input_layernorm",), ("pre_feedforward_layernorm",)),
+    "lfm2": (("operator_norm",), ("ffn_norm",)),
+}
+USUAL_READERS = ("input_layernorm",), ("post_attention_layernorm",)
 
 ENGINES = {
     "flash": lambda network: FlashEngine(network, "tiny"),
@@ -65,15 +78,37 @@ def expected(network, model_type, tokens):
                 alone[:, head] = z[:, head]
                 parts.append(projection(alone.flatten(1)) - bias)
             written = torch.stack(parts, dim=1)
+            whole = added = projection(z.flatten(1))
             if model_type in NORMALISED:
-                whole = projection(z.flatten(1))
+                added = seen["block"].post_attention_layernorm(whole)
                 # Elementwise: these norms multiply every coordinate by a factor of the token.
-                written = written * (seen["block"].post_attention_layernorm(whole) / whole)[:, None]
+                written = written * (added / whole)[:, None]
             seen["written"] = written.norm(dim=-1)
             seen["residual"] = seen["stream"][0].norm(dim=-1)
+            seen["vectors"], seen["updated"] = written, seen["stream"][0] + added
     for handle in handles:
         handle.remove()
     return found
+
+
+def expected_reads(found, model_type):
+    """layer → how much of each head is read, from what `expected` gave."""
+    before, after = READERS.get(model_type, USUAL_READERS)
+    for layer, seen in found.items():
+        norms = [getattr(seen["block"], name) for name in after]
+        norms += [
+            getattr(other["block"], name)
+            for later, other in found.items()
+            if later > layer
+            for name in (*before, *after)
+        ]
+        gains = [norm.weight + ("gemma" in model_type) for norm in norms]
+        gain = torch.stack(gains).square().mean(0).sqrt() if gains else torch.ones(())
+        vectors, stream = seen["vectors"], seen["updated"]
+        if norms and all(isinstance(norm, nn.LayerNorm) for norm in norms):
+            vectors = vectors - vectors.mean(dim=-1, keepdim=True)
+            stream = stream - stream.mean(dim=-1, keepdim=True)
+        yield layer, (gain * vectors).norm(dim=-1) / stream.norm(dim=-1, keepdim=True)
 
 
 class Look:
@@ -81,7 +116,12 @@ class Look:
         self.layers = {}
 
     def __call__(self, heads):
-        self.layers[heads.layer] = (heads.residual_norm, heads.written_norm, heads.residual)
+        self.layers[heads.layer] = (
+            heads.residual_norm,
+            heads.written_norm,
+            heads.residual,
+            heads.read_norm,
+        )
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -98,8 +138,12 @@ def test_what_is_written_is_what_the_modules_compute(model_type, name):
     engine.run(TokenBatch.of(samples, side="left"), look)
     assert len(look.layers) == len(engine.shape.layers)
     for row, tokens in enumerate(samples):
-        for layer, seen in expected(network, model_type, tokens).items():
-            residual, written, stream = (one[row, -len(tokens) :] for one in look.layers[layer])
+        found = expected(network, model_type, tokens)
+        for layer, read in expected_reads(found, model_type):
+            mine = look.layers[layer][3][row, -len(tokens) :]
+            torch.testing.assert_close(mine, read, rtol=1e-4, atol=1e-5)
+        for layer, seen in found.items():
+            residual, written, stream, _ = (one[row, -len(tokens) :] for one in look.layers[layer])
             torch.testing.assert_close(residual[:, 0], seen["residual"], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(written, seen["written"], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(stream, seen["stream"][0], rtol=1e-4, atol=1e-5)
@@ -121,7 +165,7 @@ def test_a_norm_is_known_by_what_it_computes(centred):
     norm = nn.LayerNorm(16) if centred else nn.RMSNorm(16, eps=1e-6)
     nn.init.normal_(norm.weight)
     x = torch.randn(2, 3, 16)
-    found = PostNorm.of(norm)
+    found = Norm.of(norm)
     assert found.centred is centred
     torch.testing.assert_close(
         found.linear(x) * found.scale(x), norm(x).double(), rtol=1e-4, atol=1e-5
@@ -133,15 +177,15 @@ def test_an_unknown_norm_is_named():
         def forward(self, x):
             return torch.tanh(super().forward(x))
 
-    with pytest.raises(ih.UserError, match="Other between attention and the residual stream"):
-        PostNorm.of(Other(16, eps=1e-6))
+    with pytest.raises(ih.UserError, match="Other is neither a LayerNorm nor"):
+        Norm.of(Other(16, eps=1e-6))
 
 
 def test_the_scale_is_that_of_all_heads_and_the_bias():
     weights, bias = torch.randn(2, 3, 8), torch.randn(8)
     norm = nn.RMSNorm(8, eps=1e-6)
-    path = OutputPath(weights, bias, PostNorm.of(norm))
+    path = OutputPath(weights, bias, Norm.of(norm))
     z = torch.randn(1, 4, 2, 3)
     total = torch.einsum("bphd,hdm->bpm", z, weights) + bias
     expected = total.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
-    torch.testing.assert_close(path.written_scale(z), expected)
+    torch.testing.assert_close(path.written_scale(path.total(z)), expected)

@@ -19,7 +19,7 @@ is computed as it is written, in float32, for a block of queries at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from inactive_heads.heads import AttentionStatistics
-from inactive_heads.shapes import HeadVectors, Pattern, PerInput, PerToken
+from inactive_heads.shapes import HeadPattern, HeadVectors, Pattern, PerInput, PerToken
 
 Queries = Float[Tensor, "batch head query d_key"]
 Keys = Float[Tensor, "batch kv_head key d_key"]
@@ -71,6 +71,21 @@ class AttentionInputs:
     def plain(self) -> bool:
         """Whether this is a causal softmax of the logits and nothing else."""
         return self.mask is None and self.softcap is None and self.sinks is None
+
+    def of_head(self, head: int) -> AttentionInputs:
+        """The same of one head alone, with the key/value head that it shares."""
+        only = slice(head, head + 1)
+        shared = head // (self.query.shape[1] // self.key.shape[1])
+        group = slice(shared, shared + 1)
+        mask = self.mask
+        return replace(
+            self,
+            query=self.query[:, only],
+            key=self.key[:, group],
+            value=self.value[:, group],
+            mask=mask if mask is None or mask.shape[1] == 1 else mask[:, only],
+            sinks=None if self.sinks is None else self.sinks[only],
+        )
 
 
 def attend(
@@ -138,12 +153,13 @@ class SoftmaxStatistics:
 
     def pattern(self) -> Pattern:
         """The whole pattern, which nothing else here needs."""
-        batch, heads, length, _ = self.inputs.query.shape
-        n_keys = self.inputs.key.shape[2]
-        pattern = torch.zeros(batch, heads, length, n_keys, device=self.inputs.query.device)
-        for queries, keys, weights in _blocks(self.inputs):
-            pattern[:, :, queries, keys] = weights
-        return pattern
+        return _pattern(self.inputs)
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        """One head's pattern, from its own queries and keys."""
+        return rearrange(
+            _pattern(self.inputs.of_head(head)), "batch 1 query key -> batch query key"
+        )
 
     def first_token_weight(self) -> PerToken:
         """Weight of each input's first real token."""
@@ -152,6 +168,15 @@ class SoftmaxStatistics:
     def entropy(self) -> PerToken:
         """Entropy of the weights of the keys; a sink's share is not among them."""
         return self.entropies()
+
+
+def _pattern(inputs: AttentionInputs) -> Pattern:
+    batch, heads, length, _ = inputs.query.shape
+    n_keys = inputs.key.shape[2]
+    pattern = torch.zeros(batch, heads, length, n_keys, device=inputs.query.device)
+    for queries, keys, weights in _blocks(inputs):
+        pattern[:, :, queries, keys] = weights
+    return pattern
 
 
 def _flash_first_weight(inputs: AttentionInputs, lse: PerToken) -> PerToken:

@@ -1,15 +1,31 @@
-"""The blocks of a network around its attention: the residual stream, and norms on the way to it."""
+"""The blocks of a network around its attention: the residual stream, and the norms beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 Streams = dict[int, Tensor]
+
+
+@dataclass
+class BlockNorms:
+    """The norms of one block, by what they are given.
+
+    Attributes:
+        before: those given the residual stream as it enters the block.
+        after: those given it with what attention has added.
+        post: the one that attention's output goes through before it is added.
+    """
+
+    before: list[nn.Module] = field(default_factory=list)
+    after: list[nn.Module] = field(default_factory=list)
+    post: nn.Module | None = None
 
 
 def blocks_around(network: nn.Module, attentions: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
@@ -40,7 +56,7 @@ def watched_streams(blocks: Mapping[int, nn.Module]) -> Iterator[Streams]:
     streams: Streams = {}
 
     def note(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int) -> None:
-        streams[layer] = args[0] if args else named["hidden_states"]
+        streams[layer] = _stream(args, named)
 
     with ExitStack() as stack:
         for layer, block in blocks.items():
@@ -51,33 +67,52 @@ def watched_streams(blocks: Mapping[int, nn.Module]) -> Iterator[Streams]:
 
 
 @contextmanager
-def found_post_norms(
+def found_norms(
     blocks: Mapping[int, nn.Module], attentions: Mapping[int, nn.Module]
-) -> Iterator[dict[int, nn.Module]]:
-    """Within its block, the norms that are given a layer's attention output as it is.
+) -> Iterator[dict[int, BlockNorms]]:
+    """Within its block, the norms of every block that runs, by what they are given.
 
-    By what they are given, not by name: Llama's ``post_attention_layernorm`` comes after the sum
-    with the residual stream, Gemma's before it.
+    Not by their names: Llama's ``post_attention_layernorm`` comes after the sum with the
+    residual stream, Gemma's before it.
     """
-    norms: dict[int, nn.Module] = {}
-    outputs: Streams = {}  # held, so that no later tensor gets the memory of one of them
-
-    def note_output(_module: nn.Module, _args: Any, output: Any, layer: int) -> None:
-        outputs[layer] = output[0] if isinstance(output, tuple) else output
-
-    def note_norm(module: nn.Module, args: tuple[Any, ...], layer: int) -> None:
-        given = args[0] if args else None
-        output = outputs.get(layer)
-        if given is not None and output is not None and given.data_ptr() == output.data_ptr():
-            norms[layer] = module
-
     with ExitStack() as stack:
-        for layer, block in blocks.items():
-            after = attentions[layer].register_forward_hook(partial(note_output, layer=layer))
-            stack.callback(after.remove)
-            for child in block.children():
-                weight = getattr(child, "weight", None)
-                if isinstance(weight, Tensor) and weight.ndim == 1:
-                    before = child.register_forward_pre_hook(partial(note_norm, layer=layer))
-                    stack.callback(before.remove)
-        yield norms
+        yield {layer: _watch(block, attentions[layer], stack) for layer, block in blocks.items()}
+
+
+def _watch(block: nn.Module, attention: nn.Module, stack: ExitStack) -> BlockNorms:
+    norms = BlockNorms()
+    # Tensors are held, so that no later one gets the memory of one of them.
+    stream: list[Tensor] = []
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def enter(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        stream[:] = [_stream(args, named)]
+
+    def leave(module: nn.Module, _args: Any, output: Any) -> None:
+        outputs[module] = output[0] if isinstance(output, tuple) else output
+
+    def see(norm: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        given = _stream(args, named).data_ptr()
+        if given == stream[0].data_ptr():
+            norms.before.append(norm)
+        elif attention in outputs and given == outputs[attention].data_ptr():
+            norms.post = norm
+        elif given not in [output.data_ptr() for output in outputs.values()]:
+            norms.after.append(norm)
+
+    handles = [block.register_forward_pre_hook(enter, with_kwargs=True)]
+    handles.append(attention.register_forward_hook(leave))
+    for child in block.children():
+        weight = getattr(child, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim == 1:
+            handles.append(child.register_forward_pre_hook(see, with_kwargs=True))
+        elif child is not attention:
+            handles.append(child.register_forward_hook(leave))
+    for handle in handles:
+        stack.callback(handle.remove)
+    return norms
+
+
+def _stream(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    given: Tensor = args[0] if args else named["hidden_states"]
+    return given

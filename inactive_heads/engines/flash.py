@@ -29,11 +29,13 @@ from transformers import (
 from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
+from inactive_heads.engines.alone import running_alone
 from inactive_heads.engines.attention import AttentionInputs, attend
 from inactive_heads.engines.blocks import (
+    BlockNorms,
     Streams,
     blocks_around,
-    found_post_norms,
+    found_norms,
     watched_streams,
 )
 from inactive_heads.engines.kept import only_kept
@@ -50,7 +52,7 @@ from inactive_heads.shapes import (
     TokenMask,
     Visitor,
 )
-from inactive_heads.writing import OutputPath, PostNorm
+from inactive_heads.writing import Norm, OutputPath
 
 INTERFACE = "inactive_heads"
 """The name under which transformers knows this engine's attention."""
@@ -85,7 +87,7 @@ class FlashEngine:
         self._projections: dict[int, nn.Module] = {}
         self._paths: dict[int, OutputPath] = {}
         self._blocks: dict[int, nn.Module] = {}
-        self._post_norms: dict[int, nn.Module] = {}
+        self._norms: dict[int, BlockNorms] = {}
         self._shares: bool | None = None
         self._configs = _configs(network)
         self.shape = self._look()
@@ -109,7 +111,7 @@ class FlashEngine:
     ) -> Logits:
         """Next-token logits after the kept tokens, while ``visitor`` sees every layer's heads."""
         keep = batch.keep_last if keep is None else keep
-        with torch.no_grad(), ExitStack() as stack:
+        with running_alone(self.network), torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
                 streams = stack.enter_context(watched_streams(self._blocks))
                 showing = _Showing(self, batch, visitor, streams)
@@ -140,8 +142,7 @@ class FlashEngine:
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
         silencing = _Silencing(attention, silences)
-        with ExitStack() as stack:
-            stack.enter_context(torch.no_grad())
+        with running_alone(self.network), torch.no_grad(), ExitStack() as stack:
             stack.enter_context(
                 _attention_by(self._configs, _Run(batch, silencing, attention.mask))
             )
@@ -154,18 +155,35 @@ class FlashEngine:
             )
         return found.logits[0].float(), silencing.cache
 
+    @contextmanager
+    def attending(
+        self, batch: TokenBatch, attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors]
+    ) -> Iterator[PreTrainedModel]:
+        """The model, whose attention is what ``attend_by`` computes for the length of a block."""
+        with torch.no_grad(), _attention_by(self._configs, _Run(batch, attend_by)):
+            yield self.network
+
     def path(self, layer: int) -> OutputPath:
         """How a layer's heads write into the residual stream."""
         if layer not in self._paths:
             projection = self._projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
             weights = rearrange(_input_by_output(projection), split, head=self.shape.n_heads)
-            norm = self._post_norms.get(layer)
-            bias = getattr(projection, "bias", None)
+            post = self._norms[layer].post if layer in self._norms else None
             self._paths[layer] = OutputPath(
-                weights, bias, None if norm is None else PostNorm.of(norm)
+                weights,
+                getattr(projection, "bias", None),
+                None if post is None else Norm.of(post),
+                self._readers(layer),
             )
         return self._paths[layer]
+
+    def _readers(self, layer: int) -> Norm:
+        """The norms through which the stream is read once this layer's heads have written."""
+        own = self._norms[layer].after if layer in self._norms else []
+        later = [self._norms[other] for other in self._norms if other > layer]
+        modules = own + [norm for norms in later for norm in (*norms.before, *norms.after)]
+        return Norm.together([Norm.of(module) for module in modules], self.shape.d_model)
 
     def _look(self) -> ModelShape:
         """Runs four tokens to see which layers have heads, how many, and of what size."""
@@ -194,9 +212,9 @@ class FlashEngine:
                 f"has layers of different (heads, key/value heads, d_head) {sorted(set(seen.values()))}",
             )
         self._blocks = blocks_around(self.network, attentions)
-        with found_post_norms(self._blocks, attentions) as norms:
+        with found_norms(self._blocks, attentions) as norms:
             expected = self.run(batch)
-        self._post_norms = norms
+        self._norms = norms
         # In half precision two correct ways to compute attention can differ by more than that.
         exact = self.dtype in (torch.float32, torch.float64)
         if exact and (found - expected).norm() > 0.01 * expected.norm():

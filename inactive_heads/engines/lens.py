@@ -15,11 +15,13 @@ from torch import Tensor
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedModel
 
+from inactive_heads.engines.alone import running_alone
 from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
 from inactive_heads.foreign import explained
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
 from inactive_heads.shapes import (
+    HeadPattern,
     HeadVectors,
     KeyValueVectors,
     Logits,
@@ -30,7 +32,7 @@ from inactive_heads.shapes import (
     TokenMask,
     Visitor,
 )
-from inactive_heads.writing import OutputPath, PostNorm
+from inactive_heads.writing import Norm, OutputPath
 
 HOOKS = ("hook_v", "hook_pattern", "hook_z")
 
@@ -104,7 +106,7 @@ class LensEngine:
         keep = batch.keep_last if keep is None else keep
         # Right padding is never seen by a real token of a causal model; left padding is.
         mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
-        with torch.no_grad(), ExitStack() as stack:
+        with running_alone(self.bridge), torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
                 visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
@@ -116,13 +118,25 @@ class LensEngine:
         """How a layer's heads write into the residual stream."""
         if layer not in self._paths:
             block = self.bridge.blocks[layer]
-            norm, bias = getattr(block, "ln1_post", None), getattr(block.attn, "b_O", None)
+            post, bias = getattr(block, "ln1_post", None), getattr(block.attn, "b_O", None)
             self._paths[layer] = OutputPath(
                 block.attn.W_O.detach(),
                 None if bias is None else bias.detach(),
-                None if norm is None else PostNorm.of(getattr(norm, "original_component", norm)),
+                None if post is None else _norm(post),
+                self._readers(layer),
             )
         return self._paths[layer]
+
+    def _readers(self, layer: int) -> Norm:
+        """The norms through which the stream is read once this layer's heads have written."""
+        parallel = getattr(self.bridge.cfg, "parallel_attn_mlp", False)
+        wanted = [] if parallel else [(layer, "ln2")]
+        wanted += [
+            (other, name) for other in self.shape.layers for name in ("ln1", "ln2") if other > layer
+        ]
+        found = [getattr(self.bridge.blocks[other], name, None) for other, name in wanted]
+        norms = [_norm(one) for one in found if one is not None]
+        return Norm.together([one for one in norms if one is not None], self.shape.d_model)
 
 
 def hook_name(layer: int, hook: str) -> str:
@@ -133,6 +147,14 @@ def hook_name(layer: int, hook: str) -> str:
 def residual_hook(layer: int) -> str:
     """TransformerLens's name of the residual stream before a layer."""
     return f"blocks.{layer}.hook_resid_pre"
+
+
+def _norm(component: Any) -> Norm | None:
+    """What a norm of the bridge computes; None where its gain was folded into other weights."""
+    module = getattr(component, "original_component", component)
+    if not hasattr(module, "weight") and not hasattr(module, "w"):
+        return None
+    return Norm.of(module)
 
 
 class _PatternNotYet(Exception):
@@ -220,6 +242,9 @@ class _ComingPattern:
 
     def pattern(self) -> Pattern:
         return self._statistics().pattern()
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        return self._statistics().pattern_of(head)
 
     def first_token_weight(self) -> Tensor:
         return self._statistics().first_token_weight()

@@ -1,0 +1,83 @@
+"""Token after token, with a cache of keys and values: what is silenced is decided beforehand."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
+from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.kept import only_kept
+from inactive_heads.heads import TokenBatch
+from inactive_heads.shapes import HeadVectors, LayerSilences, Logits, TokenMask, Tokens
+
+
+class CachedDecoding:
+    """Next-token logits of inputs that grow a token at a time, each token run once.
+
+        decoding = CachedDecoding(engine, TokenBatch.of(prompts, side="left"), lambda layer: None)
+        logits = decoding.start()
+        logits = decoding.step(logits.argmax(dim=-1))
+
+    Args:
+        engine: the model's.
+        batch: the inputs, padded on the left.
+        silences: what is silenced in a layer: a mask with a row for each input, or None.
+    """
+
+    def __init__(self, engine: FlashEngine, batch: TokenBatch, silences: LayerSilences) -> None:
+        self._engine, self._batch, self._silences = engine, batch, silences
+        self._mask: TokenMask = batch.mask[:, :0]
+        self._cache = DynamicCache(config=engine.network.config)
+        forward = inspect.signature(engine.network.forward)
+        self._takes_positions = "position_ids" in forward.parameters
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens are taken."""
+        return self._engine.device
+
+    def start(self) -> Logits:
+        """Logits after the inputs' last tokens."""
+        return self._run(self._batch.tokens, self._batch.mask)
+
+    def step(self, tokens: Tensor) -> Logits:
+        """Logits after one more token of every input."""
+        return self._run(tokens[:, None], torch.ones_like(tokens[:, None], dtype=torch.bool))
+
+    def _run(self, tokens: Tokens, mask: TokenMask) -> Logits:
+        self._mask = torch.cat([self._mask, mask], dim=1)
+        told = {"attention_mask": self._mask.long()}
+        if self._takes_positions:
+            positions = (self._mask.long().cumsum(dim=1) - 1).clamp(min=0)
+            told["position_ids"] = positions[:, -tokens.shape[1] :]
+        last = torch.zeros_like(mask)
+        last[:, -1] = True
+        with (
+            self._engine.attending(self._batch, self._attend) as network,
+            only_kept(network.get_output_embeddings(), last),
+        ):
+            found = network(tokens, past_key_values=self._cache, use_cache=True, **told)
+        return found.logits[0].float()
+
+    def _attend(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+        silence = self._silences(int(module.layer_idx))  # type: ignore[arg-type]
+        z = _attend_to_all(inputs) if inputs.query.shape[2] == 1 else attend(inputs)[0]
+        return z if silence is None else silence.apply(z)
+
+
+def _attend_to_all(inputs: AttentionInputs) -> HeadVectors:
+    """Attention of one query, which without a mask sees every key."""
+    if inputs.plain:
+        query, key, value = inputs.query, inputs.key, inputs.value
+        found = flash_attention(query, key, value, inputs.scale, causal=False)
+        if found is not None:
+            return found[0]
+    if inputs.mask is None:
+        everything = inputs.query.new_ones(1, 1, 1, inputs.key.shape[2], dtype=torch.bool)
+        inputs = replace(inputs, mask=everything)
+    return attend(inputs)[0]
