@@ -195,7 +195,7 @@ def load_model(
         "dtype": _short(number),
         "device": device,
         "device_map": device_map,
-        "revision": revision,
+        "revision": weights.revision or revision,  # the same commit, whatever is pushed meanwhile
         "tokenizer": tokenizer,
         "bos": bos,
         "chat_template": chat_template,

@@ -112,6 +112,21 @@ def test_a_family_by_an_engine(family, engine):
     assert (found["scores"], found["zeroing"]) == (YES, YES), found
 
 
+@pytest.mark.parametrize(
+    ("family", "options", "engine", "message"),
+    [
+        ("gptj", {"rotary_dim": 4}, "flash", "GPTJForCausalLM of 'tiny' does not use transformers"),
+        ("persimmon", {}, "lens", "no bridge for the architecture PersimmonForCausalLM of 'tiny'"),
+    ],
+)
+def test_what_cannot_be_visited_says_which_architecture_and_what_is_missing(
+    family, options, engine, message
+):
+    other = {"flash": "lens", "lens": "flash"}[engine]
+    with pytest.raises(ih.UserError, match=f'{message}.*use engine="{other}"'):
+        ENGINES[engine](tiny(family, **options))
+
+
 def test_every_preset_is_of_a_family_that_is_checked():
     presets = find_presets()
     assert all(preset.sizes is not None for preset in presets.values())

@@ -24,7 +24,7 @@ def test_a_model_in_the_hubs_cache_loads_with_its_commit(hub_cache):
     commit = put_in_hub_cache(hub_cache, "some/model")
     model = load_model("some/model")
     assert model.name == model.provenance["source"] == "some/model"
-    assert model.provenance["revision"] == commit
+    assert model.provenance["revision"] == model.recipe["revision"] == commit
     assert model.encode("the cat") == [3, 4]
 
 

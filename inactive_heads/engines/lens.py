@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from inactive_heads.engines.alone import running_alone
 from inactive_heads.engines.kept import only_kept
 from inactive_heads.errors import UserError
+from inactive_heads.foreign import explained
 from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
 from inactive_heads.shapes import (
     HeadPattern,
@@ -43,15 +44,11 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
         UserError: TransformerLens does not know the architecture.
     """
     architecture = type(network).__name__
-    try:
+    problem = f"TransformerLens has no bridge for the architecture {architecture} of {name!r}"
+    with explained(problem, 'see its list of supported models, or use engine="flash"'):
         bridge = build_bridge_from_module(
             network, architecture, hf_config=network.config, model_name=name
         )
-    except ValueError as error:
-        raise UserError(
-            f"TransformerLens has no bridge for the architecture {architecture} of {name!r}; "
-            f"see its list of supported models ({str(error)[:200]})"
-        ) from error
     return bridge.eval()
 
 
