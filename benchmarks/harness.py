@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import inactive_heads as ih
-from inactive_heads.asking import asked_of
+from inactive_heads.asking import asked_of, written_prompt
 from inactive_heads.demo import demo_folder
 from inactive_heads.tasks import ChoiceTask
 
@@ -62,9 +62,9 @@ def compare_prompts(harness, theirs, model, name, asked) -> None:
         ):
             found = asked_of(model, item, "letter")
             pairs = [theirs._encode_pair(*one.args) for one in instances]
-            same += {one.args[0] for one in instances} == {found.text} and pairs == [
-                (found.tokens, answer) for answer in found.answers
-            ]
+            texts = {one.args[0] for one in instances}
+            ours = list(zip(found.prompts, found.answers, strict=True))
+            same += texts == {written_prompt(model, item.context)} and pairs == ours
     print(f"{name}, {asked.shots} shots: {same} of {len(task.items)} prompts and tokens are equal")
 
 

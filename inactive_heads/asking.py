@@ -78,7 +78,7 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
     if model.chat is not None and isinstance(item.contexts[0], Prompt):
         continuations = tuple(one.removeprefix(" ") for one in continuations)
     name = f"question {item.id!r}"
-    written = {context: _written(model, context) for context in dict.fromkeys(item.contexts)}
+    written = {context: written_prompt(model, context) for context in dict.fromkeys(item.contexts)}
     encoded = {text: model.encode(text.rstrip()) for text in written.values()}
     for tokens in encoded.values():
         check_tokens(tokens, model.shape, f"the prompt of {name}")
@@ -103,8 +103,8 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
     return Asked(texts[0], prompts, answers)
 
 
-def _written(model: Model, context: str) -> str:
-    """The text of a prompt; what a text without a prompt follows is BOS (or EOS)."""
+def written_prompt(model: Model, context: str) -> str:
+    """A prompt as a model is asked it; what a text without a prompt follows is BOS (or EOS)."""
     if model.chat is not None and isinstance(context, Prompt):
         return model.chat.render(context)
     opening = None

@@ -8,7 +8,7 @@ from conftest import tiny_llama
 from models_on_disk import WORDS, save_folder, word_tokenizer
 
 import inactive_heads as ih
-from inactive_heads.asking import asked_of, shown_prompt
+from inactive_heads.asking import asked_of, shown_prompt, written_prompt
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.prompts import Prompt
 from inactive_heads.tasks import ChoiceItem, ChoiceTask
@@ -96,9 +96,8 @@ def test_a_template_that_fails_is_named(tmp_path):
 
 def test_only_prompts_are_written_by_the_template(tmp_path):
     model = load(tmp_path / "m", chat_template="on")
-    assert asked_of(model, ITEM, "cloze").text.startswith("<system>")
-    plain = ChoiceItem("q", "s", str(PROMPT), ITEM.continuations, 2)
-    assert asked_of(model, plain, "cloze").text == PROMPT
+    assert written_prompt(model, ITEM.context).startswith("<system>")
+    assert written_prompt(model, str(PROMPT)) == PROMPT
 
 
 def test_white_space_at_the_end_is_read_with_the_answer():
@@ -110,7 +109,7 @@ def test_white_space_at_the_end_is_read_with_the_answer():
     model = ih.as_model(bridge())
     model = ih.Model(model.engine, None, model.provenance, encode)
     asked = asked_of(model, ChoiceItem("q", "s", "ab\n", ("C", "D"), 0), "letter")
-    assert asked.tokens == encode("ab")
+    assert asked.prompts == [encode("ab")] * 2
     assert asked.answers == [encode("\nC"), encode("\nD")]
     (one,) = asked.inputs
     assert one.tokens == encode("ab\n")
