@@ -43,12 +43,13 @@ class Norm:
             UserError: it is neither a LayerNorm nor an RMSNorm.
         """
         weight = getattr(module, "weight", getattr(module, "w", None))
+        bias = getattr(module, "bias", getattr(module, "b", None))  # TransformerLens 3: w and b
         eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
         if isinstance(weight, Tensor) and weight.ndim == 1 and eps is not None:
             generator = torch.Generator().manual_seed(0)
             tried = torch.randn(1, 4, len(weight), generator=generator).to(weight)
             with torch.no_grad():
-                expected = module(tried).double() - getattr(module, "bias", weight.new_zeros(1))
+                expected = module(tried).double() - (0 if bias is None else bias)
             for gain in (weight.detach().double(), weight.detach().double() + 1):
                 for centred in (False, True):
                     norm = Norm(gain, float(eps), centred)
