@@ -16,12 +16,14 @@ from inactive_heads.writing import Norm, OutputPath
 NORMALISED = ("gemma2", "gemma3_text", "olmo2")
 """Architectures whose ``post_attention_layernorm`` stands before the residual stream."""
 
-READERS = {  # the norms of a block that read the stream as it enters, and after attention
+READERS = {  # the norms of a block that read the stream as it enters, and after attention: in GPT-NeoX
+    # and Phi the MLP runs beside it
     "gpt2": (("ln_1",), ("ln_2",)),
     "gpt_neox": (
         ("input_layernorm", "post_attention_layernorm"),
         (),
-    ),  # the MLP runs beside attention
+    ),
+    "phi": (("input_layernorm",), ()),
     "olmo2": ((), ()),
     "gemma2": (("input_layernorm",), ("pre_feedforward_layernorm",)),
     "gemma3_text": (("input_layernorm",), ("pre_feedforward_layernorm",)),
