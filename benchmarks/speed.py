@@ -87,8 +87,10 @@ WAYS = {
     "plain": Way("sdpa", plain),
     "flash, all 15 scores": Way("sdpa", flash(look())),
     "flash, AHON (LN) only": Way("sdpa", flash(look("AHON (LN)"))),
+    "flash, RON only": Way("sdpa", flash(look("RON"))),
     "flash, zeroing by AHON (LN)": Way("sdpa", flash(PerInput("AHON (LN)", 0.5))),
     "flash, zeroing by AWFT": Way("sdpa", flash(PerInput("AWFT", 0.95))),
+    "flash, zeroing by RON": Way("sdpa", flash(PerInput("RON", 0.05))),
     "one eager pass": Way("eager", plain),
     "lens, all 15 scores": Way("eager", lens(look())),
 }
