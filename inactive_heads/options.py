@@ -1,10 +1,12 @@
-"""The options that commands share, as typer takes them: a type, and what --help says."""
+"""The options that commands share: a type and what --help says, and what is read out of text."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from inactive_heads.errors import UserError
 
 MODEL_HELP = (
     "A hub name (gpt2), a local folder, a .gguf file, a preset, or a .toml file that describes an "
@@ -86,3 +88,27 @@ Within = Annotated[
 WithinNats = Annotated[
     float | None, typer.Option(help="Nats of loss that may be gained (0.05 if not given).")
 ]
+
+
+def listed(value: str | None) -> list[str] | None:
+    """The parts of a list with commas, or None where none was given."""
+    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
+
+
+def numbers(value: str, option: str) -> list[float]:
+    """The numbers of a list with commas; ``option`` is what an error calls it."""
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        raise UserError(f"{option} takes numbers separated by commas, not {value!r}") from None
+
+
+def tolerances_of(points: float | None, nats: float | None) -> dict[Any, float]:
+    """What may be lost of each metric for which it was given."""
+    given = {"accuracy": points, "loss": nats}
+    return {metric: value for metric, value in given.items() if value is not None}
+
+
+def batch_size_of(value: str) -> int | str:
+    """A number of inputs, or a word as it was given."""
+    return int(value) if value.isdigit() else value

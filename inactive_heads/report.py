@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -20,20 +20,17 @@ from inactive_heads import page
 from inactive_heads.ablation import Fixed
 from inactive_heads.by_kind import scores_by_kind
 from inactive_heads.challenges import challenges
-from inactive_heads.curves import Metric
-from inactive_heads.errors import UserError
 from inactive_heads.evaluation import PreparedTask
 from inactive_heads.executors import Job, choose_executor
-from inactive_heads.grids import RANDOM, Grid, Mode, make_grid, split_random
-from inactive_heads.inputs import check_batch_size
+from inactive_heads.grids import RANDOM, Grid, make_grid
 from inactive_heads.models import Model, load_model
 from inactive_heads.plans import describe, plan_sweep, seconds_per_token
+from inactive_heads.report_options import ReportOptions, check_options, percents_of
 from inactive_heads.results import ModelResults
 from inactive_heads.runs import (
     Finished,
     RunFolder,
     digest_of,
-    file_name,
     open_run,
     writable_folder,
     write_whole,
@@ -45,57 +42,13 @@ from inactive_heads.summaries import best_of, summarize, with_certainty
 from inactive_heads.sweeps import Sweep, run_settings, run_sweep, save_items
 from inactive_heads.tasks import Task, TextTask, load_task
 from inactive_heads.texts import cut_at_random, cut_to, load_texts
-from inactive_heads.thresholds import check_percents, choose_thresholds, select_heads
+from inactive_heads.thresholds import choose_thresholds, select_heads
 
 SWEPT_SCORES = ("AHON (LN)", "LTHON (LN)", "AHRN (LN)", "AVVN (LN)", "AEQD", "AWFT", RANDOM)
 """What a report ablates questions by unless told: one score of each kind, and the baseline.
 
 Next-token loss, which is cheaper, is measured for all fifteen.
 """
-
-DEFAULT_PERCENTS = (0, 5, 10, 15, 20, 30)
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """All that a report was asked for, by the names of its command line."""
-
-    model: str | None = None
-    out: str = "report"
-    texts: str = "bundled"
-    num_texts: int | None = None
-    max_tokens: int | None = None
-    tasks: Sequence[str] = ("quiz", "text-loss")
-    data: str | None = None
-    num_fewshot: int | None = None
-    limit: int | None = None
-    subjects: Sequence[str] | None = None
-    scoring: str | None = None
-    scores: Sequence[str] | None = None
-    own_scores: Sequence[str] = ()  # of the user's files: swept, drawn, and compared as challengers
-    percents: Sequence[float] = DEFAULT_PERCENTS
-    at: float = 10.0
-    within: Mapping[Metric, float] = field(default_factory=dict)
-    mode: str = "per-input"
-    engine: str = "flash"
-    dtype: str = "auto"
-    device: str = "auto"
-    device_map: str | None = None
-    revision: str | None = None
-    called: str | None = None  # what a page calls the model, and …
-    checkpoint: str | None = None  # … which checkpoint of it, where its folder is one of several
-    tokenizer: str | None = None
-    bos: str = "auto"
-    chat_template: str = "auto"
-    trust_remote_code: bool = False
-    batch_size: int | str = "auto"
-    executor: str = "local"
-    workers: int | None = None
-    ray_address: str | None = None
-    gpus_per_worker: float | None = None
-    shard_tokens: int | None = None
-    seed: int = 0
-
 
 SPANS = {"bundled": (64, 256), "fineweb-edu": (10, 3000)}
 """Between how many tokens texts are cut at random; a user's own are not."""
@@ -126,7 +79,7 @@ def build_reports(
             a report with other settings.
     """
     for options in several:
-        _check(options)
+        check_options(options)
     place = writable_folder(out)
     results = []
     for options in several:
@@ -146,33 +99,9 @@ def build_reports(
     return place / "report.html", summary
 
 
-def compared(
-    asked: ReportOptions, models: Sequence[str | None], revisions: Sequence[str | None]
-) -> list[ReportOptions]:
-    """The same asked of every model and revision, each in a folder of its own if several."""
-    pairs = [(model, revision) for model in models for revision in revisions]
-    if len(pairs) == 1:
-        return [_one(asked, *pairs[0])]
-    names = ["@".join(filter(None, pair)) or "bundled" for pair in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{twice[0]!r} was given twice; compare a model with others")
-    return [
-        replace(_one(asked, *pair), out=str(Path(asked.out) / file_name(name)))
-        for pair, name in zip(pairs, names, strict=True)
-    ]
-
-
-def _one(asked: ReportOptions, model: str | None, revision: str | None) -> ReportOptions:
-    """The same asked of a model: of a checkpoint, where a folder of that name is in its own."""
-    if model is not None and revision is not None and (Path(model) / revision).is_dir():
-        inside, name = str(Path(model) / revision), Path(model).resolve().name
-        return replace(asked, model=inside, called=name, checkpoint=revision)
-    return replace(asked, model=model, revision=revision)
-
-
 def plan_report(options: ReportOptions) -> str:
     """What `build_reports` would do and how long it would take, in words."""
-    _check(options)
+    check_options(options)
     return prepare_report(options).plan(0)
 
 
@@ -252,7 +181,7 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     curves = pd.concat([done.curves for done in sweeps], ignore_index=True)
     scores = _scores(prepared, sweeps, run)
     scores.attrs["texts"] = options.texts
-    thresholds = choose_thresholds(scores, _percents(options))
+    thresholds = choose_thresholds(scores, percents_of(options))
     scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
 
     rankings = {  # one item says nothing about others, and one share makes no curve
@@ -265,7 +194,7 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     config = _config(prepared)
     by_task = thresholds_by_task(
         {name: _own_scores(done) for name, done in zip(prepared.grids, sweeps, strict=True)},
-        [share for share in _percents(options) if share > 0],
+        [share for share in percents_of(options) if share > 0],
         model=job.model.name,
     )
     write_whole(folder / "summary.csv", summary.to_csv(index=False))
@@ -286,26 +215,12 @@ def _run_model(prepared: Prepared, run: RunFolder) -> ModelResults:
     )
 
 
-def _check(options: ReportOptions) -> None:
-    if not options.tasks:
-        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss, lm-eval:TASK")
-    if options.mode not in get_args(Mode):
-        raise UserError(f"mode must be per-input or fixed, not {options.mode!r}")
-    split_random(options.scores)
-    _percents(options)
-    check_batch_size(options.batch_size)
-
-
-def _percents(options: ReportOptions) -> list[float]:
-    return check_percents({0.0, options.at, *check_percents(options.percents)})
-
-
 def _grid(options: ReportOptions, model: Model, task: Task) -> Grid:
     usual = (*PAPER_SCORES, RANDOM) if isinstance(task, TextTask) else SWEPT_SCORES
     return make_grid(
         model,
         scores=dict.fromkeys([*(options.scores or usual), *options.own_scores]),
-        percents=_percents(options),
+        percents=percents_of(options),
         mode=options.mode,
         shard_tokens=options.shard_tokens,
         seed=options.seed,
@@ -408,6 +323,6 @@ def _command() -> str:
 
 
 if __name__ == "__main__":
-    from inactive_heads.cli import run_report
+    from inactive_heads.report_command import run_report
 
     run_report()

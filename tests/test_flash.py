@@ -13,7 +13,8 @@ from tiny_families import ARCHITECTURES, N_HEADS, samples, tiny
 
 from inactive_heads.engines import attention
 from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
-from inactive_heads.engines.flash import INTERFACE, FlashEngine
+from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.interface import INTERFACE
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
 from inactive_heads.heads import PatternStatistics, TokenBatch

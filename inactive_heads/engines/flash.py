@@ -11,22 +11,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
     DynamicCache,
-    PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.masking_utils import sdpa_mask
 from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.engines.alone import running_alone
@@ -38,9 +32,9 @@ from inactive_heads.engines.blocks import (
     found_norms,
     watched_streams,
 )
+from inactive_heads.engines.interface import Run, attention_by, configs_of, unsupported
 from inactive_heads.engines.kept import only_kept
 from inactive_heads.engines.rows import RowAttention, can_run_rows
-from inactive_heads.errors import UserError
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.prefixes import Row
 from inactive_heads.shapes import (
@@ -54,14 +48,8 @@ from inactive_heads.shapes import (
 )
 from inactive_heads.writing import Norm, OutputPath
 
-INTERFACE = "inactive_heads"
-"""The name under which transformers knows this engine's attention."""
-
 OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
 """What models call the layer that the heads' outputs go through, W_O."""
-
-IGNORED = {"position_ids", "cache_position", "hidden_states"}
-"""Tensors that models hand to any attention function and that do not change the softmax."""
 
 
 class FlashEngine:
@@ -89,7 +77,7 @@ class FlashEngine:
         self._blocks: dict[int, nn.Module] = {}
         self._norms: dict[int, BlockNorms] = {}
         self._shares: bool | None = None
-        self._configs = _configs(network)
+        self._configs = configs_of(network)
         self.shape = self._look()
 
     @property
@@ -115,7 +103,7 @@ class FlashEngine:
             if visitor is not None:
                 streams = stack.enter_context(watched_streams(self._blocks))
                 showing = _Showing(self, batch, visitor, streams)
-                stack.enter_context(_attention_by(self._configs, _Run(batch, showing)))
+                stack.enter_context(attention_by(self._configs, Run(batch, showing)))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # Right padding is never seen by a real token of a causal model; left padding is.
             padding = _padding(self.network, batch) if batch.padded_left else {}
@@ -143,9 +131,7 @@ class FlashEngine:
         batch = TokenBatch.of([row.tokens], device=self.device)
         silencing = _Silencing(attention, silences)
         with running_alone(self.network), torch.no_grad(), ExitStack() as stack:
-            stack.enter_context(
-                _attention_by(self._configs, _Run(batch, silencing, attention.mask))
-            )
+            stack.enter_context(attention_by(self._configs, Run(batch, silencing, attention.mask)))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             found = self.network(
                 batch.tokens,
@@ -160,7 +146,7 @@ class FlashEngine:
         self, batch: TokenBatch, attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors]
     ) -> Iterator[PreTrainedModel]:
         """The model, whose attention is what ``attend_by`` computes for the length of a block."""
-        attention = _attention_by(self._configs, _Run(batch, attend_by))
+        attention = attention_by(self._configs, Run(batch, attend_by))
         with running_alone(self.network), torch.no_grad(), attention:
             yield self.network
 
@@ -194,7 +180,7 @@ class FlashEngine:
         def look(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
             layer = getattr(module, "layer_idx", None)
             if not isinstance(layer, int) or layer in seen:
-                raise _unsupported(self._subject, "does not number its attention layers")
+                raise unsupported(self._subject, "does not number its attention layers")
             n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
             seen[layer] = (n_heads, inputs.key.shape[1], d_head)
             attentions[layer] = module
@@ -203,12 +189,12 @@ class FlashEngine:
 
         config = self.network.config.get_text_config()
         batch = TokenBatch.of([[1, 2, 3, 4]], device=self.device)
-        with torch.no_grad(), _attention_by(self._configs, _Run(batch, look)):
+        with torch.no_grad(), attention_by(self._configs, Run(batch, look)):
             found = self.run(batch)
         if not seen:
-            raise _unsupported(self._subject, "does not use transformers' attention interface")
+            raise unsupported(self._subject, "does not use transformers' attention interface")
         if len(set(seen.values())) > 1:
-            raise _unsupported(
+            raise unsupported(
                 self._subject,
                 f"has layers of different (heads, key/value heads, d_head) {sorted(set(seen.values()))}",
             )
@@ -219,7 +205,7 @@ class FlashEngine:
         # In half precision two correct ways to compute attention can differ by more than that.
         exact = self.dtype in (torch.float32, torch.float64)
         if exact and (found - expected).norm() > 0.01 * expected.norm():
-            raise _unsupported(self._subject, "computes attention in a way of its own")
+            raise unsupported(self._subject, "computes attention in a way of its own")
         n_heads, n_key_value_heads, d_head = next(iter(seen.values()))
         return ModelShape(
             layers=tuple(sorted(seen)),
@@ -266,7 +252,7 @@ class _Showing:
 
     def _stream(self, layer: int) -> Residual:
         if layer not in self.streams:
-            raise _unsupported(
+            raise unsupported(
                 f"layer {layer}",
                 "stands in no list of blocks, so that its residual stream is not known",
             )
@@ -290,91 +276,6 @@ class _Silencing:
         return z if silence is None else silence.apply(z)
 
 
-class _Run(NamedTuple):
-    """What a model's attention layers are shown to while they run, and where masks come from."""
-
-    batch: TokenBatch
-    visit: Callable[[nn.Module, AttentionInputs], HeadVectors]
-    # A boolean mask, or None where attention is plainly causal. A window or left padding costs
-    # one byte per query and key, shared by all heads and layers; SDPA is given the same.
-    mask: Callable[..., Tensor | None] = sdpa_mask
-
-
-_running: ContextVar[_Run | None] = ContextVar("inactive_heads_running", default=None)
-
-
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    is_causal: bool | None = None,
-    **others: Any,
-) -> tuple[Tensor, None]:
-    """The attention function that transformers' models call by the name `INTERFACE`."""
-    run = _current()
-    subject = f"a layer {type(module).__name__}"
-    unknown = [name for name, given in others.items() if isinstance(given, Tensor)]
-    if unknown := sorted(set(unknown) - IGNORED):
-        raise _unsupported(subject, f"gives its attention {', '.join(unknown)}")
-    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    if attention_mask is None and not causal:
-        raise _unsupported(subject, "lets tokens see later ones")
-    inputs = AttentionInputs(
-        query=query,
-        key=key,
-        value=value,
-        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        first=run.batch.first,
-        mask=attention_mask,
-        softcap=softcap,
-        sinks=s_aux,
-    )
-    return run.visit(module, inputs), None
-
-
-def _mask(**asked: Any) -> Tensor | None:
-    """The function that transformers asks for masks by the name `INTERFACE`."""
-    return _current().mask(**asked)
-
-
-def _current() -> _Run:
-    run = _running.get()
-    if run is None:
-        raise RuntimeError("the model is being run by a FlashEngine in another thread")
-    return run
-
-
-AttentionInterface.register(INTERFACE, _attention)
-AttentionMaskInterface.register(INTERFACE, _mask)
-
-
-def _configs(network: PreTrainedModel) -> list[PreTrainedConfig]:
-    """Every config in which a module of the network looks up what computes its attention."""
-    found = (getattr(module, "config", None) for module in network.modules())
-    configs = {id(config): config for config in found if isinstance(config, PreTrainedConfig)}
-    return list(configs.values())
-
-
-@contextmanager
-def _attention_by(configs: list[PreTrainedConfig], run: _Run) -> Iterator[None]:
-    """Attention layers with these configs are shown to ``run``; afterwards all is as it was."""
-    before = [config._attn_implementation for config in configs]
-    token = _running.set(run)
-    try:
-        for config in configs:
-            config._attn_implementation = {"": INTERFACE}  # this one, not those inside it
-        yield
-    finally:
-        _running.reset(token)
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = {"": implementation}
-
-
 def _padding(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
     """What tells a model where the tokens are, so that padding changes nothing."""
     arguments = {"attention_mask": batch.mask.long()}
@@ -389,7 +290,7 @@ def _output_projection(module: nn.Module, width: int) -> nn.Module:
         found = getattr(module, name, None)
         if isinstance(found, nn.Linear | Conv1D) and _input_by_output(found).shape[0] == width:
             return found
-    raise _unsupported(
+    raise unsupported(
         f"a layer {type(module).__name__}",
         f"has no {', '.join(OUTPUT_PROJECTIONS)} with {width} inputs and unpacked weights",
     )
@@ -398,7 +299,3 @@ def _output_projection(module: nn.Module, width: int) -> nn.Module:
 def _input_by_output(projection: nn.Module) -> Tensor:
     weight: Tensor = projection.weight.detach()  # type: ignore[operator]
     return weight if isinstance(projection, Conv1D) else weight.T
-
-
-def _unsupported(subject: str, what: str) -> UserError:
-    return UserError(f'{subject} {what}: engine="flash" cannot show its heads; use engine="lens"')
