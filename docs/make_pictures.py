@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 import torch
 import xarray as xr
@@ -135,6 +136,12 @@ def loss(model: ih.Model, texts: list[list[int]]) -> go.Figure:
     return ih.plots.accuracy_curves(curves, "loss").update_layout(width=860, height=420)
 
 
+def better(folder: Path) -> go.Figure:
+    """RON's and AHON (LN)'s loss on prose, model by model."""
+    curves = pd.concat([pd.read_csv(path) for path in sorted(folder.glob("*/prose/curves.csv"))])
+    return ih.plots.curve_grid(curves, "loss", columns=2).update_layout(width=900, height=400)
+
+
 def pictures(model: ih.Model, texts: list[list[int]]) -> Iterator[tuple[str, go.Figure]]:
     """Every picture that needs the model alone, by the name of its file."""
     scores = ih.score_heads(model, texts)
@@ -188,12 +195,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("report", "everything", "published"):
         parser.add_argument(f"--{name}", type=Path, help=f"a report of which {name} shows a part")
+    parser.add_argument("--better", type=Path, help="what benchmarks/better_scores.py wrote")
     asked = parser.parse_args()
     model = ih.load_model(dtype="float32")
     texts = ih.cut_at_random(model, ih.load_texts(n=10), shortest=64, longest=256)
     with browser() as page:
         for name, figure in pictures(model, texts):
             save(page, figure, HERE / f"{name}.png")
+        if asked.better:
+            save(page, better(asked.better), HERE / "better.png")
         if asked.report:
             save_part(page, asked.report, HERE / "report.png", start=None, height=1800)
         if asked.everything:

@@ -22,6 +22,7 @@ FAMILIES = {
     "LTHON": ("#CC79A7", "cross"),
     "AHRN": ("#000000", "triangle-down"),
 }
+PROPOSED = {"RON": ("#882255", "pentagon")}
 _DASHES = {"": "solid", "LN": "dash", "HN": "dashdot"}
 AXIS_TITLES: dict[Metric, str] = {"accuracy": "accuracy, %", "loss": "loss, nats per token"}
 BOUNDS: dict[Metric, tuple[str, str]] = {
@@ -61,7 +62,7 @@ def line_style(score: str) -> dict[str, str]:
     family, kind = (parts[1], parts[2] or "") if parts else (score, "")
     # A measure of the user's own shares a colour, always the same one, but has its own marker.
     mine = (list(FAMILIES.values())[crc32(family.encode()) % len(FAMILIES)][0], "hexagon")
-    color, symbol = FAMILIES.get(family, mine)
+    color, symbol = (FAMILIES | PROPOSED).get(family, mine)
     return {"color": color, "dash": _DASHES[kind], "symbol": symbol}
 
 
