@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LENS3 := $(VENV)-lens3
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Two processes of one thread each; a file's tests stay together, for they share what they load.
-PYTEST := -m pytest --quiet --numprocesses 2 --dist loadscope --no-loadscope-reorder
+PYTEST := -m pytest --quiet -rs --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: report test lens3 docs pictures lint extras families setup clean
 

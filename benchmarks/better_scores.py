@@ -26,6 +26,7 @@ OURS, BEST = "RON", "AHON (LN)"
 PAIR_PERCENTS = (5, 10, 15, 18, 20, 25)
 ALL_PERCENTS = (2, 5, 10, 20)
 SEED = 8
+QUESTIONS = 150
 
 
 def halves(model: ih.Model, length: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -48,7 +49,7 @@ def tasks(
     model: ih.Model, prose: list[list[int]], mmlu: Path | None, n: int
 ) -> list[ih.TextTask | ih.ChoiceTask]:
     """What the two scores are judged by: three kinds of text, and the quiz in cloze."""
-    quiz = ih.load_task("quiz", limit=4 * n, seed=SEED)
+    quiz = ih.load_task("quiz", limit=QUESTIONS, seed=SEED + 1)
     found = [
         ih.TextTask("prose", prose),
         quiz,
