@@ -130,7 +130,7 @@ def report(
     --revision step143000;
     inactive-heads report --curves a/curves.csv --curves b/curves.csv
     """
-    # Imported here: --help should not wait for torch.
+    # Imported here, where it is known what was asked for.
     if curves or scores or thresholds:
         from inactive_heads.saved import SavedOptions, build_saved_report
 

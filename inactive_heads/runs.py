@@ -27,6 +27,7 @@ import numpy as np
 from inactive_heads.errors import Notice, UserError
 
 SETTINGS, LOCK, UNITS = "run.json", ".lock", "units"
+SHOWN = 6  # differences of settings that an error lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +203,10 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     if digest != digest_of(before):
         raise UserError(f"{path} was changed by hand: remove the folder, or give another")
     if before != settings:
+        found = _differences(before, settings)
+        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise UserError(
-            f"{str(folder)!r} holds a run with other settings: "
-            f"{'; '.join(_differences(before, settings))}. "
+            f"{str(folder)!r} holds a run with other settings: {'; '.join(found[:SHOWN])}{more}. "
             "Give the same settings to continue it, or another folder"
         )
 

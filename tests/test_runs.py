@@ -244,3 +244,14 @@ def test_shards_change_no_result(model):
         # Four texts: the ends of an interval are far out, where rounding is magnified.
         exact = [one.drop(columns=one.filter(regex="_(low|high)$")) for one in curves]
         pd.testing.assert_frame_equal(*exact, rtol=1e-5, atol=1e-5)
+
+
+def test_of_many_other_settings_the_first_are_named(tmp_path):
+    before = {f"setting {index}": 0 for index in range(9)}
+    with open_run(tmp_path, before):
+        pass
+    now = dict.fromkeys(before, 1)
+    with pytest.raises(ih.UserError) as caught, open_run(tmp_path, now):
+        pass
+    assert "setting 5 was 0, now 1; and 3 more. Give" in str(caught.value)
+    assert "setting 6" not in str(caught.value)
