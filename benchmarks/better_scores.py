@@ -101,11 +101,7 @@ def every_score(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFr
         percents=ALL_PERCENTS,
         out=out / "every",
     )
-    # With one key/value head every head of a layer has the same v: its (LN) form is 1, and zeroes none.
-    zeroed = curves.groupby("score")["percent_zeroed"].transform("max")
-    if never := sorted(set(curves.loc[zeroed == 0, "score"])):
-        print(f"{model.name}: never zeroed a head: {', '.join(never)}")
-    return ih.rank_scores(curves[zeroed > 0], metric="loss", within=0.05)
+    return ih.rank_scores(curves, metric="loss", within=0.05)
 
 
 def default_models() -> list[str]:

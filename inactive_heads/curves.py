@@ -181,14 +181,18 @@ def rank_scores(
     is named in the column. The baseline is Random's point at 0% (no head zeroed), or where there
     is none, each curve's own first point.
 
-    Groups measured by the other metric are left out; ``UserError`` when none is left, for a NaN
-    among a group's values, and for a curve of fewer than two points.
+    A score that never zeroed a head, at whatever share, has no curve and is left out: with one
+    key/value head, say, FTVVN (LN) is 1 for every head. Groups measured by the other metric are
+    left out too; ``UserError`` when none is left, for a NaN among a group's values, and for a
+    curve of a single point.
     """
     column, rows = within_column(metric, within), []
     tolerance = TOLERANCE[metric] if within is None else within
     for keys, group in groups_of(curves, metric):
         start = baseline_row(group)
         for score, curve in group.groupby("score", sort=False):
+            if len(curve) > 1 and not curve["percent_zeroed"].any():
+                continue
             named = f"the curve of {score!r} ({', '.join(str(key) for key in keys)})"
             baseline = None if start is None else float(start[metric])
             try:

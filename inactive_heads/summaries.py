@@ -43,7 +43,7 @@ def summarize(
     and its change from the baseline (negative is fewer right answers, positive is more loss), whose
     paired interval is change_low to change_high;
     normalized_auc, ``percent_within_…`` and rank are of the whole curve. NaN where a task is not
-    measured that way. Without curves, the thresholds alone.
+    measured that way, and where a score never zeroed a head. Without curves, the thresholds alone.
 
     A score without a point at ``percent`` raises ``UserError`` that lists the shares it has.
     """
@@ -60,7 +60,7 @@ def summarize(
             own = group.sort_values("percent_zeroed", kind="stable").groupby("score")[metric]
             before = chosen["score"].map(own.first()) if start is None else start[metric]
             chosen[f"{metric}_change"] = chosen[metric] - before
-            rows.append(chosen.merge(ranks, on=[*CURVE_KEYS, "score"]))
+            rows.append(chosen.merge(ranks, on=[*CURVE_KEYS, "score"], how="left"))
     if not rows:
         raise UserError("no curve has a value: accuracy and loss are NaN throughout")
     table = pd.concat(rows, ignore_index=True).reindex(columns=SUMMARY_COLUMNS)

@@ -344,3 +344,22 @@ def test_one_text_is_enough_for_a_report(folder, tmp_path):
     assert result.exit_code == 0, result.output
     assert pd.read_csv(tmp_path / "summary.csv")["lead"].isna().all()
     assert "how sure is the ranking?" not in (tmp_path / "report.html").read_text()
+
+
+def test_scores_that_never_zero_a_head_have_no_rank(folder, tmp_path):
+    """With one key/value head, all heads of a layer have one v, and FTVVN (LN) is 1 for each."""
+    shape = (
+        "n_layers = 2\nn_heads = 4\nn_key_value_heads = 1\nd_model = 32\nn_ctx = 64\nd_vocab = 97\n"
+    )
+    model = tmp_path / "shared-v.toml"
+    model.write_text(f'architecture = "llama"\n{shape}tokenizer = "{folder / "tiny"}"\n')
+    result = run(
+        *("report", model, "--texts", folder / "texts.jsonl", "--num-texts", "3"),
+        *("--task", "text-loss", "--percents", "10,30", "--out", tmp_path / "out"),
+        *("--score", "AHON,FTVVN (LN),Random"),
+    )
+    assert result.exit_code == 0, result.output
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv").set_index("score")
+    assert summary.loc["FTVVN (LN)", "percent_zeroed"] == 0
+    assert np.isnan(summary.loc["FTVVN (LN)", "rank"])
+    assert sorted(summary["rank"].dropna()) == [1, 2]
