@@ -8,7 +8,7 @@ of their own, which weigh its coordinates by their gains.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,13 +90,14 @@ class OutputPath:
         weights: W_O, one matrix per head.
         bias: b_O, which belongs to no head.
         norm: what attention's output goes through before it is added to the stream.
-        reader: the norms through which later layers read the stream, as one.
+        reader: gives the norms through which later layers read the stream, as one; found when a
+            score first asks, for it looks at every later layer.
     """
 
     weights: OutputWeights
     bias: Float[Tensor, " d_model"] | None = None
     norm: Norm | None = None
-    reader: Norm | None = None
+    reader: Callable[[], Norm] | None = None
 
     @cached_property
     def root(self) -> Roots:
@@ -136,11 +137,11 @@ class OutputPath:
         """What readers multiply the stream by, over the root of d_model: 1 / |stream|."""
         return self._reader.scale(stream) * stream.shape[-1] ** -0.5
 
-    @property
+    @cached_property
     def _reader(self) -> Norm:
         if self.reader is None:
             raise UserError("nothing is known of how later layers read what these heads write")
-        return self.reader
+        return self.reader()
 
 
 def output_root(weights: OutputWeights) -> Roots:

@@ -161,7 +161,7 @@ class FlashEngine:
                 weights,
                 getattr(projection, "bias", None),
                 None if post is None else Norm.of(post),
-                self._readers(layer),
+                partial(self._readers, layer),
             )
         return self._paths[layer]
 

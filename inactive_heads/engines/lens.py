@@ -8,6 +8,7 @@ activations are held at a time, never the whole cache.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -123,7 +124,7 @@ class LensEngine:
                 block.attn.W_O.detach(),
                 None if bias is None else bias.detach(),
                 None if post is None else _norm(post),
-                self._readers(layer),
+                partial(self._readers, layer),
             )
         return self._paths[layer]
 
