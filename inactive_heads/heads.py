@@ -248,7 +248,7 @@ class HeadActivations:
         `result_norm`, but for models that normalise attention's output first (Gemma 2 and 3,
         OLMo 2): there it is the head's part of what that norm gives.
         """
-        if self.path.norm is None:
+        if self.path.norm is None and self.path.multiplier == 1:
             return self.result_norm
         return self.path.written_scale(self._total) * rooted_norm(self.z, self.path.written_root)
 

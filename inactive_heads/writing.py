@@ -90,6 +90,7 @@ class OutputPath:
         weights: W_O, one matrix per head.
         bias: b_O, which belongs to no head.
         norm: what attention's output goes through before it is added to the stream.
+        multiplier: what it is multiplied by there (Granite); None where that is not known.
         reader: gives the norms through which later layers read the stream, as one; found when a
             score first asks, for it looks at every later layer.
     """
@@ -97,6 +98,7 @@ class OutputPath:
     weights: OutputWeights
     bias: Float[Tensor, " d_model"] | None = None
     norm: Norm | None = None
+    multiplier: float | None = 1.0
     reader: Callable[[], Norm] | None = None
 
     @cached_property
@@ -122,16 +124,20 @@ class OutputPath:
         return total if self.bias is None else total + self.bias.to(z)
 
     def written_scale(self, total: Residual) -> PerPosition:
-        """What the norm multiplies every head's part by; 1 without a norm."""
+        """What every head's part is multiplied by, by the norm and after it."""
+        if self.multiplier is None:
+            raise UserError(
+                "what is added to the residual stream after attention is no multiple of attention's "
+                "output in this model: what its heads write there is not known"
+            )
         if self.norm is None:
-            return total.new_ones(*total.shape[:2], 1)
-        return self.norm.scale(total)
+            return total.new_full((*total.shape[:2], 1), self.multiplier)
+        return self.multiplier * self.norm.scale(total)
 
     def written(self, total: Residual) -> Residual:
         """What is added to the stream; a norm's own bias is left out."""
-        if self.norm is None:
-            return total
-        return (self.norm.linear(total) * self.norm.scale(total)).to(total.dtype)
+        linear = total if self.norm is None else self.norm.linear(total)
+        return (linear * self.written_scale(total)).to(total.dtype)
 
     def read_scale(self, stream: Residual) -> PerPosition:
         """What readers multiply the stream by, over the root of d_model: 1 / |stream|."""

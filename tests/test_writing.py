@@ -85,6 +85,8 @@ def expected(network, model_type, tokens):
                 added = seen["block"].post_attention_layernorm(whole)
                 # Elementwise: these norms multiply every coordinate by a factor of the token.
                 written = written * (added / whole)[:, None]
+            if model_type == "granite":
+                written, added = flash.MULTIPLIER * written, flash.MULTIPLIER * added
             seen["written"] = written.norm(dim=-1)
             seen["residual"] = seen["stream"][0].norm(dim=-1)
             seen["vectors"], seen["updated"] = written, seen["stream"][0] + added
@@ -191,3 +193,23 @@ def test_the_scale_is_that_of_all_heads_and_the_bias():
     total = torch.einsum("bphd,hdm->bpm", z, weights) + bias
     expected = total.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
     torch.testing.assert_close(path.written_scale(path.total(z)), expected)
+
+
+def test_another_part_that_adds_where_attention_does_is_refused_when_it_matters():
+    network = flash.tiny("llama")
+    block = network.model.layers[1]
+
+    def beside(hidden_states, **others):
+        """As in hybrids: the MLP adds to the stream with attention, and once more after it."""
+        normed = block.input_layernorm(hidden_states)
+        stream = hidden_states + block.self_attn(normed, **others)[0] + block.mlp(normed)
+        return stream + block.mlp(block.post_attention_layernorm(stream))
+
+    block.forward = beside
+    engine = FlashEngine(network, "tiny")
+    batch = TokenBatch.of([[1, 2, 3]])
+    seen = []
+    engine.run(batch, lambda heads: seen.append(heads.result_norm))
+    assert len(seen) == 3
+    with pytest.raises(ih.UserError, match="no multiple of attention's output"):
+        engine.run(batch, lambda heads: seen.append(heads.read_norm))

@@ -6,6 +6,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 N_HEADS, D_HEAD = 4, 8
+MULTIPLIER = 0.3
+"""By which Granite multiplies what it adds to the residual stream."""
 GROUPED = {"num_key_value_heads": 2}
 ARCHITECTURES = {
     "gpt2": {"n_head": N_HEADS, "n_layer": 3, "n_embd": 32, "n_positions": 64},
@@ -20,6 +22,7 @@ ARCHITECTURES = {
     "phi": {"partial_rotary_factor": 0.5},
     "phi3": GROUPED | {"pad_token_id": 0, "sliding_window": 4, "partial_rotary_factor": 0.75},
     "gpt_oss": GROUPED | {"head_dim": D_HEAD, "sliding_window": 4, "num_local_experts": 4},
+    "granite": GROUPED | {"residual_multiplier": MULTIPLIER},
     "lfm2": GROUPED | {"layer_types": ["full_attention", "conv", "full_attention"]},
 }
 SIZES = {

@@ -21,11 +21,14 @@ class BlockNorms:
         before: those given the residual stream as it enters the block.
         after: those given it with what attention has added.
         post: the one that attention's output goes through before it is added.
+        multiplier: what is added is that many times attention's output (after ``post``); None if
+            something else is added. 1 where no norm shows it.
     """
 
     before: list[nn.Module] = field(default_factory=list)
     after: list[nn.Module] = field(default_factory=list)
     post: nn.Module | None = None
+    multiplier: float | None = 1.0
 
 
 def blocks_around(network: nn.Module, attentions: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
@@ -99,6 +102,9 @@ def _watch(block: nn.Module, attention: nn.Module, stack: ExitStack) -> BlockNor
             norms.post = norm
         elif given not in [output.data_ptr() for output in outputs.values()]:
             norms.after.append(norm)
+            if attention in outputs:
+                added = outputs[attention if norms.post is None else norms.post]
+                norms.multiplier = _multiplier(_stream(args, named), stream[0], added)
 
     handles = [block.register_forward_pre_hook(enter, with_kwargs=True)]
     handles.append(attention.register_forward_hook(leave))
@@ -106,11 +112,21 @@ def _watch(block: nn.Module, attention: nn.Module, stack: ExitStack) -> BlockNor
         weight = getattr(child, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 1:
             handles.append(child.register_forward_pre_hook(see, with_kwargs=True))
-        elif child is not attention:
+        if child is not attention:
             handles.append(child.register_forward_hook(leave))
     for handle in handles:
         stack.callback(handle.remove)
     return norms
+
+
+def _multiplier(after: Tensor, before: Tensor, output: Tensor) -> float | None:
+    """The c of ``after = before + c output``; None if there is none."""
+    change, output = (after - before).double().flatten(), output.double().flatten()
+    found = float(change @ output / (output @ output).clamp(min=1e-30))
+    # In half precision, rounding alone moves it a little.
+    found = 1.0 if abs(found - 1) < 0.02 else found
+    explained = bool((change - found * output).norm() <= 0.02 * after.double().norm())
+    return found if explained else None
 
 
 def _stream(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:

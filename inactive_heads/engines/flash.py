@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import torch
 from einops import rearrange
@@ -76,6 +76,7 @@ class FlashEngine:
         self._paths: dict[int, OutputPath] = {}
         self._blocks: dict[int, nn.Module] = {}
         self._norms: dict[int, BlockNorms] = {}
+        self._norm = cache(Norm.of)  # every layer is asked for the norms of all later ones
         self._shares: bool | None = None
         self._configs = configs_of(network)
         self.shape = self._look()
@@ -156,11 +157,12 @@ class FlashEngine:
             projection = self._projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
             weights = rearrange(_input_by_output(projection), split, head=self.shape.n_heads)
-            post = self._norms[layer].post if layer in self._norms else None
+            norms = self._norms.get(layer, BlockNorms())
             self._paths[layer] = OutputPath(
                 weights,
                 getattr(projection, "bias", None),
-                None if post is None else Norm.of(post),
+                None if norms.post is None else self._norm(norms.post),
+                norms.multiplier,
                 partial(self._readers, layer),
             )
         return self._paths[layer]
@@ -170,7 +172,7 @@ class FlashEngine:
         own = self._norms[layer].after if layer in self._norms else []
         later = [self._norms[other] for other in self._norms if other > layer]
         modules = own + [norm for norms in later for norm in (*norms.before, *norms.after)]
-        return Norm.together([Norm.of(module) for module in modules], self.shape.d_model)
+        return Norm.together([self._norm(module) for module in modules], self.shape.d_model)
 
     def _look(self) -> ModelShape:
         """Runs four tokens to see which layers have heads, how many, and of what size."""

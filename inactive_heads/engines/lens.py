@@ -8,7 +8,7 @@ activations are held at a time, never the whole cache.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -86,6 +86,7 @@ class LensEngine:
             d_vocab=cfg.d_vocab,
         )
         self._paths: dict[int, OutputPath] = {}
+        self._norm = cache(_norm)  # every layer is asked for the norms of all later ones
 
     @property
     def device(self) -> torch.device:
@@ -123,7 +124,8 @@ class LensEngine:
             self._paths[layer] = OutputPath(
                 block.attn.W_O.detach(),
                 None if bias is None else bias.detach(),
-                None if post is None else _norm(post),
+                None if post is None else self._norm(post),
+                getattr(self.bridge.cfg, "residual_multiplier", None) or 1.0,
                 partial(self._readers, layer),
             )
         return self._paths[layer]
@@ -136,7 +138,7 @@ class LensEngine:
             (other, name) for other in self.shape.layers for name in ("ln1", "ln2") if other > layer
         ]
         found = [getattr(self.bridge.blocks[other], name, None) for other, name in wanted]
-        norms = [_norm(one) for one in found if one is not None]
+        norms = [self._norm(one) for one in found if one is not None]
         return Norm.together([one for one in norms if one is not None], self.shape.d_model)
 
 
