@@ -29,7 +29,7 @@ from inactive_heads.generation import Generation, Sampling, generate
 from inactive_heads.head_views import head_view, token_losses
 from inactive_heads.heads import HeadActivations, TokenBatch
 from inactive_heads.models import Model, as_model, load_model
-from inactive_heads.proposed import PROPOSED_SCORES
+from inactive_heads.proposed import PROPOSED_SCORES, read_output_distance
 from inactive_heads.results import ModelResults
 from inactive_heads.scores import (
     PAPER_SCORES,
@@ -66,6 +66,7 @@ __all__ = [
     "TokenBatch",
     "get_score",
     "layer_normalized",
+    "read_output_distance",
     "score_function",
     # scores of one's own
     "Comparison",

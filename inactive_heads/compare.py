@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+import xarray as xr
 
 from inactive_heads import plots
 from inactive_heads.challenges import lead_over, standing
@@ -97,6 +98,7 @@ def compare_scores(
     task: Task | None = None,
     against: Sequence[ScoreLike] = AGAINST,
     percents: Sequence[float] = (10, 20),
+    replacement: xr.DataArray | None = None,
     published: str | Path | None = None,
     out: str | Path | None = None,
     seed: int = 0,
@@ -121,6 +123,7 @@ def compare_scores(
             which tells scores apart sooner than answers do.
         against: built-in scores (or any others); the first is the reference.
         percents: shares of heads to aim at.
+        replacement: what is put in the place of zeroed heads; see `sweep`.
         published: a file of published curves, as `read_curves` takes it; then ``standing`` says
             where these would stand among them, which needs a task of questions (see
             `inactive_heads.challenges.standing`).
@@ -159,6 +162,7 @@ def compare_scores(
             asked,
             scores=swept,
             percents=percents,
+            replacement=replacement,
             out=folder,
             seed=seed,
             batch_size=batch_size,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import xarray as xr
 
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation import PreparedTask
@@ -30,12 +31,16 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs besides units: how to load the model, the tasks, the scores."""
+    """All that a worker needs besides units: how to load the model, the tasks, the scores.
+
+    ``replacement`` is what is put in the place of silenced heads; zero if None.
+    """
 
     model: Model
     tasks: Mapping[str, PreparedTask]
     scores: Mapping[str, Score]
     batch_size: int | str = "auto"
+    replacement: xr.DataArray | None = None
 
     def recipe(self) -> dict[str, Any]:
         """What `load_model` takes to load the model once more.
@@ -68,7 +73,7 @@ class InProcess:
         self, job: Job, units: Sequence[Unit], advance: Advance
     ) -> Iterator[tuple[Unit, Finished]]:
         """Each unit when it is done; ``advance`` hears of every batch."""
-        worker = Worker(job.model, job.tasks, job.scores, job.batch_size)
+        worker = Worker(job.model, job.tasks, job.scores, job.batch_size, job.replacement)
         for unit in units:
             yield unit, worker(unit, advance)
 
@@ -119,7 +124,15 @@ class Processes:
             self.n_workers,
             context,
             initializer=_start_worker,
-            initargs=(recipe, job.tasks, list(job.scores), job.batch_size, places, threads),
+            initargs=(
+                recipe,
+                job.tasks,
+                list(job.scores),
+                job.batch_size,
+                job.replacement,
+                places,
+                threads,
+            ),
         )
         try:
             waiting: dict[Future[Finished], Unit] = {pool.submit(_do, unit): unit for unit in units}
@@ -176,13 +189,15 @@ def _start_worker(
     tasks: Mapping[str, PreparedTask],
     scores: Sequence[str],
     batch_size: int | str,
+    replacement: xr.DataArray | None,
     places: Any,
     threads: int,
 ) -> None:
     global _worker
     torch.set_num_threads(threads)
     model = load_model(**recipe | {"device": places.get()})
-    _worker = Worker(model, tasks, {name: REGISTRY[name] for name in scores}, batch_size)
+    known = {name: REGISTRY[name] for name in scores}
+    _worker = Worker(model, tasks, known, batch_size, replacement)
 
 
 def _do(unit: Unit) -> Finished:

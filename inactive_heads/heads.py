@@ -271,8 +271,15 @@ class HeadActivations:
         gains (root mean square) of the norms through which layers read it from here on: of
         this block after its attention, and of all later ones.
         """
+        return self.read_norm_of(self.z)
+
+    def read_norm_of(self, z: HeadVectors) -> PerToken:
+        """The `read_norm` of other head outputs, in the place of part of these.
+
+        Of ``heads.z - mean``, how much is read of what a head's output differs from a mean.
+        """
         scale = self.path.written_scale(self._total) * self.path.read_scale(self.updated)
-        return scale * rooted_norm(self.z, self.path.read_root)
+        return scale * rooted_norm(z, self.path.read_root)
 
     @cached_property
     def _total(self) -> Residual:

@@ -28,10 +28,10 @@ except ImportError as error:
 class _Actor:
     """A worker in a process of Ray's; the model is loaded once."""
 
-    def __init__(self, recipe: dict[str, Any], job: tuple[Any, Any, Any]) -> None:
-        tasks, own, batch_size = job
+    def __init__(self, recipe: dict[str, Any], job: tuple[Any, Any, Any, Any]) -> None:
+        tasks, own, batch_size, replacement = job
         scores = {name: REGISTRY[name] if score is None else score for name, score in own.items()}
-        self.worker = Worker(load_model(**recipe), tasks, scores, batch_size)
+        self.worker = Worker(load_model(**recipe), tasks, scores, batch_size, replacement)
 
     def do(self, unit: Unit) -> Finished:
         return self.worker(unit)
@@ -70,11 +70,12 @@ class RayActors:
         try:
             # The package's scores go by name, a user's own as they are.
             own = {name: None if is_known(score) else score for name, score in job.scores.items()}
-            tasks, gpus = ray.put((job.tasks, own, job.batch_size)), self._gpus()
+            work = ray.put((job.tasks, own, job.batch_size, job.replacement))
+            gpus = self._gpus()
             maker = ray.remote(_Actor).options(num_gpus=gpus)
 
             def started() -> Any:
-                actors.append(maker.remote(recipe, tasks))
+                actors.append(maker.remote(recipe, work))
                 return actors[-1]
 
             left, deaths = deque(units), Counter[Unit]()

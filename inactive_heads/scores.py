@@ -16,6 +16,7 @@ from functools import partial
 from types import CodeType
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from einops import reduce
 from torch import Tensor
@@ -318,6 +319,9 @@ def fingerprint(function: object) -> str:
     elif callable(function) and hasattr(function, "__dict__"):
         parts += [type(function).__qualname__, fingerprint(type(function).__call__)]
         parts += [f"{name}={fingerprint(value)}" for name, value in sorted(vars(function).items())]
+    elif hasattr(function, "__array__"):  # of which repr shows a part
+        values = np.asarray(function)
+        parts += [f"{values.dtype} {values.shape}", hashlib.sha256(values.tobytes()).hexdigest()]
     elif isinstance(function, frozenset):  # whose order differs from process to process
         parts += sorted(map(repr, function))
     else:

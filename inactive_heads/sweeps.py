@@ -26,7 +26,7 @@ from inactive_heads.grids import Grid, Point, make_grid
 from inactive_heads.models import as_model
 from inactive_heads.progress import Board, sweep_board
 from inactive_heads.runs import Finished, Run, RunMemory, open_run, write_whole
-from inactive_heads.scores import ScoreLike
+from inactive_heads.scores import ScoreLike, fingerprint
 from inactive_heads.scoring import labelled_scores, versions
 from inactive_heads.tasks import Task
 from inactive_heads.thresholds import PAPER_PERCENTS
@@ -117,6 +117,7 @@ def sweep(
     mode: str = "per-input",
     thresholds: xr.DataArray | None = None,
     calibration: xr.DataArray | None = None,
+    replacement: xr.DataArray | None = None,
     out: str | Path | None = None,
     executor: str | Executor = "local",
     workers: int | None = None,
@@ -143,6 +144,9 @@ def sweep(
         mode: "per-input" (the paper's) or "fixed" (one set for every input).
         thresholds: ``(score, percent)`` from `choose_thresholds`, chosen on other data.
         calibration: scores of other data, from `score_heads`, to choose heads by.
+        replacement: from `mean_head_outputs`, put in the place of silenced heads; zero if not
+            given. Scores are then worth comparing that see what differs from it, as
+            `read_output_distance` does.
         out: a folder that keeps every finished unit of work: called again with the same
             arguments, a sweep that was stopped goes on. ``curves.csv`` in it is brought up to
             date after every point; `load_sweeps` reads the finished sweep.
@@ -175,7 +179,8 @@ def sweep(
         seed=seed,
     )
     prepared = PreparedTask.of(subject, task)
-    job = Job(subject, {task.name: prepared}, {s.name: s for s in grid.scores}, batch_size)
+    named = {score.name: score for score in grid.scores}
+    job = Job(subject, {task.name: prepared}, named, batch_size, replacement)
     means = choose_executor(executor, model=subject, workers=workers)
     if out is None:
         return run_sweep(job, task.name, grid, RunMemory(), means, progress=progress).curves
@@ -260,6 +265,7 @@ def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
             for name, grid in grids.items()
         },
         "batch_size": job.batch_size,
+        "replacement": None if job.replacement is None else fingerprint(job.replacement),
         "versions": versions(),
     }
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 
 from inactive_heads.ablation import Ablation, Fixed, PerInput, Random
 from inactive_heads.evaluation import PreparedTask, run_task
@@ -69,13 +70,15 @@ class Worker:
 
     Calling it with a unit gives what the unit gives: ``facts["items"]``, a table of the task's
     items as `Evaluation` has them, ``facts["n_zeroed"]`` of ``facts["n_heads"]`` heads, and for
-    a baseline, in the array, the scores ``(score, input, layer, head)``.
+    a baseline, in the array, the scores ``(score, input, layer, head)``. ``replacement`` is put in
+    the place of silenced heads, as `PerInput` takes it.
     """
 
     model: Model
     tasks: Mapping[str, PreparedTask]
     scores: Mapping[str, Score]
     batch_size: int | str = "auto"
+    replacement: xr.DataArray | None = None
 
     def __call__(self, unit: Unit, advance: Advance = _unheard) -> Finished:
         part = self.tasks[unit.task].part(*unit.items)
@@ -101,11 +104,11 @@ class Worker:
 
     def _ablation(self, unit: Unit, part: PreparedTask) -> Ablation | None:
         if unit.kind == "per-input":
-            return PerInput(self.scores[unit.score], unit.number)
+            return PerInput(self.scores[unit.score], unit.number, self.replacement)
         if unit.kind == "fixed":
-            return Fixed(unit.heads)
+            return Fixed(unit.heads, self.replacement)
         if unit.kind == "random":
-            return Random(unit.number, seed=unit.seed, start=part.first_input)
+            return Random(unit.number, unit.seed, self.replacement, part.first_input)
         return None
 
 

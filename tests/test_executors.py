@@ -44,6 +44,14 @@ def test_worker_processes_give_the_same_curves(model, expected):
     pd.testing.assert_frame_equal(swept(model, workers=2), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_means_in_the_place_of_heads_go_along_to_worker_processes(model, expected):
+    means = ih.mean_head_outputs(model, SAMPLES, progress=False)
+    here, there = (swept(model, replacement=means, workers=n) for n in (1, 2))
+    pd.testing.assert_frame_equal(there, here, rtol=1e-5, atol=1e-5)
+    ablated = here["percent"] > 0
+    assert (here["loss"] != expected["loss"])[ablated].all()
+
+
 def test_a_worker_that_keeps_dying_ends_the_sweep(tmp_path, monkeypatch):
     lethal = save_folder(tmp_path / "lethal", tiny_llama())
     model = ih.load_model(lethal)

@@ -170,6 +170,29 @@ def test_a_changed_score_of_ones_own_is_other_settings(model, tmp_path):
         swept(model, tmp_path, scores=[mine])
 
 
+@pytest.mark.parametrize("mode", ["per-input", "fixed"])
+def test_a_sweep_puts_means_in_the_place_of_heads(model, tmp_path, mode):
+    means = ih.mean_head_outputs(model, SAMPLES[:2], progress=False)
+    curves = swept(model, tmp_path, replacement=means, mode=mode)
+    scores = ih.score_heads(model, SAMPLES, scores=["AHON (LN)"], progress=False)
+    for row in curves[curves["percent"] > 0].itertuples():
+        if mode == "fixed":
+            if row.score == "Random":
+                continue
+            chosen = ih.select_heads(scores, row.score, row.percent)
+            ablation = ih.Fixed(chosen, replacement=means)
+        elif row.score == "Random":
+            ablation = ih.Random(row.percent / 100, replacement=means)
+        else:
+            ablation = ih.PerInput(row.score, row.threshold, means)
+        task = ih.TextTask("text-loss", SAMPLES)
+        alone = ih.evaluate(model, task, ablation, progress=False)
+        assert row.percent_zeroed == pytest.approx(alone.percent_zeroed)
+        assert row.loss == pytest.approx(alone.summary()["loss"], rel=1e-5)
+    with pytest.raises(ih.UserError, match="replacement was"):
+        swept(model, tmp_path, replacement=means + 1e-3, mode=mode)
+
+
 def test_a_second_process_is_refused_until_the_first_ends(model, tmp_path):
     again = pytest.raises(ih.UserError, match="another process is working in")
     with open_run(tmp_path, SETTINGS), again, open_run(tmp_path, SETTINGS):
