@@ -1,32 +1,62 @@
-"""RON against the paper's scores on data that had no part in its choice; see docs/better_scores.md.
+"""A better score: the search for RON, and RON against the paper's scores; see docs/better_scores.md.
 
-    python benchmarks/better_scores.py                       # the bundled model (and Gemma 3, if there)
-    python benchmarks/better_scores.py --mmlu path/to/mmlu   # also the prompts of MMLU, as texts
-    python benchmarks/better_scores.py llama-3.1-8b          # a model of the paper, on a GPU
+    python benchmarks/better_scores.py --mmlu path/to/mmlu   # the bundled model, and Gemma 3, if there
+    python benchmarks/better_scores.py llama-3.1-8b --mmlu path/to/mmlu   # a paper's model, on a GPU
 
-Of the bundled texts, one half (`CHOICE`) is what scores were tried on and what fixed sets are
-chosen by; the other half judges. Everything that is finished is kept in --out: the same command goes
-on from there.
+Of the bundled texts, one half is what scores are tried on (the search) and what fixed sets are chosen
+by; the other half judges, with the quiz and, if they are there, the prompts of MMLU. Models are worked
+on side by side, as many as there are --workers. All that is finished is kept in --out: the same command
+goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import multiprocessing
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+from score_search import search
 
 import inactive_heads as ih
 
 OURS, BEST = "RON", "AHON (LN)"
 PAIR_PERCENTS = (5, 10, 15, 18, 20, 25)
-ALL_PERCENTS = (2, 5, 10, 20)
+REACH_PERCENTS, WITHIN = (2, 5, 10, 15, 20), 0.05
 SEED = 8
 QUESTIONS = 150
+SEARCHED, SEARCHED_LENGTH = 12, 96
+MEASURED, MEASURED_LENGTH = 6, 96
+"""How many texts of how many tokens are searched on, and those that heads' damage is measured on."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with one model."""
+
+    name: str
+    out: Path
+    mmlu: Path | None
+    n: int
+    length: int
+    dtype: str
+    threads: int
+
+    def load(self) -> tuple[ih.Model, Path]:
+        """The model, and the folder of what is found about it."""
+        torch.set_num_threads(self.threads)
+        model = ih.load_model(self.name, dtype=self.dtype)
+        place = self.out / model.name.replace("/", "--")
+        place.mkdir(parents=True, exist_ok=True)
+        return model, place
 
 
 def halves(model: ih.Model, length: int) -> tuple[list[list[int]], list[list[int]]]:
@@ -45,18 +75,41 @@ def halves(model: ih.Model, length: int) -> tuple[list[list[int]], list[list[int
     return choice, judging
 
 
-def tasks(
-    model: ih.Model, prose: list[list[int]], mmlu: Path | None, n: int
-) -> list[ih.TextTask | ih.ChoiceTask]:
-    """What the two scores are judged by: three kinds of text, and the quiz in cloze."""
-    quiz = ih.load_task("quiz", limit=QUESTIONS, seed=SEED + 1)
+def searching(job: Job) -> str:
+    """Every candidate, on the first of the texts of choice."""
+    model, place = job.load()
+    choice, _ = halves(model, job.length)
+    texts = [tokens[:SEARCHED_LENGTH] for tokens in choice[:SEARCHED]]
+    others = [tokens[:MEASURED_LENGTH] for tokens in choice[-MEASURED:]]
+    table = search(model, texts, others, place / "search.csv")
+    return f"{model.name}, the search\n{table.round(3).to_string(index=False)}"
+
+
+def judging(job: Job) -> str:
+    """All comparisons of the two scores, and how far every score can go."""
+    model, place = job.load()
+    choice, judged = halves(model, job.length)
+    prose = judged[: job.n]
+    tables = [against_the_best(model, task, place) for task in tasks(prose, job.mmlu, job.n)]
+    tables.append(fixed(model, choice[: job.n], prose, place))
+    tables.append(mean_in_place(model, choice[: job.n], prose, place))
+    table = pd.concat(tables, ignore_index=True)
+    table.to_csv(place / "comparison.csv", index=False)
+    reached = reach(model, prose, place)
+    reached.to_csv(place / "reach.csv", index=False)
+    columns = ["task", "mode", "score", "percent_zeroed", "change", "compared_at", "difference"]
+    columns += ["difference_low", "difference_high", "verdict"]
+    shown = table[columns].round(3).to_string(index=False)
+    return f"{model.name}, the judging\n{shown}\n{reached.round(3).to_string(index=False)}"
+
+
+def tasks(prose: list[list[int]], mmlu: Path | None, n: int) -> list[ih.TextTask | ih.ChoiceTask]:
+    """What the two scores are judged by: kinds of text, and the quiz in cloze."""
+    quiz = ih.load_task("quiz", shots=3, limit=n, seed=SEED)
     found = [
         ih.TextTask("prose", prose),
-        quiz,
-        ih.TextTask(
-            "quiz prompts",
-            [str(item.context) for item in ih.load_task("quiz", shots=3, limit=n, seed=SEED).items],
-        ),
+        ih.load_task("quiz", limit=QUESTIONS, seed=SEED + 1),
+        ih.TextTask("quiz prompts", [str(item.context) for item in quiz.items]),
     ]
     if mmlu is not None:
         asked = ih.load_task("mmlu", data=mmlu, shots=1, limit=n, seed=SEED)
@@ -66,9 +119,14 @@ def tasks(
 
 def against_the_best(model: ih.Model, task: ih.TextTask | ih.ChoiceTask, out: Path) -> pd.DataFrame:
     """RON and AHON (LN) at equal shares of heads, per input."""
-    percents = PAIR_PERCENTS if task.name == "prose" else (10, 20)
     found = ih.compare_scores(
-        [OURS], model=model, task=task, against=(BEST,), percents=percents, out=out / task.name
+        [OURS],
+        model=model,
+        task=task,
+        against=(BEST,),
+        percents=PAIR_PERCENTS if task.name == "prose" else (10, 20),
+        out=out / task.name,
+        progress=False,
     )
     print(found, flush=True)
     return found.table.assign(task=task.name, mode="per-input")
@@ -79,29 +137,63 @@ def fixed(
 ) -> pd.DataFrame:
     """The same with one set of heads for all texts, chosen by the other half of the texts."""
     names = [OURS, BEST]
-    calibration = ih.score_heads(model, choice, scores=names)
     curves = ih.sweep(
         model,
         ih.TextTask("fixed", prose),
         scores=names,
         percents=(10, 20),
         mode="fixed",
-        calibration=calibration,
+        calibration=ih.score_heads(model, choice, scores=names, progress=False),
         out=out / "fixed",
+        progress=False,
     )
     return curves[curves["percent"] > 0].assign(task="prose", mode="fixed")
 
 
-def every_score(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFrame:
-    """The largest share of heads within +0.05 nats, for RON, the paper's fifteen and Random."""
-    curves = ih.sweep(
-        model,
-        ih.TextTask("every score", prose),
-        scores=[OURS, "RRN", *ih.PAPER_SCORES, "Random"],
-        percents=ALL_PERCENTS,
-        out=out / "every",
+def mean_in_place(
+    model: ih.Model, choice: list[list[int]], prose: list[list[int]], out: Path
+) -> pd.DataFrame:
+    """ROD against AHON (LN), heads replaced by their means over the other half of the texts."""
+    means = ih.mean_head_outputs(model, choice, progress=False)
+    found = ih.compare_scores(
+        [ih.read_output_distance(means), OURS],
+        model=model,
+        task=ih.TextTask("mean in place", prose),
+        against=(BEST,),
+        percents=(10, 20, 30),
+        replacement=means,
+        out=out / "mean in place",
+        progress=False,
     )
-    return ih.rank_scores(curves, metric="loss", within=0.05)
+    print(found, flush=True)
+    return found.table.assign(task="prose", mode="mean in place")
+
+
+def reach(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFrame:
+    """The largest share of heads within +0.05 nats, for RON, RRN, the paper's fifteen and Random.
+
+    More and more is asked for of scores that are still within.
+    """
+    names, curves = [OURS, "RRN", *ih.PAPER_SCORES, "Random"], pd.DataFrame()
+    for percent in REACH_PERCENTS:
+        found = ih.sweep(
+            model,
+            ih.TextTask("reach", prose),
+            scores=names,
+            percents=[percent],
+            out=out / f"reach {percent}",
+            progress=False,
+        )
+        curves = pd.concat([curves, found]).drop_duplicates(["score", "percent"])
+        # A score that zeroes nothing (one key/value head, say) would stay within for ever.
+        still = found[(found["percent_zeroed"] > 0) & (found["change"] <= WITHIN)]
+        names = still["score"].tolist()
+        print(f"{model.name}, {percent}%: within {WITHIN} nats: {', '.join(names)}", flush=True)
+        if not names:
+            break
+    ranked = ih.rank_scores(curves, metric="loss", within=WITHIN)
+    column = f"percent_within_{WITHIN:g}_nats"
+    return ranked[["score", column]].sort_values(column, ascending=False, ignore_index=True)
 
 
 def default_models() -> list[str]:
@@ -116,40 +208,43 @@ def default_models() -> list[str]:
     return found
 
 
-def run(model: ih.Model, place: Path, mmlu: Path | None, n: int, length: int) -> None:
-    """All comparisons of one model, printed and written."""
-    began = time.time()
-    choice, judging = halves(model, length)
-    prose = judging[:n]
-    tables = [against_the_best(model, task, place) for task in tasks(model, prose, mmlu, n)]
-    tables.append(fixed(model, choice[:n], prose, place))
-    table = pd.concat(tables, ignore_index=True)
-    table.to_csv(place / "comparison.csv", index=False)
-    ranks = every_score(model, prose, place)
-    ranks.to_csv(place / "ranks.csv", index=False)
-    columns = ["task", "mode", "score", "percent_zeroed", "change", "compared_at", "difference"]
-    columns += ["difference_low", "difference_high", "verdict"]
-    print(table[columns].round(3).to_string(index=False))
-    print(ranks.round(3).to_string(index=False))
-    print(f"{model.name}: {len(prose)} texts of {length} tokens, {time.time() - began:.0f} s")
+PARTS: dict[str, Callable[[Job], str]] = {"search": searching, "judging": judging}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the comparisons that the command line asks for."""
+    """Run what the command line asks for, and print each part when it is done."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="*", help="as load_model takes them")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, help="both, or judging if models are named"
+    )
     parser.add_argument("--mmlu", type=Path, help="a local copy of cais/mmlu")
     parser.add_argument("--out", type=Path, default=Path("runs/better_scores"))
     parser.add_argument("--num-texts", type=int, default=12)
     parser.add_argument("--tokens", type=int, default=192, help="of each text")
+    parser.add_argument("--workers", type=int, help="parts done side by side; on a GPU 1, else 2")
     asked = parser.parse_args(arguments)
-    for name in asked.models or default_models():
-        model = ih.load_model(name, dtype="float32" if not asked.models else "auto")
-        place = asked.out / model.name.replace("/", "--")
-        place.mkdir(parents=True, exist_ok=True)
-        run(model, place, asked.mmlu, asked.num_texts, asked.tokens)
+    began = time.time()
+    workers = asked.workers or (1 if torch.cuda.is_available() else 2)
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    dtype = "auto" if asked.models else "float32"
+    names = asked.models or default_models()
+    parts = asked.parts or (["judging"] if asked.models else list(PARTS))
+    jobs = [
+        (
+            PARTS[part],
+            Job(name, asked.out, asked.mmlu, asked.num_texts, asked.tokens, dtype, threads),
+        )
+        for part in PARTS
+        if part in parts
+        for name in names
+    ]
+    # The longest first, so that no worker is left alone with one at the end.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(part, job) for part, job in jobs]):
+            print(f"{done.result()}\n{time.time() - began:.0f} s since the start", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,259 @@
+"""The search that led to RON: its relatives on the half of the texts that scores are chosen by.
+
+Every candidate zeroes the same share of heads of the same texts, per input; `better_scores.py` runs
+this beside the judging, on the other half.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from damages import (
+    Calibrated,
+    Given,
+    damage_alone,
+    damage_of_layers,
+    first_order,
+    losses,
+)
+from relatives import (
+    Readers,
+    Relative,
+    across_others,
+    across_stream,
+    over_stream_after,
+    over_stream_before,
+    share_of_layer,
+)
+
+import inactive_heads as ih
+from inactive_heads.shapes import PerHead
+
+PERCENTS = (10.0, 20.0)
+CLOSE_ENOUGH, TRIES = 0.75, 2
+"""How near to the share asked for, in points, the share really zeroed must be; and how often asked."""
+
+
+class Candidate(NamedTuple):
+    """A score that is tried, what it is called in the table, and what is put in place of heads."""
+
+    kind: str
+    name: str
+    score: ih.Score
+    replacement: xr.DataArray | None = None
+
+
+def search(
+    model: ih.Model, texts: list[list[int]], others: list[list[int]], file: Path
+) -> pd.DataFrame:
+    """What every candidate adds to the loss of the texts, at 10% and at 20% of heads.
+
+    Args:
+        model: built like Llama, in the flash engine.
+        texts: token ids; candidates are swept on these.
+        others: texts that heads' damage is measured on, for candidates that are calibrated by it.
+        file: a CSV that keeps each candidate when it is done, and that a search goes on from.
+
+    Returns:
+        kind, score, and for each share p: change_p (nats per token, mean over texts), zeroed_p (the
+        % of heads at which: less than p where a score did not get so far), vs_ron_p (the change
+        less RON's) with vs_ron_low_p and vs_ron_high_p, its paired 95% interval; seconds.
+    """
+    before, _ = losses(model, texts)
+    done = pd.read_csv(file).to_dict("records") if file.exists() else []
+    finished = {row["score"] for row in done}
+    began, ron = time.time(), {}
+    for candidate in candidates(model, texts, others):
+        if candidate.name in finished and candidate.name != "RON":
+            continue
+        row: dict[str, object] = {"kind": candidate.kind, "score": candidate.name}
+        scored = ih.score_heads(model, texts, scores=[candidate.score], progress=False)
+        for percent in PERCENTS:
+            zeroed, change = _at_share(model, texts, candidate, scored, percent, before)
+            if candidate.name == "RON":
+                ron[percent] = change
+            lead = ih.paired_change(change, ron[percent], np.ones(len(texts)))
+            row |= {f"change_{percent:g}": change.mean(), f"zeroed_{percent:g}": zeroed}
+            named = (f"vs_ron_{percent:g}", f"vs_ron_low_{percent:g}", f"vs_ron_high_{percent:g}")
+            row |= dict(zip(named, lead, strict=True))
+        if candidate.name not in finished:
+            done.append(row | {"seconds": time.time() - began})
+            pd.DataFrame(done).to_csv(file, index=False)
+            shown = ", ".join(f"{row[f'change_{p:g}']:+.3f} at {p:g}%" for p in PERCENTS)
+            print(f"{model.name}, search: {candidate.name}: {shown}", flush=True)
+        began = time.time()
+    return pd.DataFrame(done)
+
+
+def _at_share(
+    model: ih.Model,
+    texts: list[list[int]],
+    candidate: Candidate,
+    scored: xr.DataArray,
+    percent: float,
+    before: np.ndarray,
+) -> tuple[float, np.ndarray]:
+    """The share zeroed, and how much each text's loss rises there.
+
+    What earlier layers lose changes the scores of later ones, so that another share is zeroed than
+    was asked for. More or less is then asked for, and the rise read off between the nearest points.
+    """
+    asked, shares, rises = percent, [0.0], [np.zeros(len(texts))]
+    for _ in range(TRIES):
+        threshold = float(ih.choose_thresholds(scored, [asked]).item())
+        ablation = ih.PerInput(candidate.score, threshold, candidate.replacement)
+        after, share = losses(model, texts, ablation)
+        shares.append(share)
+        rises.append(after - before)
+        if abs(share - percent) < CLOSE_ENOUGH or share == 0:
+            break
+        asked = min(100.0, asked * percent / share)
+    order = np.argsort(shares)
+    at = min(percent, max(shares))
+    # Each point's part in the height at this share: the same for every text.
+    parts = [np.interp(at, np.sort(shares), alone) for alone in np.eye(len(shares))]
+    return at, np.array(parts) @ np.array(rises)[order]
+
+
+def candidates(
+    model: ih.Model, texts: list[list[int]], others: list[list[int]]
+) -> Iterator[Candidate]:
+    """All that are tried, RON first; what they need is computed when they are reached."""
+    for name in ("RON", "AHON (LN)", "RON (LN)", "RRN"):
+        yield Candidate("as they are in the library", name, ih.get_score(name))
+    yield from _lengths()
+    yield from _readers(Readers(model))
+    yield from _poolings()
+    yield from _combinations(model)
+    yield from _first_orders(model, texts)
+    yield from _calibrated(model, texts, others)
+    yield from _replacing(model, others)
+
+
+def _lengths() -> Iterator[Candidate]:
+    lengths = {
+        "w over x before the heads": over_stream_before,
+        "w over x": over_stream_after,
+        "w across x, over x": across_stream,
+        "w across the layer's other heads, over x": across_others,
+        "w over the sum of the layer's heads": share_of_layer,
+    }
+    for name, function in lengths.items():
+        yield Candidate("lengths, no readers", name, _below(name, Relative(function)))
+
+
+def _readers(readers: Readers) -> Iterator[Candidate]:
+    found = {
+        "gain of the layer's own MLP": readers.gains("own mlp"),
+        "gains of later readers, each of size 1": readers.gains("later, of equal size"),
+        "gains of later readers, summed": readers.number(),
+        "gain of the last norm": readers.gains("last"),
+        "weights of the layer's own MLP": readers.weights("own mlp"),
+        "weights of later readers": readers.weights("later"),
+        "weights of the unembedding": readers.weights("unembedding"),
+    }
+    for name, lengths in found.items():
+        yield Candidate("other readers", name, _below(name, Relative(lengths)))
+
+
+def _poolings() -> Iterator[Candidate]:
+    for pooling in ("mean", "max", "last", "geometric", "rms, first token in"):
+        name = f"RON, over tokens: {pooling}"
+        score = _below(name, Relative(lambda heads: heads.read_norm, pooling))  # type: ignore[arg-type]
+        yield Candidate("other ways over tokens", name, score)
+
+
+def _combinations(model: ih.Model) -> Iterator[Candidate]:
+    ron, ahon, awft = (ih.get_score(name) for name in ("RON", "AHON (LN)", "AWFT"))
+    found = {
+        "root of RON × AHON (LN)": lambda heads: (ron(heads) * ahon(heads)).sqrt(),
+        "root of RON × (1 - AWFT)": lambda heads: (ron(heads) * (1 - awft(heads)).clamp(0)).sqrt(),
+    }
+    for name, function in found.items():
+        yield Candidate("combinations", name, _below(name, function))
+    left = 1 - np.arange(len(model.shape.layers)) / len(model.shape.layers)
+    for name, factors in {"RON × layers left": left, "RON × their root": left**0.5}.items():
+        yield Candidate("combinations", name, _calibrate(name, ron, factors[:, None], model))
+
+
+def _first_orders(model: ih.Model, texts: list[list[int]]) -> Iterator[Candidate]:
+    own = first_order(model, texts)
+    for name, values in {
+        "rise of the loss": own.loss,
+        "… token by token, without sign": own.tokens,
+        "… of drawn tokens, squared": own.drawn,
+    }.items():
+        score = _below(name, Given(values, model.shape.layers))
+        yield Candidate("first order, a backward pass on the input itself", name, score)
+
+
+def _calibrated(
+    model: ih.Model, texts: list[list[int]], others: list[list[int]]
+) -> Iterator[Candidate]:
+    names = ["RON", "AHON (LN)", "AWFT"]
+    means = ih.score_heads(model, others, scores=names, progress=False).mean("sample").values
+    first = first_order(model, others)
+    alone = damage_alone(model, others)
+    damages = {
+        "damage alone": alone,
+        "first order, without sign": first.tokens.mean(axis=0),
+        "first order, squared": first.drawn.mean(axis=0),
+        "RON": means[0],
+    }
+    for name, damage in damages.items():
+        called, every = f"{name}, of other texts", (len(texts), *damage.shape)
+        score = _below(called, Given(np.broadcast_to(damage, every), model.shape.layers))
+        yield Candidate("calibrated: one order of heads for all inputs", called, score)
+    # A factor has to be positive; what seems to do good is taken to do next to nothing.
+    damages["damage alone"] = alone.clip(min=1e-3)
+    kind, ron, ahon = "calibrated on other texts", ih.get_score("RON"), ih.get_score("AHON (LN)")
+    for name, damage in list(damages.items())[:-1]:
+        called = f"RON × ({name} / RON)"
+        yield Candidate(kind, called, _calibrate(called, ron, damage / means[0], model))
+    called, damage = "AHON (LN) × (damage alone / AHON (LN))", damages["damage alone"]
+    yield Candidate(kind, called, _calibrate(called, ahon, damage / means[1], model))
+    budgets = damage_of_layers(model, others, "RON")[:, None] ** 0.5
+    called = "RON × root of its layer's damage per RON²"
+    yield Candidate(kind, called, _calibrate(called, ron, budgets, model))
+    logs = np.log([means[0], means[1], (1 - means[2]).clip(1e-6)]).reshape(3, -1)
+    design = np.vstack([logs, np.ones(logs.shape[1])]).T
+    powers, *_ = np.linalg.lstsq(design, np.log(damage).ravel(), rcond=None)
+    called = "powers of RON, AHON (LN), 1 - AWFT fitted to damage alone"
+    yield Candidate(kind, called, _below(called, _Powers(powers)))
+
+
+def _replacing(model: ih.Model, others: list[list[int]]) -> Iterator[Candidate]:
+    means = ih.mean_head_outputs(model, others, progress=False)
+    rod = ih.read_output_distance(means)
+    yield Candidate("distance to the mean, zeroed", "ROD", rod)
+    for score in (ih.get_score("AHON (LN)"), ih.get_score("RON"), rod):
+        name = f"{score.name}, mean in place"
+        yield Candidate("the mean of other texts in a head's place, not zero", name, score, means)
+
+
+@dataclass(frozen=True, eq=False)
+class _Powers:
+    """A product of powers of three scores."""
+
+    powers: Sequence[float]
+
+    def __call__(self, heads: ih.HeadActivations) -> PerHead:
+        ron, ahon, awft = (ih.get_score(name)(heads) for name in ("RON", "AHON (LN)", "AWFT"))
+        factors = (ron.clamp(1e-9), ahon.clamp(1e-9), (1 - awft).clamp(1e-6))
+        a, b, c = (x ** float(p) for x, p in zip(factors, self.powers, strict=False))
+        return a * b * c
+
+
+def _calibrate(name: str, score: ih.Score, factors: np.ndarray, model: ih.Model) -> ih.Score:
+    return _below(name, Calibrated(score, factors, model.shape.layers))
+
+
+def _below(name: str, function: object) -> ih.Score:
+    return ih.Score(name, function, "below")  # type: ignore[arg-type]
