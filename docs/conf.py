@@ -11,6 +11,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from typer.testing import CliRunner
 
 import inactive_heads
+from inactive_heads import api
 from inactive_heads.cli import app as command_line
 
 project = "inactive_heads"
@@ -68,7 +69,7 @@ def formula(self: Any, node: nodes.math) -> None:
 
 def public_interface() -> str:
     """Every public name under the comment that stands above it in ``__all__``."""
-    listed = Path(inactive_heads.__file__).read_text("utf-8").partition("__all__ = [")[2]
+    listed = Path(api.__file__).read_text("utf-8").partition("__all__ = [")[2]
     lines = []
     for line in listed.partition("]")[0].split("\n"):
         group, name = line.strip().removeprefix("# "), line.strip().strip('",')

@@ -32,7 +32,7 @@ from inactive_heads.options import (
     batch_size_of,
     listed,
 )
-from inactive_heads.report_command import report
+from inactive_heads.report import report
 
 app = typer.Typer(
     help="Which attention heads of a language model do nothing, and how do you know?",

@@ -11,7 +11,7 @@ import torch
 from einops import einsum, rearrange, reduce
 
 from inactive_heads.heads import HeadActivations
-from inactive_heads.scores import PAPER_SCORES, REGISTRY, score_function
+from inactive_heads.scores import score_function
 from inactive_heads.shapes import HeadVectors, Pattern, PerHead
 from inactive_heads.writing import rooted_norm
 
@@ -163,7 +163,11 @@ def result_norm_over_the_residual(heads: HeadActivations) -> PerHead:
     return heads.mean_over_tokens(heads.written_norm / heads.residual_norm)
 
 
-GALLERY_SCORES: tuple[str, ...] = tuple(name for name in REGISTRY if name not in PAPER_SCORES)
+GALLERY_SCORES: tuple[str, ...] = tuple(
+    f"{name}{form}"
+    for name in ("MSS", "CONF", "MAD", "VWA", "DZM", "FLUC", "CWH", "RRN")
+    for form in ("", " (LN)")
+)
 """The further scores, by name."""
 
 

@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 from inactive_heads.errors import UserError
+from inactive_heads.executors import OF_THE_PACKAGE
 from inactive_heads.scores import REGISTRY
 
 
@@ -21,7 +22,7 @@ def load_score_file(path: str | Path) -> list[str]:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"there is no file of scores at {str(path)!r}")
-    before = set(REGISTRY)
+    before = {*REGISTRY, *OF_THE_PACKAGE}
     try:
         runpy.run_path(str(file), run_name=file.stem)
     except UserError as error:

@@ -240,6 +240,14 @@ def test_a_command_line_of_its_own_shows_no_traceback(tmp_path):
     assert "--num-fewshot" in teaches.stdout
 
 
+def test_help_does_not_wait_for_torch():
+    shown = (
+        "import sys; from inactive_heads.cli import app; import inactive_heads.report; "
+        "app(['report', '--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", shown], check=True, capture_output=True)
+
+
 @pytest.fixture
 def in_the_foreground():
     """A shell's background processes ignore SIGINT, and these tests may be one."""
