@@ -29,12 +29,15 @@ from score_search import search
 import inactive_heads as ih
 
 OURS, BEST = "RON", "AHON (LN)"
+# Asked for 20%, RON zeroes 24% of Gemma's heads: 18 is there so that points lie close around 20.
 PAIR_PERCENTS = (5, 10, 15, 18, 20, 25)
 REACH_PERCENTS, WITHIN = (2, 5, 10, 15, 20), 0.05
+PATIENCE = 10
+"""A score that zeroes nothing where this share was asked for is not asked for more."""
 SEED = 8
 QUESTIONS = 150
-SEARCHED, SEARCHED_LENGTH = 12, 96
-MEASURED, MEASURED_LENGTH = 6, 96
+SEARCHED, SEARCHED_LENGTH = 12, 80
+MEASURED, MEASURED_LENGTH = 4, 96
 """How many texts of how many tokens are searched on, and those that heads' damage is measured on."""
 
 
@@ -86,7 +89,7 @@ def searching(job: Job) -> str:
 
 
 def judging(job: Job) -> str:
-    """All comparisons of the two scores, and how far every score can go."""
+    """All comparisons of RON (and ROD) with AHON (LN)."""
     model, place = job.load()
     choice, judged = halves(model, job.length)
     prose = judged[: job.n]
@@ -95,12 +98,18 @@ def judging(job: Job) -> str:
     tables.append(mean_in_place(model, choice[: job.n], prose, place))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(place / "comparison.csv", index=False)
-    reached = reach(model, prose, place)
-    reached.to_csv(place / "reach.csv", index=False)
     columns = ["task", "mode", "score", "percent_zeroed", "change", "compared_at", "difference"]
     columns += ["difference_low", "difference_high", "verdict"]
-    shown = table[columns].round(3).to_string(index=False)
-    return f"{model.name}, the judging\n{shown}\n{reached.round(3).to_string(index=False)}"
+    return f"{model.name}, the judging\n{table[columns].round(3).to_string(index=False)}"
+
+
+def reaching(job: Job) -> str:
+    """How far every score can go."""
+    model, place = job.load()
+    _, judged = halves(model, job.length)
+    found = reach(model, judged[: job.n], place)
+    found.to_csv(place / "reach.csv", index=False)
+    return f"{model.name}, the largest shares\n{found.round(1).to_string(index=False)}"
 
 
 def tasks(prose: list[list[int]], mmlu: Path | None, n: int) -> list[ih.TextTask | ih.ChoiceTask]:
@@ -156,7 +165,7 @@ def mean_in_place(
     """ROD against AHON (LN), heads replaced by their means over the other half of the texts."""
     means = ih.mean_head_outputs(model, choice, progress=False)
     found = ih.compare_scores(
-        [ih.read_output_distance(means), OURS],
+        [ih.read_output_distance(means)],
         model=model,
         task=ih.TextTask("mean in place", prose),
         against=(BEST,),
@@ -185,8 +194,9 @@ def reach(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFrame:
             progress=False,
         )
         curves = pd.concat([curves, found]).drop_duplicates(["score", "percent"])
-        # A score that zeroes nothing (one key/value head, say) would stay within for ever.
-        still = found[(found["percent_zeroed"] > 0) & (found["change"] <= WITHIN)]
+        # Many equal values: nothing is below a small share's threshold, perhaps below no share's.
+        zeroes = (found["percent_zeroed"] > 0) | (percent < PATIENCE)
+        still = found[(found["percent"] > 0) & zeroes & (found["change"] <= WITHIN)]
         names = still["score"].tolist()
         print(f"{model.name}, {percent}%: within {WITHIN} nats: {', '.join(names)}", flush=True)
         if not names:
@@ -208,7 +218,11 @@ def default_models() -> list[str]:
     return found
 
 
-PARTS: dict[str, Callable[[Job], str]] = {"search": searching, "judging": judging}
+PARTS: dict[str, Callable[[Job], str]] = {
+    "search": searching,
+    "judging": judging,
+    "reach": reaching,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -218,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("models", nargs="*", help="as load_model takes them")
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, help="both, or judging if models are named"
+        "--parts", nargs="+", choices=PARTS, help="all, or but the search if models are named"
     )
     parser.add_argument("--mmlu", type=Path, help="a local copy of cais/mmlu")
     parser.add_argument("--out", type=Path, default=Path("runs/better_scores"))
@@ -230,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     workers = asked.workers or (1 if torch.cuda.is_available() else 2)
     threads = max(1, (os.cpu_count() or 1) // workers)
     dtype = "auto" if asked.models else "float32"
-    names = asked.models or default_models()
-    parts = asked.parts or (["judging"] if asked.models else list(PARTS))
+    names = asked.models or default_models()[::-1]
+    parts = asked.parts or [part for part in PARTS if part != "search" or not asked.models]
     jobs = [
         (
             PARTS[part],

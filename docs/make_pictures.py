@@ -137,9 +137,38 @@ def loss(model: ih.Model, texts: list[list[int]]) -> go.Figure:
 
 
 def better(folder: Path) -> go.Figure:
-    """RON's and AHON (LN)'s loss on prose, model by model."""
-    curves = pd.concat([pd.read_csv(path) for path in sorted(folder.glob("*/prose/curves.csv"))])
-    return ih.plots.curve_grid(curves, "loss", columns=2).update_layout(width=900, height=400)
+    """Loss on prose, model by model: zeroing by RON and AHON (LN), and means put in heads' places."""
+    zeroed = [pd.read_csv(path) for path in sorted(folder.glob("*/prose/curves.csv"))]
+    replaced = [pd.read_csv(path) for path in sorted(folder.glob("*/mean in place/curves.csv"))]
+    named = [one.assign(score=one["score"] + ", mean in place", task="prose") for one in replaced]
+    curves = pd.concat([*zeroed, *named])
+    curves = curves[curves["percent"] <= 25]
+    return ih.plots.curve_grid(curves, "loss", columns=2).update_layout(width=1000, height=420)
+
+
+def searched(folder: Path) -> go.Figure:
+    """What every candidate of the search costs at 20% of heads, on one model against the other."""
+    tables = {path.parent.name: pd.read_csv(path) for path in sorted(folder.glob("*/search.csv"))}
+    (one, own), (other, theirs) = tables.items()
+    both = own.merge(theirs, on=["kind", "score"])
+    named = both["score"].isin(["RON", "AHON (LN)", "RRN", "ROD, mean in place"])
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "width": 1000, "height": 520, "legend_traceorder": "reversed"}
+    )
+    # What is in the library is drawn last, above the others.
+    for kind, group in list(both.groupby("kind", sort=False))[::-1]:
+        figure.add_scatter(
+            x=group["change_20_x"],
+            y=group["change_20_y"],
+            text=group["score"].where(named, ""),
+            mode="markers+text",
+            textposition="top right",
+            name=kind,
+            marker_size=9,
+        )
+    titles = (f"{name}: loss added at 20%, nats per token" for name in (one, other))
+    figure.update_xaxes(title_text=next(titles), title_font_size=13, range=[-0.06, 0.75])
+    return figure.update_yaxes(title_text=next(titles), title_font_size=13, range=[-0.1, 1.75])
 
 
 def pictures(model: ih.Model, texts: list[list[int]]) -> Iterator[tuple[str, go.Figure]]:
@@ -204,6 +233,7 @@ def main() -> None:
             save(page, figure, HERE / f"{name}.png")
         if asked.better:
             save(page, better(asked.better), HERE / "better.png")
+            save(page, searched(asked.better), HERE / "searched.png")
         if asked.report:
             save_part(page, asked.report, HERE / "report.png", start=None, height=1800)
         if asked.everything:
