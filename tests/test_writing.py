@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import inactive_heads as ih
+from inactive_heads.engines.blocks import _multiplier
 from inactive_heads.engines.flash import FlashEngine, _output_projection
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.heads import TokenBatch
@@ -193,6 +194,21 @@ def test_the_scale_is_that_of_all_heads_and_the_bias():
     total = torch.einsum("bphd,hdm->bpm", z, weights) + bias
     expected = total.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
     torch.testing.assert_close(path.written_scale(path.total(z)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("factor", [1.0, 0.22])
+def test_a_multiplier_is_found_below_coordinates_that_are_thousands_of_times_larger(dtype, factor):
+    generator = torch.Generator().manual_seed(0)
+    stream, output = (torch.randn(1, 4, 64, generator=generator) for _ in range(2))
+    stream[0, 0, :3] = 3000.0
+    stream[0, :, 5] = 50.0
+    before, output = stream.to(dtype), output.to(dtype)
+    after = before + (factor * output).to(dtype)
+    assert _multiplier(after, before, output) == pytest.approx(factor, rel=0.02)
+    assert _multiplier(before, before, torch.zeros_like(before)) == 1
+    assert _multiplier(after + output.flip(2), before, output) is None
+    assert _multiplier(after, before[None], output) is None
 
 
 def test_another_part_that_adds_where_attention_does_is_refused_when_it_matters():

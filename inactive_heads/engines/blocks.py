@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Streams = dict[int, Tensor]
@@ -120,13 +121,17 @@ def _watch(block: nn.Module, attention: nn.Module, stack: ExitStack) -> BlockNor
 
 
 def _multiplier(after: Tensor, before: Tensor, output: Tensor) -> float | None:
-    """The c of ``after = before + c output``; None if there is none."""
-    change, output = (after - before).double().flatten(), output.double().flatten()
-    found = float(change @ output / (output @ output).clamp(min=1e-30))
-    # In half precision, rounding alone moves it a little.
+    """The c of ``after = before + c output``; None if there is none, 1 where it cannot be seen."""
+    if not after.shape == before.shape == output.shape:  # several streams side by side, say
+        return None
+    # Where the stream is large beside the output, rounding is all that is left of their sum.
+    seen = output.abs() > 32 * torch.finfo(after.dtype).eps * after.abs()
+    change, shown = (after.double() - before.double())[seen], output.double()[seen]
+    if not len(shown):
+        return 1.0
+    found = float(change @ shown / (shown @ shown))
     found = 1.0 if abs(found - 1) < 0.02 else found
-    explained = bool((change - found * output).norm() <= 0.02 * after.double().norm())
-    return found if explained else None
+    return found if bool((change - found * shown).norm() <= 0.1 * change.norm()) else None
 
 
 def _stream(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
