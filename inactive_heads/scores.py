@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from types import CodeType
 from typing import Literal, get_args
 
@@ -134,6 +135,10 @@ def get_score(score: ScoreLike) -> Score:
         name = _name_of(score)
         side = getattr(score, "inactive", "below")
         return Score(name, score, _side(name, side), _first_line(score))
+    if score not in REGISTRY:
+        # The package's further scores register themselves when they are imported, which not
+        # everybody has done who imports this file alone.
+        import_module("inactive_heads.api")
     if score in REGISTRY:
         return REGISTRY[score]
     near = difflib.get_close_matches(score.upper(), REGISTRY, n=1, cutoff=0.5)

@@ -248,6 +248,11 @@ def test_help_does_not_wait_for_torch():
     subprocess.run([sys.executable, "-c", shown], check=True, capture_output=True)
 
 
+def test_scores_beside_the_papers_are_found_whatever_was_imported():
+    asked = "from inactive_heads.scores import get_score; get_score('RON'); get_score('RRN (LN)')"
+    subprocess.run([sys.executable, "-c", asked], check=True)
+
+
 @pytest.fixture
 def in_the_foreground():
     """A shell's background processes ignore SIGINT, and these tests may be one."""
