@@ -17,6 +17,7 @@ from torch import Tensor
 
 import inactive_heads as ih
 from inactive_heads.shapes import PerHead, PerToken, ResultVectors
+from inactive_heads.writing import Norm
 
 Pooling = Literal["rms", "mean", "max", "last", "geometric", "rms, first token in"]
 Lengths = Callable[[ih.HeadActivations], PerToken]
@@ -184,7 +185,7 @@ class Readers:
 
 
 def _gain(norm: torch.nn.Module) -> Tensor:
-    return ih.writing.Norm.of(norm).gain.float()
+    return Norm.of(norm).gain.float()
 
 
 def _root(*readers: tuple[Tensor, bool]) -> Tensor:

@@ -187,8 +187,8 @@ def _first_orders(model: ih.Model, texts: list[list[int]]) -> Iterator[Candidate
     own = first_order(model, texts)
     for name, values in {
         "rise of the loss": own.loss,
-        "… token by token, without sign": own.tokens,
-        "… of drawn tokens, squared": own.drawn,
+        "rise of the loss, token by token, without sign": own.tokens,
+        "rise for tokens drawn from the model's predictions, squared": own.drawn,
     }.items():
         score = _below(name, Given(values, model.shape.layers))
         yield Candidate("first order, a backward pass on the input itself", name, score)

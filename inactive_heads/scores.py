@@ -324,8 +324,11 @@ def fingerprint(function: object) -> str:
     elif callable(function) and hasattr(function, "__dict__"):
         parts += [type(function).__qualname__, fingerprint(type(function).__call__)]
         parts += [f"{name}={fingerprint(value)}" for name, value in sorted(vars(function).items())]
-    elif hasattr(function, "__array__"):  # of which repr shows a part
-        values = np.asarray(function)
+    elif isinstance(function, Tensor):
+        # Wherever it lies: numpy takes neither a GPU's tensors nor bfloat16.
+        parts += [str(function.dtype), fingerprint(function.detach().cpu().double().numpy())]
+    elif hasattr(function, "__array__") and (values := np.asarray(function)).dtype.kind != "O":
+        # Of numbers, repr shows a part. Objects' bytes are addresses.
         parts += [f"{values.dtype} {values.shape}", hashlib.sha256(values.tobytes()).hexdigest()]
     elif isinstance(function, frozenset):  # whose order differs from process to process
         parts += sorted(map(repr, function))

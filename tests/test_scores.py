@@ -2,6 +2,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -142,6 +143,19 @@ def test_a_plain_callable_and_one_with_parameters():
         torch.testing.assert_close(score(heads), expected)
         normalized = layer_normalized(score)(heads)
         torch.testing.assert_close(normalized, expected / expected.mean(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fingerprint_sees_every_number_of_an_array(dtype):
+    held = torch.zeros(3000, dtype=dtype, requires_grad=True)
+    other = torch.zeros(3000, dtype=dtype)
+    assert fingerprint(held) == fingerprint(other)
+    other[1500] = 1  # where repr leaves out
+    assert fingerprint(held) != fingerprint(other)
+    one, two = (tensor.detach().float().numpy() for tensor in (held, other))
+    assert fingerprint(one) != fingerprint(two)
+    # Objects are known by what they say, not by where they lie.
+    assert fingerprint(np.array([{"a"}, None])) == fingerprint(np.array([{"a"}, None]))
 
 
 def test_a_dataclass_and_a_partial_are_named_after_their_parameters(registry):
