@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import inactive_heads as ih
-from inactive_heads.ablation import Ablation, ZeroedRecorder
-from inactive_heads.likelihoods import ScoredInput, log_likelihoods
-from inactive_heads.shapes import PerHead
+from inactive_heads.ablation.ablations import Ablation, ZeroedRecorder
+from inactive_heads.core.tensor_types import PerHead
+from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
 
 STRIDE = 3
 """Losses are read after every third token: logits of a large vocabulary cost more than layers."""

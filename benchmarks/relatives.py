@@ -16,8 +16,8 @@ from einops import einsum, reduce
 from torch import Tensor
 
 import inactive_heads as ih
-from inactive_heads.shapes import PerHead, PerToken, ResultVectors
-from inactive_heads.writing import Norm
+from inactive_heads.core.output_path import Norm
+from inactive_heads.core.tensor_types import PerHead, PerToken, ResultVectors
 
 Pooling = Literal["rms", "mean", "max", "last", "geometric", "rms, first token in"]
 Lengths = Callable[[ih.HeadActivations], PerToken]

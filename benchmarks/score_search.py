@@ -34,7 +34,7 @@ from relatives import (
 )
 
 import inactive_heads as ih
-from inactive_heads.shapes import PerHead
+from inactive_heads.core.tensor_types import PerHead
 
 PERCENTS = (10.0, 20.0)
 CLOSE_ENOUGH, TRIES = 0.75, 2

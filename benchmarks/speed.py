@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from inactive_heads.ablation import PerInput
+from inactive_heads.ablation.ablations import PerInput
+from inactive_heads.core.activations import TokenBatch
+from inactive_heads.core.tensor_types import Visitor
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.heads import TokenBatch
-from inactive_heads.scores import get_scores
-from inactive_heads.shapes import Visitor
-from inactive_heads.sources import find_model
+from inactive_heads.models.resolve import find_model
+from inactive_heads.scores.registry import get_scores
 
 Forward = Callable[[TokenBatch], Any]
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import inactive_heads
 from inactive_heads import api
-from inactive_heads.cli import app as command_line
+from inactive_heads.cli.app import app as command_line
 
 project = "inactive_heads"
 author = "The inactive_heads developers"

@@ -1,7 +1,7 @@
 """All that `import inactive_heads` offers, by theme."""
 
 from inactive_heads import analysis, plots
-from inactive_heads.ablation import (
+from inactive_heads.ablation.ablations import (
     AblationRun,
     Fixed,
     PerInput,
@@ -9,6 +9,7 @@ from inactive_heads.ablation import (
     ablate,
     mean_head_outputs,
 )
+from inactive_heads.ablation.generation import Generation, Sampling, generate
 from inactive_heads.analysis import (
     compare_models,
     count_ranks,
@@ -18,39 +19,38 @@ from inactive_heads.analysis import (
     read_curves,
     threshold_stability,
 )
-from inactive_heads.certainty import rank_uncertainty
-from inactive_heads.check import Finding, ScoreCheck, check_score
-from inactive_heads.compare import Comparison, compare_scores
-from inactive_heads.errors import Notice, UserError
-from inactive_heads.evaluation import Evaluation, Outcomes, evaluate
-from inactive_heads.explorer import explore
-from inactive_heads.gallery import GALLERY_SCORES
-from inactive_heads.generation import Generation, Sampling, generate
-from inactive_heads.head_views import head_view, token_losses
-from inactive_heads.heads import HeadActivations, TokenBatch
-from inactive_heads.models import Model, as_model, load_model
-from inactive_heads.proposed import PROPOSED_SCORES, read_output_distance
-from inactive_heads.results import ModelResults
-from inactive_heads.scores import (
-    PAPER_SCORES,
-    Score,
-    get_score,
-    layer_normalized,
-    score_function,
-)
-from inactive_heads.scoring import score_cache, score_heads
-from inactive_heads.shapes import Silence
-from inactive_heads.sweeps import Sweep, load_sweeps, sweep
-from inactive_heads.tasks import ChoiceItem, ChoiceTask, TextTask, load_task
-from inactive_heads.texts import cut_at_random, cut_to, load_texts
-from inactive_heads.thresholds import (
+from inactive_heads.analysis.curves.paired import choice_kl, mcnemar_p, paired_change
+from inactive_heads.analysis.curves.rank_uncertainty import rank_uncertainty
+from inactive_heads.analysis.heads.thresholds import (
     choose_thresholds,
     head_set_iou,
     head_set_precision,
     inactive_heads,
     select_heads,
 )
-from inactive_heads.uncertainty import choice_kl, mcnemar_p, paired_change
+from inactive_heads.core.activations import HeadActivations, TokenBatch
+from inactive_heads.core.tensor_types import Silence
+from inactive_heads.errors import Notice, UserError
+from inactive_heads.evaluation.evaluate import Evaluation, Outcomes, evaluate
+from inactive_heads.explorer.explore import explore
+from inactive_heads.explorer.head_view import head_view, token_losses
+from inactive_heads.models.load import Model, as_model, load_model
+from inactive_heads.report.page.model_results import ModelResults
+from inactive_heads.scores.check.check_score import Finding, ScoreCheck, check_score
+from inactive_heads.scores.literature import GALLERY_SCORES
+from inactive_heads.scores.proposed import PROPOSED_SCORES, read_output_distance
+from inactive_heads.scores.registry import (
+    PAPER_SCORES,
+    Score,
+    get_score,
+    layer_normalized,
+    score_function,
+)
+from inactive_heads.scores.score_heads import score_cache, score_heads
+from inactive_heads.sweeps.compare_scores import Comparison, compare_scores
+from inactive_heads.sweeps.sweep import Sweep, load_sweeps, sweep
+from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask, TextTask, load_task
+from inactive_heads.tasks.texts import cut_at_random, cut_to, load_texts
 
 __all__ = [
     # models

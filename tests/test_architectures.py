@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from inactive_heads.architectures import parse_architecture
 from inactive_heads.errors import UserError
-from inactive_heads.models import load_model
+from inactive_heads.models.load import load_model
+from inactive_heads.models.random_weights import parse_architecture
 
 LLAMA = {
     "architecture": "llama",

@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 
 from inactive_heads.analysis import normalized_auc, percent_within, rank_scores
-from inactive_heads.certainty import rank_uncertainty
+from inactive_heads.analysis.curves.intervals import score_intervals, studentized_intervals
+from inactive_heads.analysis.curves.paired import paired_change
+from inactive_heads.analysis.curves.rank_uncertainty import rank_uncertainty
 from inactive_heads.errors import UserError
-from inactive_heads.intervals import score_intervals, studentized_intervals
-from inactive_heads.uncertainty import paired_change
 
 ASKED = np.array([0, 5, 10, 15, 20, 25, 30.0])
 ZEROED = {  # differs from score to score, as it does in a sweep

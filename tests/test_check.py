@@ -6,7 +6,12 @@ import pytest
 import torch
 
 import inactive_heads as ih
-from inactive_heads.trials import TokenBatch, grouped_model, plain_model, ungrouped_model
+from inactive_heads.scores.check.trial import (
+    TokenBatch,
+    grouped_model,
+    plain_model,
+    ungrouped_model,
+)
 
 CLAUSES = (
     *("shape", "finite", "one token", "repeatable", "grouped-query attention", "padding"),

@@ -10,11 +10,12 @@ from conftest import tiny_gpt2, tiny_llama
 from models_on_disk import edit_config, save_folder, word_tokenizer, write_gguf
 from safetensors.torch import load_file, save_file
 
-from inactive_heads import demo, prepare
-from inactive_heads.checkpoints import Checkpoint
 from inactive_heads.errors import UserError
-from inactive_heads.gguf_header import read_value, stores_float32
-from inactive_heads.models import load_model
+from inactive_heads.models import bundled as demo
+from inactive_heads.models import prepare
+from inactive_heads.models.checkpoint import Checkpoint
+from inactive_heads.models.gguf import read_value, stores_float32
+from inactive_heads.models.load import load_model
 
 Q8 = gguf.LlamaFileType.MOSTLY_Q8_0
 

@@ -14,8 +14,8 @@ from models_on_disk import WORDS, save_folder, word_tokenizer
 from typer.testing import CliRunner
 
 import inactive_heads as ih
-from inactive_heads.cli import app
-from inactive_heads.units import Worker
+from inactive_heads.cli.app import app
+from inactive_heads.sweeps.unit import Worker
 
 TEXTS = ["the cat sat on a mat", "a dog ran far and the cat sat", "the dog sat on the mat and ran"]
 
@@ -242,14 +242,14 @@ def test_a_command_line_of_its_own_shows_no_traceback(tmp_path):
 
 def test_help_does_not_wait_for_torch():
     shown = (
-        "import sys; from inactive_heads.cli import app; import inactive_heads.report; "
+        "import sys; from inactive_heads.cli.app import app; import inactive_heads.cli.report; "
         "app(['report', '--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", shown], check=True, capture_output=True)
 
 
 def test_scores_beside_the_papers_are_found_whatever_was_imported():
-    asked = "from inactive_heads.scores import get_score; get_score('RON'); get_score('RRN (LN)')"
+    asked = "from inactive_heads.scores.registry import get_score; get_score('RON'); get_score('RRN (LN)')"
     subprocess.run([sys.executable, "-c", asked], check=True)
 
 

@@ -6,9 +6,9 @@ import pytest
 from conftest import SHARED, tiny_llama
 
 import inactive_heads as ih
-from inactive_heads.challenges import lead_over, standing
 from inactive_heads.engines.lens import bridge_of
-from inactive_heads.sweeps import load_sweeps
+from inactive_heads.sweeps.head_to_head import lead_over, standing
+from inactive_heads.sweeps.sweep import load_sweeps
 
 PERCENTS = (20.0, 40.0)
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import inactive_heads as ih
-from inactive_heads.cli import app
+from inactive_heads.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,7 +24,7 @@ OURS = re.compile(r"\$ (inactive-heads|python -m inactive_heads\.report)(?: (.*)
 @pytest.fixture
 def registry():
     """The registry, put back as it was."""
-    from inactive_heads.scores import REGISTRY
+    from inactive_heads.scores.registry import REGISTRY
 
     before = dict(REGISTRY)
     yield

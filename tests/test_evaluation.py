@@ -8,8 +8,8 @@ from conftest import tiny_gpt2, tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.models import Model
-from inactive_heads.tasks import ChoiceItem, ChoiceTask, TextTask
+from inactive_heads.models.load import Model
+from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask, TextTask
 
 NETWORK = tiny_llama()
 

@@ -10,8 +10,8 @@ from conftest import tiny_llama
 from models_on_disk import save_folder
 
 import inactive_heads as ih
-from inactive_heads import executors
-from inactive_heads.executors import InProcess, Processes, choose_executor
+from inactive_heads.sweeps import executors
+from inactive_heads.sweeps.executors import InProcess, Processes, choose_executor
 
 SAMPLES = [[5, 6, 7, 8, 9], [50, 40, 3], list(range(30)), [9, 8, 7, 1, 2, 3]]
 SCORES = ["AHON (LN)", "Random"]
@@ -101,7 +101,7 @@ def address():
 
 
 def test_ray_gives_the_same_curves(model, expected, address, tmp_path):
-    from inactive_heads.ray_executor import RayActors
+    from inactive_heads.sweeps.ray_executor import RayActors
 
     curves = swept(model, executor=RayActors(2, address), out=tmp_path)
     pd.testing.assert_frame_equal(curves, expected, rtol=1e-5, atol=1e-5)
@@ -109,7 +109,7 @@ def test_ray_gives_the_same_curves(model, expected, address, tmp_path):
 
 
 def test_a_ray_worker_that_dies_is_replaced_and_its_unit_redone(model, address, tmp_path):
-    from inactive_heads.ray_executor import RayActors
+    from inactive_heads.sweeps.ray_executor import RayActors
 
     marker, driver = str(tmp_path / "died"), os.getpid()
 
@@ -127,7 +127,7 @@ def test_a_ray_worker_that_dies_is_replaced_and_its_unit_redone(model, address, 
 
 
 def test_a_unit_that_kills_every_ray_worker_ends_the_sweep(model, address):
-    from inactive_heads.ray_executor import RayActors
+    from inactive_heads.sweeps.ray_executor import RayActors
 
     driver = os.getpid()
 

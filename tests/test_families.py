@@ -19,10 +19,10 @@ import torch
 from tiny_families import samples, tiny
 
 import inactive_heads as ih
-from inactive_heads.catalogue import find_presets
+from inactive_heads.cli.preset_table import find_presets
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.models import Model
+from inactive_heads.models.load import Model
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 START, END = "<!-- table: written by tests/test_families.py -->", "<!-- end of table -->"

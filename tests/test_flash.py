@@ -11,15 +11,15 @@ import reference as plain
 import torch
 from tiny_families import ARCHITECTURES, N_HEADS, samples, tiny
 
+from inactive_heads.core.activations import PatternStatistics, TokenBatch
+from inactive_heads.core.tensor_types import Silence
 from inactive_heads.engines import attention
 from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.interface import INTERFACE
+from inactive_heads.engines.hf_attention import INTERFACE
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
-from inactive_heads.heads import PatternStatistics, TokenBatch
-from inactive_heads.scores import PAPER_SCORES, get_score, get_scores
-from inactive_heads.shapes import Silence
+from inactive_heads.scores.registry import PAPER_SCORES, get_score, get_scores
 
 
 class Collect:

@@ -12,7 +12,7 @@ from conftest import SAMPLES
 import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.executors import is_known
+from inactive_heads.sweeps.executors import is_known
 
 NAMES = ("MSS", "CONF", "MAD", "VWA", "DZM", "FLUC", "CWH", "RRN")
 ENGINES = {
@@ -91,8 +91,8 @@ def test_they_stand_apart_from_the_papers():
 
 def heads_of(z, weights):
     """One layer of one input, seen by scores of outputs alone: (token, head, d_head)."""
-    from inactive_heads.heads import PatternStatistics
-    from inactive_heads.writing import OutputPath
+    from inactive_heads.core.activations import PatternStatistics
+    from inactive_heads.core.output_path import OutputPath
 
     n, n_heads, _ = z.shape
     batch = ih.TokenBatch.of([list(range(n))])

@@ -8,7 +8,7 @@ from conftest import tiny, tiny_gpt2, tiny_llama
 from models_on_disk import save_folder
 
 import inactive_heads as ih
-from inactive_heads.generation import Sampling, generate, greedy
+from inactive_heads.ablation.generation import Sampling, generate, greedy
 
 PROMPTS = [[5, 6, 7, 8, 9, 10], [11, 12], [3, 4, 5], [96]]
 STEPS = 7

@@ -20,9 +20,9 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from inactive_heads.cli import app
-from inactive_heads.generation import generate
-from inactive_heads.harness import HarnessModel
+from inactive_heads.ablation.generation import generate
+from inactive_heads.cli.app import app
+from inactive_heads.evaluation.lm_eval_model import HarnessModel
 
 CHAT = (
     "{% for m in messages %}the {{ m['role'] }} mat {{ m['content'] }} </s>{% endfor %}"

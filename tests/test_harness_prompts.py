@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import inactive_heads as ih
-from inactive_heads.asking import asked_of, written_prompt
-from inactive_heads.tasks import ChoiceTask
+from inactive_heads.tasks.multiple_choice import ChoiceTask
+from inactive_heads.tasks.question_tokens import asked_of, written_prompt
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the harness's own
@@ -39,7 +39,7 @@ def theirs(chat_model):
     """The harness's own model over the bundled weights."""
     from lm_eval.models.huggingface import HFLM
 
-    from inactive_heads.demo import demo_folder
+    from inactive_heads.models.bundled import demo_folder
 
     return HFLM(pretrained=str(demo_folder()), device="cpu", dtype="float32", batch_size=4)
 

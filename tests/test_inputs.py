@@ -12,7 +12,7 @@ from models_on_disk import save_folder
 
 import inactive_heads as ih
 from inactive_heads.errors import Notice, UserError
-from inactive_heads.inputs import FASTEST_TOKENS, run_in_batches, tokens_per_batch
+from inactive_heads.models.batching import FASTEST_TOKENS, run_in_batches, tokens_per_batch
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from models_on_disk import save_folder, word_tokenizer
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.utils import logging as transformers_logging
 
-from inactive_heads import devices
-from inactive_heads.devices import devices_of
+from inactive_heads.core.activations import TokenBatch
 from inactive_heads.engines.lens import bridge_of
 from inactive_heads.errors import UserError
-from inactive_heads.heads import TokenBatch
-from inactive_heads.models import ENGINES, Model, as_model, load_model
-from inactive_heads.scoring import score_heads
+from inactive_heads.models import devices
+from inactive_heads.models.devices import devices_of
+from inactive_heads.models.load import ENGINES, Model, as_model, load_model
+from inactive_heads.scores.score_heads import score_heads
 
 TOKENS = [3, 4, 5, 6, 7]
 

@@ -14,10 +14,10 @@ import xarray as xr
 
 from inactive_heads.analysis import summarize
 from inactive_heads.errors import UserError
-from inactive_heads.page import render
-from inactive_heads.page_data import as_json
-from inactive_heads.results import ModelResults
-from inactive_heads.verdict import verdict
+from inactive_heads.report.page.model_results import ModelResults
+from inactive_heads.report.page.payload import as_json
+from inactive_heads.report.page.render import render
+from inactive_heads.report.page.verdict import verdict
 
 HOSTILE = "<script>alert(1)</script>"
 FAMILIES = ["AWFT", "AEQD", "FTVVN", "AVVN", "AHON", "LTHON", "AHRN"]

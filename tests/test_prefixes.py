@@ -14,16 +14,16 @@ from conftest import tiny_llama
 from tiny_families import N_HEADS, attention_modules, tiny
 
 import inactive_heads as ih
-from inactive_heads.engines import rows
+from inactive_heads.engines import cascade as rows
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.evaluation import PreparedTask
-from inactive_heads.likelihoods import ScoredInput, log_likelihoods
-from inactive_heads.models import Model
-from inactive_heads.prefixes import Row, rows_of, segments_of
-from inactive_heads.scores import get_scores
-from inactive_heads.scoring import ScoreVisitor
-from inactive_heads.tasks import ChoiceItem, ChoiceTask
+from inactive_heads.engines.prefix_tree import Row, rows_of, segments_of
+from inactive_heads.evaluation.evaluate import PreparedTask
+from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
+from inactive_heads.models.load import Model
+from inactive_heads.scores.registry import get_scores
+from inactive_heads.scores.score_heads import ScoreVisitor
+from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask
 
 # Full attention, a window shorter than the prompts, windows in some layers, soft-capped logits,
 # sinks; keys of fewer heads or not; positions learned or rotary.

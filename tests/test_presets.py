@@ -10,13 +10,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import inactive_heads as ih
-from inactive_heads.catalogue import BATCH_TOKENS, find_presets, hardware_for, memory_needed
-from inactive_heads.cli import app
-from inactive_heads.devices import DTYPES
+from inactive_heads.cli.app import app
+from inactive_heads.cli.preset_table import BATCH_TOKENS, find_presets, hardware_for, memory_needed
 from inactive_heads.errors import UserError
-from inactive_heads.inputs import tokens_at_once
-from inactive_heads.models import BOS_RULES
-from inactive_heads.preset_files import parse_preset
+from inactive_heads.models.batching import tokens_at_once
+from inactive_heads.models.devices import DTYPES
+from inactive_heads.models.load import BOS_RULES
+from inactive_heads.models.presets import parse_preset
 
 PRESETS = find_presets()
 PAPER = {

@@ -8,10 +8,10 @@ from conftest import tiny_llama
 from models_on_disk import WORDS, save_folder, word_tokenizer
 
 import inactive_heads as ih
-from inactive_heads.asking import asked_of, shown_prompt, written_prompt
 from inactive_heads.errors import Notice, UserError
-from inactive_heads.prompts import Prompt
-from inactive_heads.tasks import ChoiceItem, ChoiceTask
+from inactive_heads.models.chat_template import Prompt
+from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask
+from inactive_heads.tasks.question_tokens import asked_of, shown_prompt, written_prompt
 
 TURNS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"

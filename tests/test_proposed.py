@@ -7,9 +7,9 @@ import torch
 from tiny_families import samples, tiny
 
 import inactive_heads as ih
-from inactive_heads.heads import TokenBatch
-from inactive_heads.models import Model
-from inactive_heads.scores import get_score
+from inactive_heads.core.activations import TokenBatch
+from inactive_heads.models.load import Model
+from inactive_heads.scores.registry import get_score
 
 
 @pytest.mark.parametrize("name", modules.ENGINES)

@@ -18,9 +18,9 @@ from inactive_heads.analysis import (
     read_curves,
     top_overlap,
 )
+from inactive_heads.analysis.heads.model_families import finetuned_pairs, scale_steps
 from inactive_heads.errors import UserError
-from inactive_heads.families import finetuned_pairs, scale_steps
-from inactive_heads.verdict import compared
+from inactive_heads.report.page.verdict import compared
 
 PUBLISHED = SHARED / "paper" / "mmlu_curves.csv"
 needs_published = pytest.mark.skipif(

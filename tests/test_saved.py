@@ -16,10 +16,10 @@ from scipy import stats
 from test_page import embedded, make_curves, make_scores, opened, text_of
 from typer.testing import CliRunner
 
-from inactive_heads.cli import app
-from inactive_heads.curves import read_curves
+from inactive_heads.analysis.curves.table import read_curves
+from inactive_heads.cli.app import app
 from inactive_heads.errors import UserError
-from inactive_heads.saved import SavedOptions, build_saved_report, read_scores
+from inactive_heads.report.from_files import SavedOptions, build_saved_report, read_scores
 
 __all__ = ["opened"]  # a fixture
 

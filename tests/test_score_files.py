@@ -11,11 +11,11 @@ from models_on_disk import WORDS, save_folder, word_tokenizer
 from typer.testing import CliRunner
 
 import inactive_heads as ih
-from inactive_heads.challenges import challenges, lead_over
-from inactive_heads.cli import app
-from inactive_heads.score_files import load_score_file
-from inactive_heads.scores import REGISTRY
-from inactive_heads.sweeps import load_sweeps
+from inactive_heads.cli.app import app
+from inactive_heads.scores.registry import REGISTRY
+from inactive_heads.scores.user_file import load_score_file
+from inactive_heads.sweeps.head_to_head import challenges, lead_over
+from inactive_heads.sweeps.sweep import load_sweeps
 
 GOOD = '''
 from __future__ import annotations

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import inactive_heads as ih
-from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
-from inactive_heads.scores import (
+from inactive_heads.core.activations import HeadActivations, PatternStatistics, TokenBatch
+from inactive_heads.core.output_path import OutputPath, output_root
+from inactive_heads.scores.registry import (
     REGISTRY,
     fingerprint,
     get_score,
     get_scores,
     layer_normalized,
 )
-from inactive_heads.writing import OutputPath, output_root
 
 
 def heads_by_hand():

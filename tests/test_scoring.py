@@ -7,8 +7,8 @@ import xarray as xr
 from conftest import SAMPLES, tiny_llama
 
 import inactive_heads as ih
+from inactive_heads.core.activations import TokenBatch
 from inactive_heads.engines.lens import bridge_of
-from inactive_heads.heads import TokenBatch
 
 NETWORK = tiny_llama()
 BRIDGE = bridge_of(copy.deepcopy(NETWORK), "tiny")

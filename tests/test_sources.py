@@ -4,12 +4,14 @@ import pytest
 from huggingface_hub import constants, errors
 from models_on_disk import WORDS, put_in_hub_cache, save_folder, word_tokenizer
 
-from inactive_heads import demo, hub, sources
-from inactive_heads.architectures import Architecture
-from inactive_heads.checkpoints import Checkpoint
 from inactive_heads.errors import UserError
-from inactive_heads.models import load_model
-from inactive_heads.sources import find_model, find_tokenizer, official_name, preset_names
+from inactive_heads.models import bundled as demo
+from inactive_heads.models import hub
+from inactive_heads.models import resolve as sources
+from inactive_heads.models.checkpoint import Checkpoint
+from inactive_heads.models.load import load_model
+from inactive_heads.models.random_weights import Architecture
+from inactive_heads.models.resolve import find_model, find_tokenizer, official_name, preset_names
 
 
 @pytest.fixture

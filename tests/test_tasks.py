@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import inactive_heads as ih
-from inactive_heads.tasks import LETTERS
+from inactive_heads.tasks.multiple_choice import LETTERS
 
 
 def test_an_mmlu_prompt_to_the_letter(mmlu_folder):

@@ -6,7 +6,7 @@ from conftest import tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.models import Model
+from inactive_heads.models.load import Model
 
 
 @pytest.fixture(scope="module")

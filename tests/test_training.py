@@ -11,9 +11,9 @@ from conftest import tiny
 from models_on_disk import WORDS, save_folder, word_tokenizer
 
 import inactive_heads as ih
-from inactive_heads import page
 from inactive_heads.analysis import inactive_states, transition_counts, turning_heads
-from inactive_heads.results import ModelResults
+from inactive_heads.report.page import render as page
+from inactive_heads.report.page.model_results import ModelResults
 
 LAYER, HEAD, WIDTH = 1, 2, 8
 STEPS = (0, 60, 120, 180, 240)

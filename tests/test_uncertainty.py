@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from scipy import optimize, stats
 
-from inactive_heads.errors import UserError
-from inactive_heads.intervals import (
+from inactive_heads.analysis.curves.intervals import (
     resampled_sums,
     score_intervals,
     share_intervals,
     studentized_intervals,
 )
-from inactive_heads.uncertainty import choice_kl, mcnemar_p, paired_change
+from inactive_heads.analysis.curves.paired import choice_kl, mcnemar_p, paired_change
+from inactive_heads.errors import UserError
 
 
 def answers(won: int, lost: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +163,9 @@ def test_resamples_draw_as_many_items_as_there_are(monkeypatch):
     assert np.all(sums[:, 0] == 50)
     assert sums[:, 1].mean() / 50 == pytest.approx(24.5, abs=0.15)
     assert sums[:, 1].std() / 50 == pytest.approx(np.arange(50).std() / np.sqrt(50), rel=0.05)
-    monkeypatch.setattr("inactive_heads.intervals.CHUNK", 120)  # two resamples at a time
+    monkeypatch.setattr(
+        "inactive_heads.analysis.curves.intervals.CHUNK", 120
+    )  # two resamples at a time
     chunked = resampled_sums(columns, n_resamples=3000, seed=0)
     assert chunked[:, 1].std() == pytest.approx(sums[:, 1].std(), rel=0.05)
 

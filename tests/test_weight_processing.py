@@ -14,8 +14,8 @@ from conftest import NETWORKS, SAMPLES
 import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import bridge_of
-from inactive_heads.models import Model
-from inactive_heads.scores import PAPER_SCORES
+from inactive_heads.models.load import Model
+from inactive_heads.scores.registry import PAPER_SCORES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning"),

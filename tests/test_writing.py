@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 import inactive_heads as ih
+from inactive_heads.core.activations import TokenBatch
+from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.engines.blocks import _multiplier
 from inactive_heads.engines.flash import FlashEngine, _output_projection
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.heads import TokenBatch
-from inactive_heads.writing import Norm, OutputPath
 
 NORMALISED = ("gemma2", "gemma3_text", "olmo2")
 """Architectures whose ``post_attention_layernorm`` stands before the residual stream."""

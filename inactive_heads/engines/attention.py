@@ -28,8 +28,8 @@ from einops import einsum, rearrange, reduce, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from inactive_heads.heads import AttentionStatistics
-from inactive_heads.shapes import HeadPattern, HeadVectors, Pattern, PerInput, PerToken
+from inactive_heads.core.activations import AttentionStatistics
+from inactive_heads.core.tensor_types import HeadPattern, HeadVectors, Pattern, PerInput, PerToken
 
 Queries = Float[Tensor, "batch head query d_key"]
 Keys = Float[Tensor, "batch kv_head key d_key"]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from inactive_heads.core.activations import TokenBatch
+from inactive_heads.core.tensor_types import HeadVectors, LayerSilences, Logits, TokenMask, Tokens
 from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.kept import only_kept
-from inactive_heads.heads import TokenBatch
-from inactive_heads.shapes import HeadVectors, LayerSilences, Logits, TokenMask, Tokens
 
 
 class CachedDecoding:

@@ -23,21 +23,9 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from inactive_heads.engines.alone import running_alone
-from inactive_heads.engines.attention import AttentionInputs, attend
-from inactive_heads.engines.blocks import (
-    BlockNorms,
-    Streams,
-    blocks_around,
-    found_norms,
-    watched_streams,
-)
-from inactive_heads.engines.interface import Run, attention_by, configs_of, unsupported
-from inactive_heads.engines.kept import only_kept
-from inactive_heads.engines.rows import RowAttention, can_run_rows
-from inactive_heads.heads import HeadActivations, TokenBatch
-from inactive_heads.prefixes import Row
-from inactive_heads.shapes import (
+from inactive_heads.core.activations import HeadActivations, TokenBatch
+from inactive_heads.core.output_path import Norm, OutputPath
+from inactive_heads.core.tensor_types import (
     HeadVectors,
     LayerSilences,
     Logits,
@@ -46,7 +34,19 @@ from inactive_heads.shapes import (
     TokenMask,
     Visitor,
 )
-from inactive_heads.writing import Norm, OutputPath
+from inactive_heads.engines.attention import AttentionInputs, attend
+from inactive_heads.engines.blocks import (
+    BlockNorms,
+    Streams,
+    blocks_around,
+    found_norms,
+    watched_streams,
+)
+from inactive_heads.engines.cascade import RowAttention, can_run_rows
+from inactive_heads.engines.forward_pass import running_alone
+from inactive_heads.engines.hf_attention import Run, attention_by, configs_of, unsupported
+from inactive_heads.engines.kept import only_kept
+from inactive_heads.engines.prefix_tree import Row
 
 OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
 """What models call the layer that the heads' outputs go through, W_O."""

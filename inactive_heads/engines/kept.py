@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from inactive_heads.shapes import TokenMask
+from inactive_heads.core.tensor_types import TokenMask
 
 
 @contextmanager

@@ -16,12 +16,9 @@ from torch import Tensor
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedModel
 
-from inactive_heads.engines.alone import running_alone
-from inactive_heads.engines.kept import only_kept
-from inactive_heads.errors import UserError
-from inactive_heads.foreign import explained
-from inactive_heads.heads import HeadActivations, PatternStatistics, TokenBatch
-from inactive_heads.shapes import (
+from inactive_heads.core.activations import HeadActivations, PatternStatistics, TokenBatch
+from inactive_heads.core.output_path import Norm, OutputPath
+from inactive_heads.core.tensor_types import (
     HeadPattern,
     HeadVectors,
     KeyValueVectors,
@@ -33,7 +30,10 @@ from inactive_heads.shapes import (
     TokenMask,
     Visitor,
 )
-from inactive_heads.writing import Norm, OutputPath
+from inactive_heads.engines.forward_pass import running_alone
+from inactive_heads.engines.kept import only_kept
+from inactive_heads.errors import UserError
+from inactive_heads.third_party import explained
 
 HOOKS = ("hook_v", "hook_pattern", "hook_z")
 

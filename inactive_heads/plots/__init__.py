@@ -6,6 +6,7 @@ Ito's, cividis and, where a value has two sides, red to blue, which colour-blind
 apart.
 """
 
+from inactive_heads.plots.checkpoints import checkpoint_lines, transition_bars, turning_heatmap
 from inactive_heads.plots.curves import EFFECTS, accuracy_curves, curve_grid, effect_curves
 from inactive_heads.plots.distributions import (
     distance_matrix,
@@ -15,13 +16,19 @@ from inactive_heads.plots.distributions import (
     score_cdfs,
     score_distributions,
 )
-from inactive_heads.plots.heads import (
+from inactive_heads.plots.head_heatmaps import (
     head_heatmap,
     head_ranks,
     inactive_by_layer,
     score_heatmaps,
 )
-from inactive_heads.plots.inputs import (
+from inactive_heads.plots.models import (
+    agreement_heatmap,
+    model_gains,
+    rank_heatmap,
+    threshold_spread,
+)
+from inactive_heads.plots.per_input import (
     cache_bars,
     change_heatmap,
     correlation_heatmap,
@@ -30,14 +37,7 @@ from inactive_heads.plots.inputs import (
     length_lines,
     share_heatmap,
 )
-from inactive_heads.plots.models import (
-    agreement_heatmap,
-    model_gains,
-    rank_heatmap,
-    threshold_spread,
-)
 from inactive_heads.plots.style import AXIS_TITLES, escape, line_style, model_style
-from inactive_heads.plots.training import checkpoint_lines, transition_bars, turning_heatmap
 
 __all__ = [
     # curves

@@ -1,0 +1,1 @@
+"""Which heads are silenced, and a run of the model with them."""

@@ -1,0 +1,256 @@
+"""Text that a model writes while heads are silenced, decided at every step or once on the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+import torch
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from inactive_heads.ablation.ablations import Ablation, Fixed, Random, ZeroedRecorder
+from inactive_heads.core.activations import HeadActivations, TokenBatch
+from inactive_heads.core.tensor_types import Logits, Silence
+from inactive_heads.engines.decoding import CachedDecoding
+from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.errors import UserError
+from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
+from inactive_heads.models.load import Model, as_model
+from inactive_heads.progress import progress_bar
+
+Decide = Literal["every-step", "prompt"]
+
+
+@runtime_checkable
+class Choose(Protocol):
+    """Picks the next token of every row from its logits; ``step`` counts what was written."""
+
+    def __call__(self, logits: Logits, rows: Sequence[int], step: int, /) -> list[int]: ...
+
+
+def greedy(logits: Logits, rows: Sequence[int], step: int) -> list[int]:
+    """The likeliest tokens."""
+    found: list[int] = logits.argmax(dim=-1).tolist()
+    return found
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Tokens drawn by their probability; a draw depends on the seed, the input and the step alone.
+
+    ``temperature``, ``top_k`` and ``top_p`` are Hugging Face's.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._warpers()  # they refuse values out of range
+
+    def __call__(self, logits: Logits, rows: Sequence[int], step: int) -> list[int]:
+        for warper in self._warpers():
+            logits = warper(torch.empty(0), logits)
+        cumulative = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1).cpu()
+        draws = [np.random.default_rng((self.seed, row, step)).random() for row in rows]
+        # Rounding must not leave a draw above all there is; tokens of no probability are passed.
+        reached = torch.tensor(draws)[:, None] * cumulative[:, -1:]
+        found: list[int] = (cumulative <= reached).sum(dim=-1).tolist()
+        return found
+
+    def _warpers(self) -> list[Callable[..., Logits]]:
+        try:
+            warpers: list[Callable[..., Logits]] = [TemperatureLogitsWarper(self.temperature)]
+            if self.top_k:
+                warpers.append(TopKLogitsWarper(self.top_k))
+            if self.top_p is not None and self.top_p < 1:
+                warpers.append(TopPLogitsWarper(self.top_p))
+        except ValueError as error:
+            raise UserError(f"cannot sample so: {error}") from error
+        return warpers
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """What `generate` gives.
+
+    Attributes:
+        tokens: of every prompt what follows it, up to and with what ended it.
+        percent_zeroed: of every prompt the share of heads that was silenced, in %, a mean over
+            the steps.
+    """
+
+    tokens: list[list[int]]
+    percent_zeroed: np.ndarray
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[Sample],
+    ablation: Ablation | None = None,
+    *,
+    decide: str = "every-step",
+    max_new_tokens: int = 256,
+    stop: Callable[[list[int]], bool] = lambda written: False,
+    choose: Choose = greedy,
+    batch_size: int | str = "auto",
+    progress: bool = True,
+) -> Generation:
+    """What the model writes after each prompt, with heads silenced.
+
+        written = ih.generate(model, ["Once upon a time"], ih.PerInput("AHON (LN)", 0.4))
+        model.tokenizer.decode(written.tokens[0])
+
+    With ``decide="every-step"`` every token comes of the whole text so far, run from its first
+    token, and an ablation that looks at heads decides anew: what the paper's code does. With
+    ``"prompt"`` it decides once, on the prompt; the same heads stay silent for what is written,
+    and keys and values are cached, so that every token is run once. The two are the same, and a
+    cache is used, where nothing is silenced or what is does not depend on the text (`Fixed`,
+    `Random`).
+
+    Args:
+        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        prompts: texts, or lists of token ids.
+        ablation: `PerInput`, `Fixed`, `Random`, or None for the model as it is.
+        decide: "every-step" or "prompt".
+        max_new_tokens: tokens written at most.
+        stop: given the tokens written so far, whether they are all; the model's own end of text
+            always is.
+        choose: `greedy`, a `Sampling`, or a function of one's own.
+        batch_size: prompts run together, or "auto".
+        progress: whether to show a bar on a terminal.
+
+    Raises:
+        UserError: a prompt leaves no room for what is to be written, ``decide`` is unknown, or is
+            "prompt" for a model that is not run by the flash engine.
+    """
+    subject = as_model(model)
+    check_decide(decide)
+    engine, constant = subject.engine, ablation is None or isinstance(ablation, Fixed | Random)
+    if decide == "prompt" and not constant and not isinstance(engine, FlashEngine):
+        raise UserError(
+            f'decide="prompt" keeps a cache, which engine={engine.name!r} cannot; use '
+            'engine="flash", or decide="every-step"'
+        )
+    encoded = encode_samples(subject, prompts)
+    for index, tokens in enumerate(encoded):
+        check_room(subject, tokens, max_new_tokens, f"prompt {index}")
+    recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
+    cached = (
+        engine if isinstance(engine, FlashEngine) and (constant or decide == "prompt") else None
+    )
+    written: list[list[int]] = [[] for _ in encoded]
+    zeroed = np.zeros(len(encoded))
+    ends = _end_tokens(subject)
+
+    with progress_bar("Generating", len(encoded), show=progress) as advance:
+
+        def run(batch: TokenBatch) -> None:
+            texts = {row: list(encoded[row]) for row in batch.rows}
+            if cached is None:
+                steps: _Steps = _WholeSteps(subject, texts, recorder)
+            else:
+                steps = _CachedSteps(cached, batch, texts, recorder)
+            shares: dict[int, list[float]] = {row: [] for row in texts}
+            going = list(texts)
+            while going:
+                logits = steps(going)
+                step = len(shares[going[0]])
+                for row, token in zip(going, choose(logits, going, step), strict=True):
+                    texts[row].append(token)
+                    shares[row].append(0.0 if recorder is None else recorder.masks[row].mean())
+                going = [row for row in going if not ended(texts[row][len(encoded[row]) :])]
+            for row, text in texts.items():
+                written[row] = text[len(encoded[row]) :]
+                zeroed[row] = 100 * np.mean(shares[row])
+            advance(len(texts))
+
+        def ended(own: list[int]) -> bool:
+            return len(own) == max_new_tokens or own[-1] in ends or stop(own)
+
+        run_in_batches(subject, encoded, run, batch_size=batch_size)
+    return Generation(written, zeroed)
+
+
+def check_decide(decide: str) -> None:
+    """Raise a UserError unless it is "every-step" or "prompt"."""
+    if decide not in get_args(Decide):
+        raise UserError(f"decide must be every-step or prompt, not {decide!r}")
+
+
+def check_room(model: Model, tokens: Sequence[int], max_new_tokens: int, name: str) -> None:
+    """Raise a UserError if a prompt and what is to be written after it do not fit the context."""
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    if len(tokens) + max_new_tokens > model.shape.n_ctx:
+        raise UserError(
+            f"{name} has {len(tokens)} tokens and up to {max_new_tokens} are to be written after "
+            f"it, the model's context is {model.shape.n_ctx}; give a shorter prompt (fewer shots), "
+            "or write fewer tokens (nothing is cut silently)"
+        )
+
+
+_Steps = Callable[[list[int]], Logits]
+"""The next-token logits of some of a batch's texts, which have grown by a token each."""
+
+
+@dataclass(eq=False)
+class _WholeSteps:
+    """Runs every text from its first token, so that all its heads are seen anew."""
+
+    model: Model
+    texts: dict[int, list[int]]
+    recorder: ZeroedRecorder | None
+
+    def __call__(self, rows: list[int]) -> Logits:
+        device = self.model.engine.device
+        batch = TokenBatch.of([self.texts[row] for row in rows], rows=rows, device=device)
+        return self.model.engine.run(batch, self.recorder)
+
+
+class _CachedSteps:
+    """Runs the prompts, then every new token once, with the heads silenced that the prompts say."""
+
+    def __init__(
+        self,
+        engine: FlashEngine,
+        batch: TokenBatch,
+        texts: dict[int, list[int]],
+        recorder: ZeroedRecorder | None,
+    ) -> None:
+        self._texts, self._rows = texts, list(batch.rows)
+        decided: dict[int, Silence] = {}
+        if recorder is not None:
+
+            def keep(heads: HeadActivations) -> Silence:
+                decided[heads.layer] = recorder(heads)
+                return decided[heads.layer]
+
+            engine.run(batch, keep)
+        prompts = [texts[row] for row in self._rows]
+        padded = TokenBatch.of(prompts, side="left", rows=self._rows, device=engine.device)
+        self._decoding = CachedDecoding(engine, padded, decided.get)
+        self._started = False
+
+    def __call__(self, rows: list[int]) -> Logits:
+        if not self._started:
+            self._started = True
+            return self._decoding.start()
+        # A text that has ended goes on unread: its place in the cache stays.
+        last = torch.tensor([self._texts[row][-1] for row in self._rows])
+        logits = self._decoding.step(last.to(self._decoding.device))
+        return logits[[self._rows.index(row) for row in rows]]
+
+
+def _end_tokens(model: Model) -> set[int]:
+    """The tokens that end a text: the tokenizer's, and those of the model's generation config."""
+    network = getattr(model.engine, "network", None)
+    config = getattr(network, "generation_config", None)
+    found = [getattr(config, "eos_token_id", None), getattr(model.tokenizer, "eos_token_id", None)]
+    ends: set[int] = set()
+    for one in found:
+        ends |= set(one) if isinstance(one, list) else set() if one is None else {one}
+    return ends

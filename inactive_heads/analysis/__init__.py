@@ -1,0 +1,116 @@
+"""What is read off results: areas, ranks and agreement from curves; distances from scores.
+
+The functions live in modules of one idea each; here they have one address.
+"""
+
+from inactive_heads.analysis.curves.model_comparison import (
+    compare_models,
+    count_ranks,
+    rank_agreement,
+    rank_correlations,
+    rank_table,
+    top_overlap,
+)
+from inactive_heads.analysis.curves.summary import SUMMARY_COLUMNS, summarize
+from inactive_heads.analysis.curves.table import (
+    CURVE_KEYS,
+    METRICS,
+    RANDOM,
+    TOLERANCE,
+    Metric,
+    as_curves,
+    baseline_row,
+    normalized_auc,
+    percent_within,
+    rank_scores,
+    read_curves,
+    within_column,
+)
+from inactive_heads.analysis.heads.checkpoints import (
+    changed_heads,
+    checkpoint_shares,
+    inactive_states,
+    transition_counts,
+    turning_heads,
+)
+from inactive_heads.analysis.heads.distances import (
+    layer_distances,
+    model_distances,
+    score_distances,
+)
+from inactive_heads.analysis.heads.head_sets import (
+    fixed_agreement,
+    inactive_at,
+    inactive_counts,
+    score_agreement,
+)
+from inactive_heads.analysis.heads.per_input import (
+    cache_shares,
+    group_shares,
+    inactive_shares,
+    key_value_groups,
+    length_correlations,
+    length_shares,
+    split_heads,
+)
+from inactive_heads.analysis.heads.threshold_stability import (
+    read_thresholds,
+    threshold_stability,
+    thresholds_by_task,
+    thresholds_of_curves,
+    thresholds_table,
+)
+
+__all__ = [
+    # curves
+    "CURVE_KEYS",
+    "METRICS",
+    "RANDOM",
+    "SUMMARY_COLUMNS",
+    "TOLERANCE",
+    "Metric",
+    "as_curves",
+    "baseline_row",
+    "normalized_auc",
+    "percent_within",
+    "rank_scores",
+    "read_curves",
+    "summarize",
+    "within_column",
+    # many models
+    "compare_models",
+    "count_ranks",
+    "rank_agreement",
+    "rank_correlations",
+    "rank_table",
+    "top_overlap",
+    # thresholds over data sets
+    "read_thresholds",
+    "threshold_stability",
+    "thresholds_by_task",
+    "thresholds_of_curves",
+    "thresholds_table",
+    # distributions
+    "layer_distances",
+    "model_distances",
+    "score_distances",
+    # head sets
+    "fixed_agreement",
+    "inactive_at",
+    "inactive_counts",
+    "score_agreement",
+    # single inputs
+    "cache_shares",
+    "group_shares",
+    "inactive_shares",
+    "key_value_groups",
+    "length_correlations",
+    "length_shares",
+    "split_heads",
+    # training and finetuning
+    "changed_heads",
+    "checkpoint_shares",
+    "inactive_states",
+    "transition_counts",
+    "turning_heads",
+]

@@ -1,0 +1,150 @@
+"""What every item gave at every point of a sweep's curves: checked, and in one order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from inactive_heads.analysis.curves.paired import Numbers, item_weights
+from inactive_heads.analysis.curves.table import CURVE_KEYS, Metric, baseline_row
+from inactive_heads.errors import UserError
+
+SCALE: dict[Metric, float] = {"accuracy": 100.0, "loss": 1.0}
+"""What an outcome of 1 is in the unit of its curve: accuracies are in percent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """The outcomes behind the curves of one model on one task.
+
+    Attributes:
+        zeroed: the % really zeroed, ``(score, percent)``, percents rising.
+        values: 0 or 1, or the loss, ``(score, percent, item)`` in the same order.
+        baseline: the same of the unablated model, ``(score, item)``.
+        weights: above 0, ``(item,)``.
+    """
+
+    zeroed: pd.DataFrame
+    values: np.ndarray
+    baseline: np.ndarray
+    weights: np.ndarray
+
+
+def align(
+    curves: pd.DataFrame,
+    outcomes: xr.DataArray | np.ndarray,
+    weights: Numbers | None,
+    *,
+    scores: pd.Series,
+    metric: Metric,
+) -> Aligned:
+    """The outcomes behind the curves, in the order of ``scores``.
+
+    Args:
+        curves: the table of one model, task and mode.
+        outcomes: ``(score, percent, item)``, labelled by scores and percents; or an array with
+            the scores in the order in which ``curves`` has them and the percents rising.
+        weights: per item; equal if None.
+        scores: all scores of the curves.
+        metric: what the curves are of.
+
+    Raises:
+        UserError: several tasks, a point missing or there twice, outcomes of other scores or
+            percents, of a single item, that are no answers or whose mean is not the curve's, no
+            point without a head zeroed.
+    """
+    tasks = curves[CURVE_KEYS].drop_duplicates()
+    if len(tasks) != 1:
+        raise UserError(
+            f"curves of {len(tasks)} tasks, {tasks.to_numpy().tolist()}: "
+            "choose one model, task and mode"
+        )
+    zeroed, heights = (_grid(curves, scores, column) for column in ("percent_zeroed", metric))
+    values = _in_order(outcomes, curves, zeroed)
+    _check_values(values, zeroed, metric)
+    share = item_weights(weights, values.shape[2])
+    _check_means(values @ (share / share.sum()), heights, metric)
+    return Aligned(zeroed, values, _unablated(values, zeroed, curves), share)
+
+
+def _unablated(values: np.ndarray, zeroed: pd.DataFrame, curves: pd.DataFrame) -> np.ndarray:
+    """What each score is compared with, (score, item): as in `rank_scores`."""
+    start = baseline_row(curves)
+    if start is not None:
+        row, column = list(zeroed.index).index(start["score"]), list(zeroed).index(start["percent"])
+        return np.broadcast_to(values[row, column], values[:, column].shape)
+    for score, least in zeroed.min(axis=1).items():
+        if least > 0:
+            raise UserError(f"the curve of {score!r} has no point where no head was zeroed")
+    return values[np.arange(len(values)), zeroed.to_numpy().argmin(axis=1)]
+
+
+def _grid(curves: pd.DataFrame, scores: pd.Series, column: str) -> pd.DataFrame:
+    """A column of the curves as (score, percent), scores in the given order, percents rising."""
+    if "percent" not in curves or curves["percent"].isna().any():
+        raise UserError("the curves lack the percent that was asked for, which labels outcomes")
+    twice = curves.loc[curves.duplicated(["score", "percent"]), ["score", "percent"]]
+    for score, percent in twice.to_numpy():
+        raise UserError(f"the curves have {score!r} at {percent:g}% twice")
+    grid = curves.pivot_table(index="score", columns="percent", values=column).loc[list(scores)]
+    for row, place in np.argwhere(grid.isna().to_numpy()):
+        raise UserError(
+            f"the curves have no {column} of {_point(grid, row, place)}; "
+            "every score needs the same percents"
+        )
+    return grid
+
+
+def _in_order(
+    outcomes: xr.DataArray | np.ndarray, curves: pd.DataFrame, grid: pd.DataFrame
+) -> np.ndarray:
+    """The outcomes as floats, (score, percent, item), in the order of the grid."""
+    labels = {"score": list(curves["score"].unique()), "percent": list(grid.columns)}
+    dims = (*labels, "item")
+    if not isinstance(outcomes, xr.DataArray):
+        if outcomes.ndim != 3 or outcomes.shape[:2] != grid.shape:
+            raise UserError(
+                f"outcomes of shape {outcomes.shape} do not fit curves of {grid.shape[0]} scores "
+                f"at {grid.shape[1]} percents; they must be (score, percent, item)"
+            )
+        outcomes = xr.DataArray(outcomes, dims=dims, coords=labels)
+    if set(outcomes.dims) != set(dims):
+        raise UserError(f"the outcomes have the dimensions {outcomes.dims}, not {dims}")
+    for dim, wanted in labels.items():
+        given = outcomes[dim].to_numpy().tolist()
+        if sorted(given) != sorted(wanted):
+            raise UserError(f"the outcomes have the {dim}s {given}, the curves {wanted}")
+    ordered = outcomes.sel(score=list(grid.index), percent=labels["percent"]).transpose(*dims)
+    return ordered.to_numpy().astype(float)
+
+
+def _check_values(values: np.ndarray, grid: pd.DataFrame, metric: Metric) -> None:
+    if values.shape[2] < 2:
+        raise UserError(f"outcomes of {values.shape[2]} item: 2 or more are needed for an interval")
+    odd, wanted = ~np.isfinite(values), "a finite number"
+    if metric == "accuracy":
+        odd, wanted = ~np.isin(values, (0.0, 1.0)), "right (1) or wrong (0)"
+    for row, column, item in np.argwhere(odd):
+        raise UserError(
+            f"the outcome of {_point(grid, row, column)}, item {item}, is "
+            f"{values[row, column, item]:g}, not {wanted}"
+        )
+
+
+def _check_means(means: np.ndarray, heights: pd.DataFrame, metric: Metric) -> None:
+    """``UserError`` where the mean of the outcomes is not the point of the curve."""
+    means = SCALE[metric] * means
+    # Curves come from files too, and losses from single precision.
+    for row, column in np.argwhere(~np.isclose(means, heights, rtol=1e-4, atol=1e-6)):
+        raise UserError(
+            f"the outcomes of {_point(heights, row, column)} average {means[row, column]:.6g}, "
+            f"the curve has {heights.iloc[row, column]:.6g}: are they of the same run, and the "
+            "weights those of its items?"
+        )
+
+
+def _point(grid: pd.DataFrame, row: np.intp, column: np.intp) -> str:
+    return f"{grid.index[row]!r} at {grid.columns[column]:g}%"

@@ -1,0 +1,183 @@
+"""How sure a ranking of scores is, from the answers (or losses) behind its curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from inactive_heads.analysis.curves.intervals import (
+    ROUNDING,
+    resampled_sums,
+    score_intervals,
+    share_intervals,
+    studentized_intervals,
+)
+from inactive_heads.analysis.curves.item_outcomes import SCALE, align
+from inactive_heads.analysis.curves.paired import Numbers, check_resampling
+from inactive_heads.analysis.curves.table import (
+    TOLERANCE,
+    Direction,
+    Metric,
+    normalized_auc,
+    percent_within,
+    rank_scores,
+    within_column,
+)
+from inactive_heads.errors import UserError
+
+POWER = 0.8
+"""The chance that ``n_to_tell`` items tell two scores apart."""
+HUGE = 1e12
+"""In place of an infinite end of an interval, so that it has a crossing."""
+
+
+def rank_uncertainty(
+    curves: pd.DataFrame,
+    outcomes: xr.DataArray | np.ndarray,
+    weights: Numbers | None = None,
+    *,
+    metric: str = "accuracy",
+    within: float | None = None,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The scores of one model on one task, the best first, and how sure their order is.
+
+    All scores were judged by the same items, so differences are paired. The % zeroed are taken as
+    they are; the normalized AUC of a curve is then the mean of one number per item, and so is the
+    lead of one curve over another. The intervals of leads are those of `paired_change`; those of
+    the AUC of answers, Wilson's. A lead is that of the scores which these items ranked next to
+    each other, and ``n_to_tell`` takes it for the true one.
+
+    How much can be zeroed is not a mean. Its interval reaches from where the worse end of the
+    paired interval of the change crosses the line to where the better end does. In simulations
+    with 30 to 1000 items that held the truth in 94 to 100% of samples; the percentile bootstrap
+    of the crossing did in 27 to 80% with 30 questions, and in 73 to 93% with 100.
+
+    Args:
+        curves: one model, task and mode as `sweep` gives it: score, percent, percent_zeroed and
+            the metric, every score at the same percents, with a row where no head was zeroed.
+        outcomes: ``(score, percent, item)``: right (1) or wrong (0), or the item's loss. Either
+            labelled by the scores and percents of ``curves``, or an array with the scores in the
+            order in which ``curves`` has them and the percents ascending.
+        weights: per item, such as a text's tokens; equal if not given.
+        metric: "accuracy" or "loss".
+        within: of how much can be zeroed: by default 1 point of accuracy, or 0.05 nats.
+        confidence: of all intervals, and of ``better_than_next`` and ``n_to_tell``.
+        n_resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per score, in the order of `rank_scores` and with its columns score, rank,
+        normalized_auc (with auc_low, auc_high) and ``percent_within_…`` (with within_low,
+        within_high), and
+
+        - first: the share of bootstrap resamples in which the score has the best AUC; scores that
+          tie for it have equal parts of the resample, so that the shares sum to 1;
+        - lead (with lead_low, lead_high): how much better its AUC is than the next row's;
+        - better_than_next: whether lead_low is above 0;
+        - n_to_tell: the items, like these, with which a lead of this size shows in 4 of 5
+          samples: 2 + ((1.96 + 0.84) standard deviation / lead)², infinite where there is no lead.
+
+        The last row has no next: NaN, and False.
+
+    Raises:
+        UserError: an unknown metric, several tasks, a table and outcomes that do not fit, an
+            outcome that is NaN or no answer, a single item.
+    """
+    kind, better = _metric(metric)
+    check_resampling(confidence, n_resamples)
+    table = rank_scores(curves, metric=kind, within=within)
+    found = align(curves, outcomes, weights, scores=table["score"], metric=kind)
+
+    # The AUC is linear in a curve's heights: a point counts as much as the AUC of it alone at 1.
+    points = np.array(
+        [[normalized_auc(x, alone) for alone in np.eye(len(x))] for x in found.zeroed.to_numpy()]
+    )
+    areas = np.einsum("sp,spi->is", points, found.values)
+    upward = areas if better == "higher" else -areas
+    leads = upward[:, :-1] - upward[:, 1:]
+    changes = (found.values - found.baseline[:, None]).reshape(-1, len(found.weights)).T
+    if kind == "accuracy":
+        area = share_intervals(areas, found.weights, confidence=confidence)
+        lead = score_intervals(leads, found.weights, confidence=confidence, least=points.max())
+        change = score_intervals(changes, found.weights, confidence=confidence)
+    else:
+        area, lead, change = (
+            studentized_intervals(
+                columns, found.weights, confidence=confidence, n_resamples=n_resamples, seed=seed
+            )
+            for columns in (areas, leads, changes)
+        )
+
+    scale, column = SCALE[kind], within_column(kind, within)
+    tolerance = TOLERANCE[kind] if within is None else within
+    ends = [scale * end.reshape(found.zeroed.shape) for end in (change.low, change.high)]
+    crossings = [_crossings(found.zeroed, end, tolerance, better) for end in ends]
+    # A band that leaves the line and comes back may cross it last outside its own curve.
+    reach = [table[column].to_numpy(), *crossings]
+    last = [np.nan]  # leads nobody
+    return table[["score", "rank", "normalized_auc"]].assign(
+        auc_low=scale * area.low,
+        auc_high=scale * area.high,
+        **{column: table[column]},
+        within_low=np.min(reach, axis=0),
+        within_high=np.max(reach, axis=0),
+        first=_first_shares(upward, found.weights, n_resamples, seed),
+        lead=[*(scale * lead.value), *last],
+        lead_low=[*(scale * lead.low), *last],
+        lead_high=[*(scale * lead.high), *last],
+        better_than_next=[*(lead.low > 0), False],
+        n_to_tell=[*_items_to_tell(leads, found.weights, confidence), *last],
+    )
+
+
+def _first_shares(
+    areas: np.ndarray, weights: np.ndarray, n_resamples: int, seed: int
+) -> np.ndarray:
+    """In what share of resamples each column of (item, score) has the highest mean."""
+    columns = np.column_stack([weights, weights[:, None] * areas])
+    sums = resampled_sums(columns, n_resamples=n_resamples, seed=seed)
+    means = sums[:, 1:] / sums[:, :1]
+    best = means.max(axis=1, keepdims=True)
+    tied = means >= best - ROUNDING * np.abs(best)
+    return (tied / tied.sum(axis=1, keepdims=True)).mean(axis=0)
+
+
+def _items_to_tell(leads: np.ndarray, weights: np.ndarray, confidence: float) -> np.ndarray:
+    """How many items show each lead (item, pair) with `POWER`.
+
+    By the normal approximation, and Guenther's few more for a standard error that is estimated
+    too (The American Statistician 35:243, 1981).
+    """
+    share = weights[:, None] / weights.mean()
+    lead = (share * leads).mean(axis=0)
+    variance = (share**2 * (leads - lead) ** 2).mean(axis=0)
+    z, z_power = stats.norm.ppf([(1 + confidence) / 2, POWER])
+    needed = np.full_like(lead, np.inf)
+    np.divide((z + z_power) ** 2 * variance, lead**2, out=needed, where=lead > ROUNDING)
+    return np.ceil(needed + z**2 / 2)
+
+
+def _crossings(
+    zeroed: pd.DataFrame, changes: np.ndarray, within: float, direction: Direction
+) -> list[float]:
+    """Where one end of the interval of every score's change crosses the line, in % zeroed."""
+    # With no head zeroed the change is 0, not an estimate. An infinite end crosses at once.
+    ends = np.where(zeroed == 0, 0.0, np.clip(changes, -HUGE, HUGE))
+    return [
+        percent_within(x, end, within=within, baseline=0.0, direction=direction)
+        for x, end in zip(zeroed.to_numpy(), ends, strict=True)
+    ]
+
+
+def _metric(metric: str) -> tuple[Metric, Direction]:
+    """The metric, and whether higher or lower is better."""
+    if metric == "accuracy":
+        return "accuracy", "higher"
+    if metric == "loss":
+        return "loss", "lower"
+    raise UserError(f"metric must be accuracy or loss, not {metric!r}")

@@ -1,0 +1,120 @@
+"""One row per score at one share of heads: what ``summary.csv`` and the report's table hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from inactive_heads.analysis.curves.table import (
+    CURVE_KEYS,
+    METRICS,
+    baseline_row,
+    groups_of,
+    rank_scores,
+)
+from inactive_heads.errors import UserError
+
+RANKING_COLUMNS = [
+    *("auc_low", "auc_high", "within_low", "within_high", "first"),
+    *("lead", "lead_low", "lead_high", "better_than_next", "n_to_tell"),
+]
+"""What only the outcomes of every item tell: see `inactive_heads.analysis.curves.rank_uncertainty.rank_uncertainty`."""
+
+SUMMARY_COLUMNS = [
+    *("model", "task", "mode", "score", "percent", "threshold", "percent_zeroed"),
+    *("accuracy", "ci_low", "ci_high", "accuracy_change"),
+    *("loss", "loss_low", "loss_high", "loss_change", "n"),
+    *("change_low", "change_high", "p_mcnemar", "answer_logprob_change", "kl"),
+    *("normalized_auc", "percent_within_1pt", "percent_within_0.05_nats", "rank"),
+    *RANKING_COLUMNS,
+]
+
+
+def summarize(
+    curves: pd.DataFrame | None, thresholds: xr.DataArray | None, *, percent: float
+) -> pd.DataFrame:
+    """One row per model, task, mode and score, at one share of heads: ``summary.csv``.
+
+    Columns: ``SUMMARY_COLUMNS``. Accuracy in % and loss in nats per token, each with its interval
+    and its change from the baseline (negative is fewer right answers, positive is more loss), whose
+    paired interval is change_low to change_high;
+    normalized_auc, ``percent_within_…`` and rank are of the whole curve. NaN where a task is not
+    measured that way, and where a score never zeroed a head. Without curves, the thresholds alone.
+
+    A score without a point at ``percent`` raises ``UserError`` that lists the shares it has.
+    """
+    if curves is None or curves.empty:
+        return _summary_of_thresholds(thresholds, percent)
+    rows: list[pd.DataFrame] = []
+    for metric in METRICS:
+        if metric not in curves or not curves[metric].notna().any():
+            continue
+        ranks = rank_scores(curves, metric=metric)
+        for keys, group in groups_of(curves, metric):
+            start = baseline_row(group)
+            chosen = _rows_at(group, percent, keys)
+            own = group.sort_values("percent_zeroed", kind="stable").groupby("score")[metric]
+            before = chosen["score"].map(own.first()) if start is None else start[metric]
+            chosen[f"{metric}_change"] = chosen[metric] - before
+            rows.append(chosen.merge(ranks, on=[*CURVE_KEYS, "score"], how="left"))
+    if not rows:
+        raise UserError("no curve has a value: accuracy and loss are NaN throughout")
+    table = pd.concat(rows, ignore_index=True).reindex(columns=SUMMARY_COLUMNS)
+    table["threshold"] = [
+        _threshold(thresholds, score, percent) if np.isnan(value) else value
+        for score, value in zip(table["score"], table["threshold"].astype(float), strict=True)
+    ]
+    return table.sort_values([*CURVE_KEYS, "rank"], kind="stable", ignore_index=True)
+
+
+def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The summary of one model with the `RANKING_COLUMNS` of each task's ranking in it."""
+    known = [one.assign(task=task) for task, one in rankings.items()]
+    if not known:
+        return summary
+    columns = ["task", "score", *RANKING_COLUMNS]
+    wide = summary.drop(columns=RANKING_COLUMNS).merge(
+        pd.concat(known, ignore_index=True)[columns], on=["task", "score"], how="left"
+    )
+    return wide[SUMMARY_COLUMNS]
+
+
+def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
+    """The best-ranked of these scores; by loss, which few items tell, where that was measured."""
+    judged = summary[summary["score"].isin(names)].sort_values("rank")
+    by_loss = judged[judged["loss"].notna()]
+    ranked = by_loss if len(by_loss) else judged
+    return str(ranked["score"].iloc[0]) if len(ranked) else None
+
+
+def _rows_at(group: pd.DataFrame, percent: float, keys: tuple[Hashable, ...]) -> pd.DataFrame:
+    """The rows of a group at one share asked for; every score must have one."""
+    chosen = group[np.isclose(group["percent"].astype(float), percent)].copy()
+    for score, curve in group.groupby("score", sort=False):
+        if score not in set(chosen["score"]):
+            shares = ", ".join(f"{share:g}" for share in sorted(set(curve["percent"])))
+            named = ", ".join(str(key) for key in keys)
+            raise UserError(f"{score!r} ({named}) was not run at {percent:g}%, only at {shares}%")
+    return chosen
+
+
+def _summary_of_thresholds(thresholds: xr.DataArray | None, percent: float) -> pd.DataFrame:
+    names = [] if thresholds is None else [str(name) for name in thresholds["score"].to_numpy()]
+    rows: list[dict[str, Any]] = [
+        {"score": name, "percent": percent, "threshold": _threshold(thresholds, name, percent)}
+        for name in names
+    ]
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def _threshold(thresholds: xr.DataArray | None, score: str, percent: float) -> float:
+    """A score's threshold at a share; NaN where there is none (Random, another grid)."""
+    if thresholds is None or score not in thresholds["score"].to_numpy():
+        return float("nan")
+    cuts = thresholds.sel(score=score)
+    near = np.flatnonzero(np.isclose(cuts["percent"].to_numpy().astype(float), percent))
+    return float(cuts.to_numpy()[near[0]]) if len(near) else float("nan")

@@ -1,0 +1,1 @@
+"""Sets of heads: thresholds, agreement, distances, changes over training."""

@@ -1,0 +1,1 @@
+"""What one layer's heads did on a batch, and what that is made of."""

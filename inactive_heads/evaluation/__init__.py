@@ -1,0 +1,1 @@
+"""From log-likelihoods to accuracy and loss."""

@@ -1,0 +1,367 @@
+"""A model with heads silenced, as lm-evaluation-harness knows models by: ``inactive-heads``.
+
+    inactive-heads lm-eval run --model inactive-heads --tasks piqa \\
+        --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
+
+The harness (0.4.13) looks for models among its own alone: importing this module adds ours, and
+`run` does so before it hands over to the harness's command line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2.exceptions import TemplateError
+from lm_eval import utils
+from lm_eval.__main__ import cli_evaluate
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import register_model
+from lm_eval.models.utils import (
+    handle_stop_sequences,
+    normalize_gen_kwargs,
+    postprocess_generated_text,
+)
+from transformers import PreTrainedTokenizerBase
+
+from inactive_heads.ablation.ablations import ZeroedRecorder, asked_ablation
+from inactive_heads.ablation.generation import (
+    Choose,
+    Sampling,
+    check_decide,
+    check_room,
+    generate,
+    greedy,
+)
+from inactive_heads.errors import UserError
+from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods_and_best
+from inactive_heads.models.batching import check_batch_size, check_tokens
+from inactive_heads.models.load import load_model
+from inactive_heads.progress import progress_bar
+from inactive_heads.scores.score_heads import versions
+
+NAME = "inactive-heads"
+SAMPLING = ("temperature", "top_k", "top_p")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """lm-evaluation-harness's command line, which knows ``--model inactive-heads`` from here on."""
+    before = sys.argv
+    sys.argv = ["lm-eval", *arguments]  # the harness reads and changes it
+    try:
+        cli_evaluate()
+    finally:
+        sys.argv = before
+
+
+@register_model(NAME)
+class HarnessModel(TemplateLM):
+    """A model for lm-evaluation-harness, with heads silenced as ``--model_args`` say.
+
+    Args:
+        pretrained: as `load_model` takes it; the bundled model if not given.
+        score: silences heads for each input by this score …
+        threshold: … on the inactive side of this.
+        heads: silences the heads of this file (a report's heads.json).
+        random: silences this % of heads at random.
+        seed: of ``random``, and of sampled text.
+        decide: when generated text decides which heads are inactive; see `generate`.
+        max_gen_toks: tokens generated at most, where the task does not say.
+        batch_size: a number, or "auto": as much as fits.
+        max_batch_size: not used here, and refused.
+        engine, dtype, device, device_map, revision, tokenizer, bos, trust_remote_code: as
+            `load_model` takes them.
+
+    Raises:
+        UserError: an argument is unknown, or two of ``score``, ``heads`` and ``random`` are given.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | Path | int | None = None,  # the harness reads digits as a number
+        *,
+        score: str | None = None,
+        threshold: float | None = None,
+        heads: str | None = None,
+        random: float | None = None,
+        seed: int = 0,
+        decide: str = "every-step",
+        max_gen_toks: int = 256,
+        batch_size: int | str = "auto",
+        max_batch_size: int | None = None,
+        engine: str = "flash",
+        dtype: str = "auto",
+        device: str | None = None,
+        device_map: str | None = None,
+        revision: str | int | None = None,
+        tokenizer: str | None = None,
+        bos: str = "auto",
+        trust_remote_code: bool = False,
+        **unknown: object,
+    ) -> None:
+        super().__init__()
+        if unknown:
+            raise UserError(
+                f"--model {NAME} takes no {', '.join(map(repr, unknown))} among its --model_args; "
+                "it takes pretrained, score and threshold, heads, random, seed, decide, "
+                "max_gen_toks, engine, dtype, device_map, revision, tokenizer, bos"
+            )
+        if max_batch_size is not None:
+            raise UserError("--max_batch_size is not used: --batch_size auto takes what fits")
+        self.ablation = asked_ablation(score, threshold, heads, random, seed)
+        check_decide(decide)
+        self.decide, self.seed, self.max_gen_toks = decide, seed, max_gen_toks
+        self.batch_size = _batch_size(batch_size)
+        self.model = load_model(
+            None if pretrained is None else str(pretrained),
+            engine=engine,
+            dtype=dtype,
+            # The harness's own default; like it, we take another device where there is no CUDA.
+            device="auto" if device in (None, "cuda:0") else device,
+            device_map=device_map,
+            revision=None if revision is None else str(revision),
+            tokenizer=tokenizer,
+            bos=bos,
+            chat_template="off",  # the harness has an option of its own
+            trust_remote_code=trust_remote_code,
+        )
+        if self.model.tokenizer is None:
+            raise UserError(f"{self.model.name!r} has no tokenizer: give one with tokenizer=")
+        self.tokenizer: PreTrainedTokenizerBase = self.model.tokenizer
+        # For every task, the share of heads silenced in each of its inputs.
+        self._zeroed: dict[str, list[float]] = {}
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """The log-probability of every continuation, and whether greedy decoding gives it."""
+        pairs = [self._pair(*request.args) for request in requests]
+        names = [_name(request) for request in requests]
+        for (context, continuation), name in zip(pairs, names, strict=True):
+            if not continuation:
+                raise UserError(f"the tokenizer makes no token of an answer to {name}")
+            check_tokens(context + continuation[:-1], self.model.shape, f"the prompt of {name}")
+        found = self._loglikelihood_tokens(
+            [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)],
+            documents=[_document(request) for request in requests],
+        )
+        for request, answer in zip(requests, found, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request.args, answer)
+        return found
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """The log-probability of every text, in windows as wide as the model's context."""
+        windows: list[tuple[None, list[int], list[int]]] = []
+        owners: list[int] = []
+        for index, request in enumerate(requests):
+            rolling = utils.get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            )
+            own = [(None, *utils.make_disjoint_window(window)) for window in rolling]
+            windows += own
+            owners += [index] * len(own)
+        documents = [_document(requests[owner]) for owner in owners]
+        found = self._loglikelihood_tokens(windows, documents=documents)
+        totals = [0.0] * len(requests)
+        for owner, (logprob, _) in zip(owners, found, strict=True):
+            totals[owner] += logprob
+        for request, total in zip(requests, totals, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """What the model writes after every context, up to what ends it."""
+        texts = [""] * len(requests)
+        settings = [json.dumps(request.args[1], sort_keys=True) for request in requests]
+        for setting in dict.fromkeys(settings):
+            alike = [at for at, own in enumerate(settings) if own == setting]
+            written = self._write([requests[at] for at in alike], json.loads(setting))
+            for at, text in zip(alike, written, strict=True):
+                texts[at] = text
+                self.cache_hook.add_partial("generate_until", requests[at].args, text)
+        return texts
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a text."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What a text without a context follows."""
+        bos = self.tokenizer.bos_token_id
+        return self.eot_token_id if bos is None else bos
+
+    @property
+    def max_length(self) -> int:
+        """The model's context, in tokens."""
+        return self.model.shape.n_ctx
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What tells this tokenizer's prompts from others' in the harness's cache of requests."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        """A text's token ids, with BOS as the model was loaded to have it."""
+        if add_special_tokens is False:
+            return list(self.tokenizer(string, add_special_tokens=False, verbose=False).input_ids)
+        return self.model.encode(string)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as the tokenizer's chat template writes it."""
+        write = partial(
+            self.tokenizer.apply_chat_template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        try:
+            return str(write(chat_history))
+        except TemplateError:  # as the harness does: some templates take no system turn
+            return str(write([turn for turn in chat_history if turn["role"] != "system"]))
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What the harness puts into ``config`` of its results: the share of heads zeroed, too."""
+        return {
+            "percent_zeroed": {task: float(np.mean(own)) for task, own in self._zeroed.items()},
+            "ablation": "none" if self.ablation is None else repr(self.ablation),
+            "decide": self.decide,
+            "inactive_heads": {**self.model.provenance, **versions()},
+        }
+
+    def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """The tokens of a context, and of what follows it: the harness's `TemplateLM` has it so."""
+        if context:
+            return self._encode_pair(context, continuation)
+        after, prefix = (
+            self.tok_encode(continuation, add_special_tokens=False),
+            self.prefix_token_id,
+        )
+        return ([prefix], after) if after[:1] != [prefix] else (after[:1], after[1:])
+
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[Any, list[int], list[int]]],
+        *,
+        documents: Sequence[tuple[str, int | None]] | None = None,
+        **_options: Any,
+    ) -> list[tuple[float, bool]]:
+        """The log-probability of what follows each context, and whether it is greedy.
+
+        What is asked of one of the ``documents`` (a task, and a place in it) is one input where the
+        tokens to run are the same, as with letters after a question.
+        """
+        asked = [("", None)] * len(requests) if documents is None else documents
+        inputs: list[ScoredInput] = []
+        places: list[tuple[int, slice]] = []
+        tasks: list[str] = []
+        for (task, _), members in groupby(range(len(requests)), lambda at: asked[at]):
+            own = [requests[at][1:] for at in members]
+            alike = len({(*context, *after[:-1]) for context, after in own}) == 1
+            for group in [own] if alike else [[one] for one in own]:
+                positions: list[int] = []
+                targets: list[int] = []
+                for context, after in group:
+                    end = len(targets) + len(after)
+                    places.append((len(inputs), slice(len(targets), end)))
+                    positions += range(len(context) - 1, len(context) + len(after) - 1)
+                    targets += after
+                context, after = group[0]
+                inputs.append(ScoredInput(context + after[:-1], positions, targets))
+                tasks.append(task)
+        recorder = None
+        if self.ablation is not None:
+            recorder = ZeroedRecorder(self.ablation, self.model.shape, len(inputs))
+        total = sum(len(one.tokens) for one in inputs)
+        with progress_bar("Log-likelihoods", total) as advance:
+            found = log_likelihoods_and_best(
+                self.model, inputs, recorder, advance=advance, batch_size=self.batch_size
+            )
+        shares = np.zeros(len(inputs)) if recorder is None else recorder.masks.mean(axis=(1, 2))
+        self._note(tasks, (100 * shares).tolist())
+        answers = []
+        for row, part in places:
+            own, best = found[row][:, part]
+            answers.append((float(own.sum(dtype=np.float64)), bool((own == best).all())))
+        return answers
+
+    def _write(self, requests: Sequence[Instance], settings: dict[str, Any]) -> list[str]:
+        options = dict(normalize_gen_kwargs(settings, self.max_gen_toks))
+        end = self.tokenizer.decode([self.eot_token_id])
+        until = handle_stop_sequences(options.pop("until"), eos=end)
+        most = options.pop("max_gen_toks")
+        choose = self._choice(options)
+
+        def stop(written: list[int]) -> bool:
+            text = self.tokenizer.decode(written)
+            return any(term and term in text for term in until)
+
+        prompts = [self.tok_encode(request.args[0]) for request in requests]
+        for tokens, request in zip(prompts, requests, strict=True):
+            check_room(self.model, tokens, most, f"the prompt of {_name(request)}")
+        found = generate(
+            self.model,
+            prompts,
+            self.ablation,
+            decide=self.decide,
+            max_new_tokens=most,
+            stop=stop,
+            choose=choose,
+            batch_size=self.batch_size,
+        )
+        self._note([_document(request)[0] for request in requests], found.percent_zeroed.tolist())
+        texts = self.tokenizer.batch_decode(found.tokens, skip_special_tokens=True)
+        return [postprocess_generated_text(text, until, None) for text in texts]
+
+    def _choice(self, options: dict[str, Any]) -> Choose:
+        sampled = options.pop("do_sample")
+        given = {name: options.pop(name) for name in SAMPLING if name in options}
+        if options:
+            raise UserError(
+                f"--model {NAME} cannot generate with {', '.join(options)}: it takes until, "
+                f"max_gen_toks, do_sample, {', '.join(SAMPLING)}"
+            )
+        return Sampling(**given, seed=self.seed) if sampled else greedy
+
+    def _note(self, tasks: Sequence[str], percents: Sequence[float]) -> None:
+        """Keep, and say, the share of heads that was silenced in the inputs of each task."""
+        for task, percent in zip(tasks, percents, strict=True):
+            self._zeroed.setdefault(task, []).append(float(percent))
+        if self.ablation is not None:
+            own = {task: np.mean(self._zeroed[task]) for task in dict.fromkeys(tasks)}
+            said = ", ".join(f"{task} {percent:.2f}%" for task, percent in own.items())
+            print(f"heads zeroed: {said}")
+
+
+def _document(request: Instance) -> tuple[str, int | None]:
+    """The task of a request, and the place of what it is about."""
+    return str(request.task_name), request.doc_id
+
+
+def _name(request: Instance) -> str:
+    return f"document {request.doc_id} of the task {request.task_name}"
+
+
+def _batch_size(given: int | str) -> int | str:
+    """The harness's ``auto:4`` looks for a size again as inputs get shorter, which ours does."""
+    text = str(given)
+    size = int(text) if text.isdecimal() else text.partition(":")[0]
+    check_batch_size(size)
+    return size

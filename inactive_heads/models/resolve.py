@@ -1,0 +1,190 @@
+"""What a name given for a model means: which weights, and the options that come with them."""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib.resources import as_file
+from pathlib import Path
+
+from transformer_lens.supported_models import MODEL_ALIASES
+from transformers import PreTrainedTokenizerBase
+
+from inactive_heads.errors import UserError
+from inactive_heads.models.bundled import demo_checkpoint
+from inactive_heads.models.checkpoint import Checkpoint
+from inactive_heads.models.hub import NotOnHub, fetch_descriptions, fetch_model
+from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names, read_toml
+from inactive_heads.models.random_weights import Architecture, parse_architecture, text_of
+
+DEMO = "demo"
+"""The bundled model's name among others; alone it need not be named."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Weights, and what a preset or .toml file says of how they are to be run."""
+
+    weights: Checkpoint | Architecture
+    preset: Preset = field(default_factory=Preset)
+
+
+def find_model(
+    source: str | Path | None, *, revision: str | None = None, trust_remote_code: bool = False
+) -> Origin:
+    """The weights that ``source`` names; those of the hub are downloaded.
+
+    In this order: None or "demo" (the bundled model), a .gguf file, a .toml file, a folder, a
+    preset, a TransformerLens alias, a name on the Hugging Face hub.
+
+    Raises:
+        UserError: none of them, or it cannot be read; the message says what can be given.
+    """
+    if source in (None, DEMO):
+        _no_revision(revision, "the bundled demo model")
+        return Origin(demo_checkpoint())
+    local = _existing_path(source)
+    if local is not None and local.suffix == ".toml":
+        return _from_toml(local, revision, trust_remote_code)
+    if local is not None:
+        return Origin(_from_path(local, revision, trust_remote_code))
+    name = str(source)
+    if name in preset_names():
+        with as_file(PRESETS / f"{name}.toml") as path:
+            return _from_toml(path, revision, trust_remote_code)
+    return Origin(_from_hub(name, revision, trust_remote_code))
+
+
+def find_tokenizer(
+    source: str | Path, *, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder or .gguf file, of a name on the hub, or "demo" (the bundled).
+
+    Raises:
+        UserError: there is none; the message says what can be given.
+    """
+    local = _existing_path(source)
+    if source == DEMO:
+        checkpoint = demo_checkpoint()
+    elif local is not None:
+        checkpoint = _from_path(local, None, trust_remote_code)
+    else:
+        name = official_name(str(source))
+        snapshot = fetch_descriptions(name, code=trust_remote_code)
+        checkpoint = Checkpoint(
+            name, snapshot.folder, revision=snapshot.commit, trust_remote_code=trust_remote_code
+        )
+    tokenizer = checkpoint.tokenizer()
+    if tokenizer is None:
+        raise UserError(f"tokenizer={str(source)!r} has no tokenizer files; give another")
+    return tokenizer
+
+
+def official_name(name: str) -> str:
+    """The hub's name for a TransformerLens alias; any other name as it is."""
+    for official, aliases in MODEL_ALIASES.items():
+        if name.lower() in (alias.lower() for alias in aliases):
+            return official
+    return name
+
+
+def ways_to_give_a_model() -> str:
+    """One line that says what `find_model` takes."""
+    return (
+        "give a name on the Hugging Face hub (openai-community/gpt2), a folder with config.json and "
+        "safetensors weights, a .gguf file, a .toml file, a preset "
+        f"({', '.join(preset_names())}), or nothing for the bundled demo model"
+    )
+
+
+def _existing_path(source: str | Path) -> Path | None:
+    """The file or folder meant, or None for what can only be a name."""
+    if not str(source).strip():
+        raise UserError(f"the model's name is empty; {ways_to_give_a_model()}")
+    path = Path(source)
+    # Texts that cannot be a path at all (too long, an unknown user's home) are no path.
+    with suppress(OSError, ValueError, RuntimeError):
+        path = path.expanduser()
+        if path.exists():
+            return path
+    looks_local = str(source).startswith(("/", ".", "~")) or path.suffix in (
+        ".gguf",
+        ".toml",
+        ".safetensors",
+    )
+    if isinstance(source, Path) or looks_local:
+        raise UserError(f"there is no file or folder {str(source)!r}; {ways_to_give_a_model()}")
+    return None
+
+
+def _from_path(path: Path, revision: str | None, trust_remote_code: bool) -> Checkpoint:
+    _no_revision(revision, f"{path}, which is local")
+    if path.suffix == ".gguf" and path.is_file():
+        return Checkpoint(path.stem, path.parent, gguf=path.name)
+    if not path.is_dir():
+        raise UserError(
+            f"{path} is not a .gguf or .toml file; of safetensors weights, give the folder that also "
+            "has their config.json"
+        )
+    return Checkpoint(path.resolve().name, path, trust_remote_code=trust_remote_code)
+
+
+def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Checkpoint:
+    official = official_name(name)
+    try:
+        snapshot = fetch_model(official, revision, code=trust_remote_code)
+    except NotOnHub as error:
+        near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.7)
+        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(
+            f"{name!r} is no local file or folder and no preset{guess}; as a name on the Hugging "
+            f"Face hub: {error}. Else {ways_to_give_a_model()}"
+        ) from error
+    return Checkpoint(
+        official, snapshot.folder, revision=snapshot.commit, trust_remote_code=trust_remote_code
+    )
+
+
+def _from_toml(path: Path, revision: str | None, trust_remote_code: bool) -> Origin:
+    table = read_toml(path)
+    where = path.name
+    if "model" not in table and "architecture" not in table:
+        raise UserError(
+            f'{where} has neither model = "a hub name, folder or .gguf file" nor architecture = '
+            '"gpt2" or "llama"'
+        )
+    if "model" not in table:
+        _no_revision(revision, f"{where}, which describes random weights")
+        weights = parse_architecture(table, where=where, name=path.stem)
+        words = text_of(table, "tokenizer", where)
+        return Origin(weights, Preset(tokenizer=_beside(path, words)))
+    preset = parse_preset(table, where)
+    stored = _weights_of(preset, path, revision, trust_remote_code)
+    return Origin(
+        replace(stored, name=preset.name or stored.name),
+        replace(preset, tokenizer=_beside(path, preset.tokenizer)),
+    )
+
+
+def _weights_of(
+    preset: Preset, path: Path, revision: str | None, trust_remote_code: bool
+) -> Checkpoint:
+    revision = revision or preset.revision
+    beside = path.parent / preset.model  # paths in a file are meant from where it lies
+    local = beside if beside.exists() else _existing_path(preset.model)
+    if local is None:
+        return _from_hub(preset.model, revision, trust_remote_code)
+    return _from_path(local, revision, trust_remote_code)
+
+
+def _beside(path: Path, named: str | None) -> str | None:
+    """A name in a file; its path, where there is one from where the file lies."""
+    if named is None or not (path.parent / named).exists():
+        return named
+    return str(path.parent / named)
+
+
+def _no_revision(revision: str | None, what: str) -> None:
+    if revision is not None:
+        raise UserError(f"revision={revision!r} has no meaning for {what}; leave it out")

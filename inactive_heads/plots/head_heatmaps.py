@@ -1,0 +1,176 @@
+"""Where the inactive heads are: layer-by-head heatmaps, shares by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import xarray as xr
+
+from inactive_heads.analysis.heads.head_sets import inactive_counts
+from inactive_heads.errors import UserError
+from inactive_heads.plots.style import TEMPLATE, escape
+
+
+def head_heatmap(
+    values: xr.DataArray,
+    *,
+    title: str | None = None,
+    inactive: xr.DataArray | None = None,
+    inactive_side: str | None = None,
+) -> go.Figure:
+    """One number per head as a layer-by-head heatmap; the figure is returned.
+
+    ``values`` has the dims layer and head: ``scores.sel(score="AHON (LN)").mean("sample")``.
+    Heads where ``inactive``, a mask of the same dims, is true carry a dot. Colours run between
+    the 1st and the 99th percentile, so that one outlier does not flatten the rest; hovering names
+    the head (L5H3), its exact value and its rank, 1 being furthest on the inactive side. Dark is
+    that side: ``inactive_side``, "below" or "above", by default what ``values`` says itself.
+    """
+    figure = go.Figure(_heat_traces(values, inactive, _side(values, inactive_side)))
+    name = str(values.coords["score"].to_numpy()) if "score" in values.coords else ""
+    return _heat_layout(figure, values, name if title is None else title)
+
+
+def score_heatmaps(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) -> go.Figure:
+    """The heatmap of every score in one figure, with a menu to choose the score.
+
+    Values are means over inputs; a dot marks a head that is inactive on more than half of the
+    inputs at the given share.
+    """
+    counts = inactive_counts(scores, thresholds, percent)
+    scores = scores.sel(score=counts["score"])
+    often = counts > scores.sizes["sample"] / 2
+    figure, names = (
+        go.Figure(layout={"template": TEMPLATE}),
+        [str(name) for name in scores["score"].to_numpy()],
+    )
+    for i in range(len(names)):
+        values = scores.isel(score=i).mean("sample")
+        for trace in _heat_traces(values, often.isel(score=i), _side(values, None)):
+            figure.add_trace(trace.update(visible=i == 0))
+    buttons = [
+        {
+            "label": escape(name),
+            "method": "update",
+            "args": [{"visible": [i // 2 == chosen for i in range(2 * len(names))]}],
+        }
+        for chosen, name in enumerate(names)
+    ]
+    menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
+    figure.update_layout(updatemenus=[menu])
+    return _heat_layout(figure, scores, f"dots: inactive at {percent:g}%")
+
+
+def inactive_by_layer(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) -> go.Figure:
+    """How much of each layer every score calls inactive, in % of (input, head) pairs; the figure.
+
+    Scores on the y axis, layers on the x axis, at one share of heads.
+    """
+    share = inactive_counts(scores, thresholds, percent).mean("head") * 100
+    share = share / scores.sizes["sample"]
+    heat = go.Heatmap(
+        z=share.transpose("score", "layer").to_numpy(),
+        x=[str(layer) for layer in share["layer"].to_numpy()],
+        y=[escape(name) for name in share["score"].to_numpy()],
+        colorscale="cividis",
+        reversescale=True,
+        zmin=0,
+        colorbar={"title": "% inactive"},
+        hovertemplate="%{y}, layer %{x}: %{z:.1f}%<extra></extra>",
+    )
+    figure = go.Figure(heat)
+    figure.update_layout(
+        template=TEMPLATE,
+        title=f"share of each layer that is inactive at {percent:g}%",
+        xaxis={"title": "layer", "type": "category"},
+        yaxis={"autorange": "reversed", "automargin": True},
+    )
+    return figure
+
+
+def head_ranks(values: np.ndarray, side: str) -> np.ndarray:
+    """The place of every head, 1 being furthest on the inactive side; NaN stays NaN."""
+    keyed = pd.Series(np.asarray(values, dtype=float).ravel())
+    return keyed.rank(ascending=side == "below", method="min").to_numpy().reshape(values.shape)
+
+
+def _heat_traces(values: xr.DataArray, mask: xr.DataArray | None, side: str) -> list[Any]:
+    grid = values.transpose("layer", "head")
+    layers, heads = _labels(grid, "layer"), _labels(grid, "head")
+    z = np.asarray(grid.to_numpy(), dtype=float)
+    ranks, total = head_ranks(z, side), int(np.isfinite(z).sum())
+    low, high = np.nanpercentile(z, [1, 99]) if total else (0.0, 1.0)
+    hover = [
+        [
+            f"L{layer}H{head}<br>{z[i, j]:.4g}<br>rank {ranks[i, j]:.0f} of {total}"
+            if np.isfinite(z[i, j])
+            else f"L{layer}H{head}<br>not known"
+            for j, head in enumerate(heads)
+        ]
+        for i, layer in enumerate(layers)
+    ]
+    heat = go.Heatmap(
+        z=z,
+        x=heads,
+        y=layers,
+        zmin=float(low),
+        zmax=float(high),
+        colorscale="cividis",
+        reversescale=side == "above",
+        xgap=1,
+        ygap=1,
+        text=hover,
+        hovertemplate="%{text}<extra></extra>",
+    )
+    if mask is None:
+        at = np.empty((0, 2), dtype=int)
+    else:
+        at = np.argwhere(mask.transpose("layer", "head").to_numpy())
+    dots = go.Scatter(
+        x=[heads[j] for _, j in at],
+        y=[layers[i] for i, _ in at],
+        mode="markers",
+        marker={"color": "white", "size": 6, "line": {"color": "black", "width": 1}},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    return [heat, dots]
+
+
+def _heat_layout(figure: go.Figure, values: xr.DataArray, title: str) -> go.Figure:
+    # Categories, not numbers: a hybrid's layers have gaps, and a gap is not a wider row.
+    figure.update_layout(
+        template=TEMPLATE,
+        title=escape(title),
+        xaxis={
+            "title": "head",
+            "type": "category",
+            "range": [-0.5, values.sizes["head"] - 0.5],
+            "showgrid": False,
+        },
+        yaxis={
+            "title": "layer",
+            "type": "category",
+            "range": [values.sizes["layer"] - 0.5, -0.5],
+            "showgrid": False,
+        },
+        height=int(np.clip(160 + 18 * values.sizes["layer"], 320, 1000)),
+    )
+    return figure
+
+
+def _side(values: xr.DataArray, given: str | None) -> str:
+    side = given or (values["inactive"].item() if "inactive" in values.coords else "below")
+    if side not in ("below", "above"):
+        raise UserError(f"inactive_side={side!r} must be 'below' or 'above'")
+    return str(side)
+
+
+def _labels(values: xr.DataArray, dim: str) -> list[str]:
+    """The numbers of layers or heads as categories; 0, 1, 2, … where the array names none."""
+    if dim in values.coords:
+        return [str(label) for label in values[dim].to_numpy()]
+    return [str(number) for number in range(values.sizes[dim])]

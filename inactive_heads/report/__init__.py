@@ -1,0 +1,1 @@
+"""A report: run what it asks for, draw conclusions, write one page."""

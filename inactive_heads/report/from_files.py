@@ -1,0 +1,203 @@
+"""A report drawn from saved results, without a model: curves, scores and thresholds of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from inactive_heads.analysis.curves.model_comparison import compare_models, count_ranks
+from inactive_heads.analysis.curves.summary import summarize
+from inactive_heads.analysis.curves.table import (
+    CURVE_KEYS,
+    METRICS,
+    Metric,
+    rank_scores,
+    read_curves,
+)
+from inactive_heads.analysis.heads.threshold_stability import read_thresholds, threshold_stability
+from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds
+from inactive_heads.errors import UserError
+from inactive_heads.report.page import render as page
+from inactive_heads.report.page.curve_sections import settings
+from inactive_heads.report.page.model_results import ModelResults, labels
+from inactive_heads.scores.registry import REGISTRY
+from inactive_heads.sweeps.run_folder import writable_folder, write_whole
+
+_DIMS = ("score", "sample", "layer", "head")
+_SHOWN = (
+    *("revision", "architecture", "dtype", "device", "engine", "weight_processing", "bos"),
+    "chat_template",
+)
+
+
+@dataclass(frozen=True)
+class SavedOptions:
+    """The files of a report from saved results, and how it is drawn.
+
+    Attributes:
+        curves: CSV files; see `read_curves`.
+        scores: NetCDF files that ``scores.to_netcdf`` wrote, one for each model or checkpoint.
+        thresholds: CSV files; see `read_thresholds`.
+        out: the folder to write.
+        percents: shares of heads for which thresholds are chosen from the scores.
+        at: the share that is shown first.
+        within: how much worse counts as unharmed, where that is not 1 point or 0.05 nats.
+    """
+
+    curves: Sequence[str] = ()
+    scores: Sequence[str] = ()
+    thresholds: Sequence[str] = ()
+    out: str = "report"
+    percents: Sequence[float] = (0, 5, 10, 15, 20, 30)
+    at: float = 10.0
+    within: Mapping[Metric, float] = field(default_factory=dict)
+
+
+def build_saved_report(options: SavedOptions) -> Path:
+    """Draw saved results; the path of report.html.
+
+    Beside it are the tables: ranking.csv, models.csv and ranks.csv (of several models),
+    threshold_stability.csv; each where there is something to put into it.
+
+    Raises:
+        UserError: a file that cannot be read or does not say what it should; the message names
+            the file and the row.
+    """
+    folder = writable_folder(options.out)
+    results = read_results(options)
+    published = _thresholds(options.thresholds)
+    html = page.render(
+        results,
+        percent=options.at,
+        within=options.within,
+        published_thresholds=published,
+    )
+    for name, table in _tables(results, published, options.within).items():
+        write_whole(folder / name, table.to_csv(index=False))
+    write_whole(folder / "report.html", html)
+    return folder / "report.html"
+
+
+def read_results(options: SavedOptions) -> list[ModelResults]:
+    """The results of the files, one for each model or checkpoint, in the order of the files.
+
+    Curves and scores belong together where they are of one model and there is one checkpoint of
+    it.
+
+    Raises:
+        UserError: a file cannot be read, or two files hold the same point or checkpoint.
+    """
+    curves = _curves(options.curves)
+    scored = [read_scores(path) for path in options.scores]
+    shares = check_percents({0.0, options.at, *check_percents(options.percents)})
+    names = [str(scores.attrs["model"]) for scores in scored]
+    results = []
+    for scores, name in zip(scored, names, strict=True):
+        own = curves.get(name) if names.count(name) == 1 else None
+        cuts = choose_thresholds(scores, shares)
+        config: dict[str, Any] = {key: scores.attrs[key] for key in _SHOWN if scores.attrs.get(key)}
+        config |= {"n_samples": scores.sizes["sample"], "definitions": _definitions(scores)}
+        if "texts" in scores.attrs:
+            config["texts"] = scores.attrs["texts"]
+        revision = str(scores.attrs.get("revision") or "")
+        summary = _summary(own, cuts, options.at, name)
+        results.append(ModelResults(name, revision, scores, cuts, own, summary, config))
+    for name, own in curves.items():
+        if names.count(name) != 1:
+            summary = _summary(own, None, options.at, name)
+            revision = "curves" if name in names else ""
+            results.append(ModelResults(name, revision, curves=own, summary=summary))
+    labels(results)  # refuses what is given twice
+    return results
+
+
+def read_scores(path: str | Path) -> xr.DataArray:
+    """Scores from a NetCDF file, with the dims and coordinates that `score_heads` gives.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no file of scores at {str(path)!r}")
+    try:
+        scores = xr.load_dataarray(path, engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{str(path)!r} holds no scores: {error}") from error
+    if set(scores.dims) != set(_DIMS) or "inactive" not in scores.coords:
+        raise UserError(
+            f"{str(path)!r} has the dims {scores.dims} and coordinates {sorted(map(str, scores.coords))}; "
+            f"scores have the dims {_DIMS} and say in 'inactive' on which side a head is inactive"
+        )
+    named = scores.attrs.get("model") or Path(path).stem
+    scores = scores.assign_coords({dim: scores[dim] for dim in _DIMS})
+    return scores.transpose(*_DIMS).assign_attrs(model=str(named))
+
+
+def _curves(paths: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The curves of the files by model."""
+    if not paths:
+        return {}
+    table = pd.concat([read_curves(path) for path in paths], ignore_index=True)
+    point = [*CURVE_KEYS, "score", "percent_zeroed", "threshold", "percent"]
+    if (twice := table.duplicated(point)).any():
+        row = table[twice].iloc[0]
+        named = ", ".join(str(row[key]) for key in [*CURVE_KEYS, "score"])
+        raise UserError(
+            f"the point of {named} at {row['percent_zeroed']:g}% zeroed stands twice in {list(paths)}"
+        )
+    return {str(model): group for model, group in table.groupby("model", sort=False)}
+
+
+def _thresholds(paths: Sequence[str]) -> pd.DataFrame | None:
+    tables = [read_thresholds(path) for path in paths]
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _summary(
+    curves: pd.DataFrame | None, cuts: xr.DataArray | None, percent: float, model: str
+) -> pd.DataFrame | None:
+    """The summary at one share; None where curves do not say for which shares they are."""
+    if curves is None:
+        return None if cuts is None else summarize(None, cuts, percent=percent).assign(model=model)
+    has = np.isclose(curves["percent"].astype(float), percent)
+    scores = curves.groupby([*CURVE_KEYS, "score"])["score"].size()
+    if len(curves[has].groupby([*CURVE_KEYS, "score"])) < len(scores):
+        return None
+    return summarize(curves, cuts, percent=percent)
+
+
+def _tables(
+    results: Sequence[ModelResults],
+    published: pd.DataFrame | None,
+    within: Mapping[Metric, float],
+) -> dict[str, pd.DataFrame]:
+    """What is written beside the page: file name → table."""
+    curves = [one.curves for one in results if one.curves is not None]
+    tables: dict[str, pd.DataFrame] = {}
+    if curves:
+        every = pd.concat(curves, ignore_index=True)
+        rankings = [
+            rank_scores(every, metric=metric, within=within.get(metric))
+            for metric in METRICS
+            if every[metric].notna().any()
+        ]
+        tables["ranking.csv"] = pd.concat(rankings, ignore_index=True)
+        several = [one for one in settings(every, within) if one.n_models > 1]
+        for name, measure in (("models.csv", compare_models), ("ranks.csv", count_ranks)):
+            parts = [measure(one.ranking).assign(task=one.task, mode=one.mode) for one in several]
+            if parts:
+                tables[name] = pd.concat(parts, ignore_index=True)
+    if published is not None:
+        tables["threshold_stability.csv"] = threshold_stability(published)
+    return tables
+
+
+def _definitions(scores: xr.DataArray) -> dict[str, str]:
+    names = scores["score"].to_numpy().tolist()
+    return {name: REGISTRY[name].definition for name in names if name in REGISTRY}

@@ -1,0 +1,226 @@
+"""The sections that compare models by their curves, and thresholds over data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from inactive_heads import plots
+from inactive_heads.analysis.curves.model_comparison import (
+    REFERENCE,
+    compare_models,
+    count_ranks,
+    rank_correlations,
+    rank_table,
+    top_overlap,
+)
+from inactive_heads.analysis.curves.table import METRICS, Metric, rank_scores, within_column
+from inactive_heads.analysis.heads.threshold_stability import threshold_stability
+from inactive_heads.report.page.parts import Chart, Section, Shown, Table, frame_table
+from inactive_heads.report.page.summary_tables import Within, tolerance
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The curves of all models on one task in one mode, and their ranking."""
+
+    task: str
+    mode: str
+    metric: Metric
+    curves: pd.DataFrame
+    ranking: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """What it is called in a page."""
+        return f"{self.task}, {self.mode}"
+
+    @property
+    def n_models(self) -> int:
+        """How many models it compares."""
+        return int(self.ranking["model"].nunique())
+
+
+def settings(curves: pd.DataFrame | None, within: Within) -> list[Setting]:
+    """The settings of a table of curves, in the order in which they appear."""
+    if curves is None:
+        return []
+    found = []
+    for (task, mode), group in curves.groupby(["task", "mode"], sort=False, dropna=False):
+        for metric in METRICS:
+            if metric not in group or not group[metric].notna().any():
+                continue
+            # A model without this metric here is left out by the ranking, and by the grid.
+            own = group[group.groupby("model")[metric].transform("count") > 0]
+            ranking = rank_scores(own, metric=metric, within=within.get(metric))
+            # Models in the order in which they were given, not in that of their names.
+            places = {model: i for i, model in enumerate(dict.fromkeys(own["model"]))}
+            ranking = ranking.sort_values(
+                "model", key=lambda names: names.map(places), kind="stable", ignore_index=True
+            )
+            found.append(Setting(str(task), str(mode), metric, own, ranking))
+    return found
+
+
+def comparison(found: Sequence[Setting], within: Within) -> list[Section]:
+    """The sections that compare the models of each setting that has several."""
+    several = [setting for setting in found if setting.n_models > 1]
+    if not several:
+        return []
+    reach = tolerance(several[0].metric, within)
+    return [
+        Section(
+            "models",
+            f"What {REFERENCE} and the best score find",
+            [part for setting in several for part in _models(setting, within)],
+            f"A score is good if many of the heads it calls inactive can be zeroed before the "
+            f"result is worse by more than the tolerance ({reach} unless a title says another). "
+            f"“Gain” is what the best score finds beyond {REFERENCE}, the attention paid to the "
+            "first token, in percentage points of heads. The best of many scores was picked on "
+            "these very curves, and so looks a little better than it is.",
+        ),
+        Section(
+            "ranks",
+            "Which score is best, over all models",
+            [part for setting in several for part in _ranks(setting, within)],
+            "A score’s rank on a model is by normalized AUC, the average height of its curve; 1 is "
+            "the best, and dark. Random takes part: a score below it is worse than chance.",
+        ),
+        Section(
+            "agreement",
+            "Do models agree on which scores are good?",
+            [part for setting in several for part in _agreement(setting)],
+            "Spearman’s correlation compares the whole order of two models’ scores by normalized "
+            "AUC (1: the same, 0: unrelated, −1: reversed), the overlap only the five best of "
+            "each (intersection over union). Random is left out. Light is alike.",
+        ),
+        Section(
+            "grid",
+            "The curves of every model",
+            [_grid(setting) for setting in several],
+            "One panel a model, one line a score, as in the charts of single models: further right "
+            "more heads are zeroed, the dotted line is the model with every head. Each panel has "
+            "its own scale. The best score of a panel and Random are drawn strong. Press a name to "
+            "see that score alone in every panel.",
+        ),
+    ]
+
+
+def _models(setting: Setting, within: Within) -> Iterator[Table | Chart]:
+    table, reach = compare_models(setting.ranking), tolerance(setting.metric, within)
+    title = f"{setting.title}: % of heads zeroable within {reach}"
+    yield Chart(title, plots.model_gains(table), wide=True)
+    columns = {
+        "model": ("model", ""),
+        "reference": (f"{REFERENCE}, %", ".2f"),
+        "best": ("best score, %", ".2f"),
+        "gain": ("gain", ".2f"),
+        "best_score": ("best score", ""),
+        "top_score": ("first by AUC", ""),
+    }
+    means = table[["reference", "best", "gain"]].mean()
+    note = (
+        f"On average over {len(table)} models: {REFERENCE} {means['reference']:.2f}%, "
+        f"best score {means['best']:.2f}%, gain {means['gain']:.2f}"
+    )
+    yield frame_table(
+        f"{title}, in numbers", table, columns, note=note.replace("nan%", "not known")
+    )
+
+
+def _ranks(setting: Setting, within: Within) -> Iterator[Table | Chart]:
+    reach = within_column(setting.metric, within.get(setting.metric))
+    unit = "mean AUC, %" if setting.metric == "accuracy" else "mean AUC, nats"
+    columns = {
+        "score": ("score", ""),
+        "models": ("models", ".0f"),
+        "first": ("first", ".0f"),
+        "top_3": ("in the top 3", ".0f"),
+        "mean_rank": ("mean rank", ".2f"),
+        "mean_normalized_auc": (unit, ".2f"),
+        f"mean_{reach}": (f"mean % zeroable within {tolerance(setting.metric, within)}", ".2f"),
+    }
+    yield Chart(
+        f"{setting.title}: rank of every score", plots.rank_heatmap(rank_table(setting.ranking))
+    )
+    yield frame_table(f"{setting.title}: how often first", count_ranks(setting.ranking), columns)
+    every = {
+        "model": ("model", ""),
+        "score": ("score", ""),
+        "rank": ("rank", ".0f"),
+        "normalized_auc": ("normalized AUC", ".2f"),
+        reach: (f"% zeroable within {tolerance(setting.metric, within)}", ".2f"),
+    }
+    title = f"{setting.title}: every score of every model"
+    yield frame_table(title, setting.ranking, every, folded=True)
+
+
+def _agreement(setting: Setting) -> Iterator[Table | Chart]:
+    parts = [
+        ("Spearman’s correlation of rankings", rank_correlations(setting.ranking)),
+        ("overlap of the five best", top_overlap(setting.ranking)),
+    ]
+    for words, table in parts:
+        title = f"{setting.title}: {words}"
+        low = min(0.0, float(table.min(axis=None)))
+        yield Chart(title, plots.agreement_heatmap(table, low=low), wide=True)
+        yield square_table(title, table)
+
+
+def square_table(title: str, table: pd.DataFrame, shown: Shown | None = None) -> Table:
+    """A square table of numbers, folded: the numbers behind a heatmap."""
+    frame = table.rename_axis(index=None, columns=None)
+    corner = str(table.index.name or "score")
+    frame = frame.reset_index(names=corner)
+    columns = {corner: (corner, "")} | {name: (str(name), ".3f") for name in table.columns}
+    return frame_table(title, frame, columns, folded=True, shown=shown or Shown())
+
+
+def _grid(setting: Setting) -> Chart:
+    value = "accuracy" if setting.metric == "accuracy" else "loss"
+    title = f"{setting.title}: {value} against heads zeroed"
+    return Chart(title, plots.curve_grid(setting.curves, setting.metric), wide=True)
+
+
+def stability(table: pd.DataFrame) -> list[Section]:
+    """The section of thresholds of one share on several data sets; none without several."""
+    tasks = list(dict.fromkeys(table["task"]))
+    if len(tasks) < 2:
+        return []
+    wide = threshold_stability(table)
+    wide = wide[wide["spread"].notna()]
+    if wide.empty:
+        return []
+    several = wide["model"].nunique() > 1
+    columns = {"score": ("score", "")} | {task: (task, ".3f") for task in tasks}
+    columns |= {"spread": ("spread", ".3f"), "relative_spread": ("relative spread", ".2f")}
+    parts: list[Table | Chart] = []
+    for share in np.unique(wide["percent"]):
+        shown = Shown(share=float(share))
+        title = f"Spread of the thresholds for {share:g}% of heads"
+        parts.append(Chart(title, plots.threshold_spread(wide, share), shown=shown))
+    for (model, share), group in wide.groupby(["model", "percent"], sort=False):
+        shown = Shown(model=str(model) if several else None, share=float(share))
+        parts.append(
+            frame_table(
+                f"{model}: thresholds for {share:g}% of heads",
+                group,
+                columns,
+                shown=shown,
+                late=True,
+            )
+        )
+    if several:
+        every = {"model": ("model", ""), "percent": ("share, %", "g")} | columns
+        title = "The thresholds of all models and shares"
+        parts.append(frame_table(title, wide, every, folded=True))
+    words = (
+        "One column per data set, at the chosen share. “Spread” is the largest threshold minus the "
+        "smallest, “relative spread” that over the mean of their sizes. A score with a small "
+        "relative spread (dark) carries its threshold from one data set to another; with a large "
+        "one, the threshold has to be chosen anew for each."
+    )
+    return [Section("thresholds", "Does a threshold carry over?", parts, words)]

@@ -1,0 +1,123 @@
+"""What the report's page draws, as compact JSON that is safe inside a ``<script>`` element."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from inactive_heads import plots
+from inactive_heads.analysis.curves.table import CURVE_KEYS, METRICS
+from inactive_heads.analysis.heads.head_sets import inactive_counts
+from inactive_heads.analysis.heads.per_input import length_correlations, lengths_vary
+from inactive_heads.report.page.parts import plain_figure
+
+
+def heads_payload(
+    scores: xr.DataArray, thresholds: xr.DataArray, definitions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Means, thresholds, counts of inactive inputs and histograms of every score.
+
+    ``mean`` is layer after layer, head after head; ``counts`` and ``cuts`` have one entry per
+    share, counts `packed` in the order of ``mean``. Values keep five significant digits.
+    Scores without thresholds are left out.
+    """
+    known = [name for name in scores["score"].to_numpy() if name in thresholds["score"].to_numpy()]
+    scores = scores.sel(score=known).transpose("score", "sample", "layer", "head")
+    thresholds = thresholds.sel(score=known)
+    percents = [float(percent) for percent in thresholds["percent"].to_numpy()]
+    lengths = length_correlations(scores).to_numpy() if lengths_vary(scores) else None
+    counts = [inactive_counts(scores, thresholds, percent).to_numpy() for percent in percents]
+    entries = []
+    for i, name in enumerate(str(name) for name in scores["score"].to_numpy()):
+        values = scores.to_numpy()[i].astype(float)
+        entry = {
+            "name": name,
+            "side": str(scores["inactive"].to_numpy()[i]),
+            "about": definitions.get(name, ""),
+            "color": plots.line_style(name)["color"],
+            "mean": values.mean(axis=0).ravel(),
+            "cuts": thresholds.transpose("score", "percent").to_numpy()[i],
+            "counts": [packed(count[i], scores.sizes["sample"]) for count in counts],
+        }
+        if lengths is not None and np.isfinite(lengths[i]).any():
+            entry["lengths"] = packed_correlations(lengths[i])
+        if np.isfinite(values).any():
+            edges, bars, beyond = plots.histogram(values)
+            quantiles = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, 101))
+            entry["bars"] = {"low": edges[0], "high": edges[-1], "n": bars, "beyond": beyond}
+            entry["bars"]["quantiles"] = quantiles
+        entries.append(entry)
+    return {
+        "scores": entries,
+        "percents": percents,
+        "layers": [str(layer) for layer in scores["layer"].to_numpy()],
+        "heads": scores.sizes["head"],
+        "samples": scores.sizes["sample"],
+    }
+
+
+def packed(counts: np.ndarray, largest: int) -> str:
+    """Whole numbers from 0 to ``largest`` in base64: a byte each, or two (little-endian)."""
+    width = "u1" if largest < 2**8 else "<u2" if largest < 2**16 else "<u4"
+    return base64.b64encode(counts.astype(width).tobytes()).decode("ascii")
+
+
+def packed_correlations(values: np.ndarray) -> str:
+    """Numbers from -1 to 1 in hundredths, a signed byte each, in base64; -128 is not known."""
+    hundredths = np.where(np.isfinite(values), np.round(100 * values), -128).astype("i1")
+    return base64.b64encode(hundredths.tobytes()).decode("ascii")
+
+
+def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
+    """One chart per model, task, mode and metric: ``model``, ``title``, ``what``, ``figure``."""
+    charts: list[dict[str, Any]] = []
+    several = curves["model"].drop_duplicates().size > 1
+    for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
+        about = {"model": str(keys[0]), "title": group_title(keys, several)}
+        for metric in METRICS:
+            if metric not in group or not group[metric].notna().any():
+                continue
+            chart = about | {"what": metric}
+            charts.append(chart | {"figure": plain_figure(plots.accuracy_curves(group, metric))})
+        for effect, name in plots.EFFECTS.items():
+            if effect in group and group[effect].notna().any():
+                chart = about | {"what": name.rpartition(",")[0]}
+                charts.append(chart | {"figure": plain_figure(plots.effect_curves(group, effect))})
+    return charts
+
+
+def group_title(keys: tuple[Any, ...], several_models: bool) -> str:
+    """What a table or chart of one (model, task, mode) is called."""
+    model, task, mode = (str(key) for key in keys)
+    return ", ".join([*([model] if several_models else []), task, mode])
+
+
+def as_json(value: object) -> str:
+    """JSON for a ``<script>`` element: no ``<``, no NaN, five significant digits."""
+    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+    # Inside a script only "<" can end it early; the others cost little and please scanners.
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: None for what is not finite, five significant digits."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value if value is None else str(value)

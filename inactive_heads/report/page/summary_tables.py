@@ -1,0 +1,216 @@
+"""The tables of a page about single models: the summary at one share, or the ranking alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from inactive_heads.analysis.curves.summary import RANKING_COLUMNS
+from inactive_heads.analysis.curves.table import (
+    CURVE_KEYS,
+    TOLERANCE,
+    Metric,
+    rank_scores,
+    within_column,
+)
+from inactive_heads.report.page.parts import Cell, Shown, Table, as_csv, cell, frame_table, number
+from inactive_heads.report.page.payload import group_title
+from inactive_heads.report.page.verdict import BOUNDS, CHANGE, DIGITS, metric_of, start_row
+
+Within = Mapping[Metric, float]
+_UNITS: dict[Metric, str] = {"accuracy": "point", "loss": "nats"}
+
+
+def tolerance(metric: Metric, within: Within) -> str:
+    """How much worse still counts as unharmed, in words: ``1 point``, ``0.05 nats``."""
+    amount = within.get(metric, TOLERANCE[metric])
+    many = "s" if metric == "accuracy" and amount != 1 else ""
+    return f"{amount:g} {_UNITS[metric]}{many}"
+
+
+def summary_tables(
+    summary: pd.DataFrame,
+    curves: pd.DataFrame | None,
+    within: Within,
+    *,
+    several: bool,
+) -> list[Table]:
+    """The summary as tables, one per model, task and mode; or of thresholds alone.
+
+    With ``several`` models each is shown for its own.
+    """
+    unranked = summary[summary["rank"].isna()]
+    columns = {"score": ("score", ""), "threshold": ("threshold", ".3g")}
+    tables = [
+        frame_table(
+            f"{model}: thresholds" if several else "Thresholds",
+            group[["score", "percent", "threshold"]],
+            columns,
+            shown=Shown(model=str(model) if several else None),
+        )
+        for model, group in unranked.groupby("model", sort=False)
+    ]
+    ranked = summary[summary["rank"].notna()]
+    for keys, group in ranked.groupby(CURVE_KEYS, sort=False, dropna=False):
+        metric, start = metric_of(group), start_row(keys, curves)
+        unit = "accuracy, %" if metric == "accuracy" else "loss, nats/token"
+        intervals = group[list(BOUNDS[metric])].notna().all(axis=None)
+        unit += " [95%\u00a0interval]" if intervals else ""
+        titles = ["rank", "score", unit, "change", "zeroed, %", "normalized AUC"]
+        titles += [f"% zeroable within {tolerance(metric, within)}", "threshold"]
+        note = "" if start is None else f"No head zeroed: {_interval(start, metric)}"
+        if start is not None and np.isfinite(count := float(start.get("n", np.nan))):
+            note += f", n = {count:.0f}"
+        group = _with_reach(group, curves, keys, metric, within)
+        column = within_column(metric, within.get(metric))
+        ordered = group.sort_values("rank", kind="stable")
+        rows = [_cells(row, metric, column) for _, row in ordered.iterrows()]
+        tables.append(
+            Table(
+                group_title(keys, several),
+                titles,
+                rows,
+                as_csv(ordered.dropna(axis=1, how="all")),
+                note=note,
+                shown=Shown(model=str(keys[0]) if several else None),
+            )
+        )
+    return tables
+
+
+def certainty_tables(
+    summary: pd.DataFrame, curves: pd.DataFrame | None, within: Within, *, several: bool
+) -> list[Table]:
+    """How sure the ranking of each model, task and mode is, where every item's outcome is known."""
+    tables = []
+    known = summary[summary["first"].notna()]
+    for keys, group in known.groupby(CURVE_KEYS, sort=False, dropna=False):
+        metric = metric_of(group)
+        group = _with_reach(group, curves, keys, metric, within)
+        reach = within_column(metric, within.get(metric))
+        ordered = group.sort_values("rank", kind="stable")
+        titles = ["rank", "score", "normalized AUC [95%\u00a0interval]"]
+        titles += [f"% zeroable within {tolerance(metric, within)}"]
+        titles += ["first, % of resamples", "lead over the next [interval]", "better than the next"]
+        titles += [f"{'questions' if metric == 'accuracy' else 'texts'} to tell"]
+        rows = [_sure(row, metric, reach) for _, row in ordered.iterrows()]
+        columns = ["model", "task", "mode", "score", "rank", "normalized_auc", reach]
+        columns += RANKING_COLUMNS
+        tables.append(
+            Table(
+                f"{group_title(keys, several)}: how sure is the ranking?",
+                titles,
+                rows,
+                as_csv(ordered[columns]),
+                note="Paired: every score was judged by the same "
+                + ("questions." if metric == "accuracy" else "texts."),
+                shown=Shown(model=str(keys[0]) if several else None),
+            )
+        )
+    return tables
+
+
+def _sure(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
+    digits = 2 if metric == "accuracy" else 3
+    better = {True: "yes", False: "not shown"}.get(row["better_than_next"], "–")
+    last = not np.isfinite(row["lead"])
+    needed = row["n_to_tell"]
+    return [
+        number(row["rank"], ".0f"),
+        cell(row["score"], ""),
+        between(row["normalized_auc"], row["auc_low"], row["auc_high"], digits),
+        between(row[reach], row["within_low"], row["within_high"], 1),
+        number(100 * row["first"], ".0f"),
+        between(row["lead"], row["lead_low"], row["lead_high"], digits),
+        Cell("–" if last else better, better),
+        Cell("∞", needed) if needed == np.inf else number(needed, ",.0f"),
+    ]
+
+
+def between(value: float, low: float, high: float, digits: int) -> Cell:
+    """``1.2 [0.9, 1.5]``; an end that the data do not bound is infinite."""
+    if not np.isfinite(value):
+        return number(value)
+    text = f"{value:.{digits}f}"
+    if not np.isnan(low + high):
+        text += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return Cell(_signs(text), float(value))
+
+
+def _signs(text: str) -> str:
+    return text.replace("-", "−").replace("inf", "∞")
+
+
+def ranking_tables(
+    ranking: pd.DataFrame, metric: Metric, within: Within, *, several: bool
+) -> list[Table]:
+    """The ranking as tables, one per model, task and mode, for curves without known shares."""
+    digits = f".{DIGITS[metric] + 1}f"
+    columns = {
+        "rank": ("rank", ".0f"),
+        "score": ("score", ""),
+        "normalized_auc": ("normalized AUC", digits),
+        within_column(metric, within.get(metric)): (
+            f"% zeroable within {tolerance(metric, within)}",
+            ".2f",
+        ),
+    }
+    return [
+        frame_table(
+            group_title(keys, several),
+            group.sort_values("rank", kind="stable"),
+            columns,
+            shown=Shown(model=str(keys[0]) if several else None),
+        )
+        for keys, group in ranking.groupby(CURVE_KEYS, sort=False, dropna=False)
+    ]
+
+
+def _with_reach(
+    group: pd.DataFrame,
+    curves: pd.DataFrame | None,
+    keys: tuple,
+    metric: Metric,
+    within: Within,
+) -> pd.DataFrame:
+    """The group with how much can be zeroed within the tolerance asked for, whichever it is."""
+    column = within_column(metric, within.get(metric))
+    if column in group or curves is None:
+        return group.assign(**{column: group.get(column, np.nan)})
+    own = curves[(curves[CURVE_KEYS] == list(keys)).all(axis=1)]
+    ranks = rank_scores(own, metric=metric, within=within.get(metric))
+    return group.merge(ranks[["score", column]], on="score", how="left")
+
+
+def _cells(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
+    return [
+        number(row["rank"], ".0f"),
+        cell(row["score"], ""),
+        Cell(_interval(row, metric), float(row[metric])),
+        Cell(_change(row, metric), float(row[f"{metric}_change"])),
+        number(row["percent_zeroed"], ".1f"),
+        number(row["normalized_auc"], f".{DIGITS[metric]}f"),
+        number(row[reach], ".1f"),
+        number(row["threshold"]),
+    ]
+
+
+def _interval(row: pd.Series, metric: Metric) -> str:
+    """``61.2 [54.0, 68.1]``, or the value alone where its interval is not known."""
+    digits = DIGITS[metric]
+    value, low, high = (float(row[name]) for name in (metric, *BOUNDS[metric]))
+    text = f"{value:.{digits}f}"
+    return text if np.isnan(low + high) else _signs(f"{text} [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def _change(row: pd.Series, metric: Metric) -> str:
+    """``+0.064 [0.031, 0.098]``: the change from the baseline, with its paired interval."""
+    digits, change = DIGITS[metric], row[f"{metric}_change"]
+    low, high = (float(row.get(name, np.nan)) for name in CHANGE)
+    if not np.isfinite(change):
+        return "–"
+    text = f"{change:+.{digits}f}"
+    text += "" if np.isnan(low + high) else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return _signs(text)

@@ -1,0 +1,179 @@
+"""What came out, in words: the sentences a reader takes away from a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
+from inactive_heads.analysis.curves.table import (
+    CURVE_KEYS,
+    METRICS,
+    RANDOM,
+    Metric,
+    baseline_row,
+    reach_column,
+)
+
+BOUNDS: dict[Metric, tuple[str, str]] = {
+    "accuracy": ("ci_low", "ci_high"),
+    "loss": ("loss_low", "loss_high"),
+}
+CHANGE = ("change_low", "change_high")
+DIGITS: dict[Metric, int] = {"accuracy": 1, "loss": 3}
+
+
+def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[str]:
+    """What came out, in plain sentences: one text per model, task and mode.
+
+    The best score by its whole curve, what zeroing its heads does at the share of ``summary``,
+    and what zeroing as many at random does. "Not distinguishable" is said where 95% intervals
+    overlap: those of the paired changes, where the curves have them.
+    """
+    if summary is None or summary["rank"].isna().all():
+        return [
+            "No task was run: this page shows what the heads look like, "
+            "not what the model can do without them."
+        ]
+    groups = summary.groupby(CURVE_KEYS, sort=False, dropna=False)
+    several = summary["model"].drop_duplicates().size > 1
+    return [_words(keys, group, curves, several) for keys, group in groups]
+
+
+def compared(ranking: pd.DataFrame, setting: str, metric: Metric) -> str:
+    """What came out over several models, in plain sentences; ``setting`` names task and mode.
+
+    What the reference and the best score of each model find on average, and which score is first
+    and among the first three most often.
+    """
+    table, counts = compare_models(ranking), count_ranks(ranking)
+    means = table[["reference", "best"]].mean()
+    reach = reach_column(ranking).removeprefix("percent_within_").replace("_", " ")
+    if metric == "accuracy":
+        reach = reach.replace("pt", " point" if reach == "1pt" else " points")
+    known = table.dropna(subset="reference")
+    text = f"On {setting}, over {len(table)} models: "
+    if len(known) == len(table):
+        text += f"{REFERENCE} finds {means['reference']:.2f}% of heads that can be zeroed within "
+        text += f"{reach} of the model with every head, the best score of each model "
+    else:
+        text += f"within {reach} of the model with every head, the best score of each model finds "
+    text += f"{means['best']:.2f}%, on average."
+    named = counts[counts["score"] != RANDOM]
+    if len(named):
+        best = named.iloc[0]
+        text += (
+            f" {best['score']} has the best normalized AUC on {best['first']} of {best['models']} "
+            f"models and is among the first three on {best['top_3']}."
+        )
+    random = counts.loc[counts["score"] == RANDOM, "first"]
+    if len(random) and random.iloc[0]:
+        text += f" Random is first on {random.iloc[0]}."
+    return text
+
+
+def metric_of(group: pd.DataFrame) -> Metric:
+    """How one model, task and mode was measured."""
+    return next((metric for metric in METRICS if group[metric].notna().any()), "accuracy")
+
+
+def start_row(keys: tuple[Any, ...], curves: pd.DataFrame | None) -> pd.Series | None:
+    """The row of the model with every head, for one model, task and mode; None if there is none."""
+    if curves is None:
+        return None
+    for other, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
+        if other == keys:
+            return baseline_row(group)
+    return None
+
+
+def _words(
+    keys: tuple[Any, ...], group: pd.DataFrame, curves: pd.DataFrame | None, several: bool
+) -> str:
+    model, task, mode = (str(key) for key in keys)
+    where = f"{model}, {task} ({mode})" if several else f"{task} ({mode})"
+    metric = metric_of(group)
+    ranked, random = group.sort_values("rank"), _first(group[group["score"] == RANDOM])
+    best = _first(ranked[ranked["score"] != RANDOM])
+    if best is None:
+        return f"On {where}, only heads chosen at random were zeroed."
+    before = best[metric] - best[f"{metric}_change"]
+    text = (
+        f"On {where}, zeroing the {best['percent_zeroed']:.1f}% of heads that {best['score']} "
+        f"calls inactive takes {_measured(metric, before, best[metric])}"
+    )
+    if random is not None:
+        text += (
+            f"; zeroing {random['percent_zeroed']:.1f}% at random takes it to "
+            f"{random[metric]:.{DIGITS[metric]}f}{'%' if metric == 'accuracy' else ''} "
+            f"({_signed(metric, random[f'{metric}_change'])})"
+        )
+    text += "." + _apart(best, random, start_row(keys, curves), metric)
+    text += _next(best, ranked, metric)
+    if random is not None and random["rank"] < best["rank"]:
+        text += " Over its whole curve, Random did better than every score."
+    return text.replace("(-", "(−")
+
+
+def _apart(
+    best: pd.Series, random: pd.Series | None, start: pd.Series | None, metric: Metric
+) -> str:
+    """What the best score's result can be told from; nothing where no interval is known."""
+    same: list[str] = []
+    different: list[str] = []
+    for other, name in ((random, "Random"), (start, "the model with every head")):
+        overlap = None if other is None else _overlap(best, other, metric)
+        if overlap is not None:
+            (same if overlap else different).append(name)
+    text = ""
+    if same:
+        names = " or from ".join(same)
+        text += f" {best['score']} is not distinguishable from {names}: the 95% intervals overlap."
+    if different:
+        names = " or of ".join(different)
+        text += f" Its 95% interval does not overlap that of {names}."
+    return text
+
+
+def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
+    """Whether the best score is shown to be better than the next, where every outcome is known."""
+    below = ranked[ranked["rank"] > best["rank"]]
+    lead = float(best.get("lead", np.nan))
+    if below.empty or not np.isfinite(lead):
+        return ""
+    after, many = below.iloc[0]["score"], best["n_to_tell"]
+    if best["better_than_next"] is True or best["better_than_next"] == 1:
+        return f" Over its whole curve it is better than {after}, the next (paired 95% interval)."
+    text = f" That it is better than {after}, the next by its whole curve, is not shown"
+    if np.isfinite(many):
+        text += f": about {many:,.0f} {'questions' if metric == 'accuracy' else 'texts'} would tell"
+    return text + "."
+
+
+def _overlap(one: pd.Series, other: pd.Series, metric: Metric) -> bool | None:
+    """Whether two intervals share a value; None where one of them is not known.
+
+    Of the changes from the model with every head, which are paired, where both are known.
+    """
+    for low, high in (CHANGE, BOUNDS[metric]):
+        bounds = [float(row.get(bound, np.nan)) for row in (one, other) for bound in (low, high)]
+        if np.isfinite(bounds).all():
+            return bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
+    return None
+
+
+def _measured(metric: Metric, before: float, after: float) -> str:
+    change = _signed(metric, after - before)
+    if metric == "accuracy":
+        return f"accuracy from {before:.1f}% to {after:.1f}% ({change})"
+    return f"the loss from {before:.3f} to {after:.3f} nats per token ({change})"
+
+
+def _signed(metric: Metric, change: float) -> str:
+    return f"{change:+.{DIGITS[metric]}f}" + (" points" if metric == "accuracy" else "")
+
+
+def _first(rows: pd.DataFrame) -> pd.Series | None:
+    return None if rows.empty else rows.iloc[0]

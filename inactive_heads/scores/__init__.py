@@ -1,0 +1,1 @@
+"""The score functions and their registry."""

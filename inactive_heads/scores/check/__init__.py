@@ -1,0 +1,1 @@
+"""Whether a score function keeps the contract."""

@@ -1,0 +1,342 @@
+"""The score functions: one number per input and head, and the side on which it means inactive.
+
+A score is a pure function of one layer's `HeadActivations`. The fifteen here are those of
+Sandoval-Segura et al., "Identifying and Evaluating Inactive Heads in Pretrained LLMs"
+(arXiv 2504.03889). Add one's own with `score_function`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from types import CodeType
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from einops import reduce
+from torch import Tensor
+
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.tensor_types import PerHead, ScoreFunction
+from inactive_heads.errors import UserError
+
+Side = Literal["below", "above"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A named score function and the side of the threshold on which a head is inactive.
+
+    Calling it gives a float32 tensor ``(batch, head)``. What the function returns is checked.
+
+    Raises:
+        UserError: the function returned something else than finite numbers of that shape;
+            the message names the function.
+    """
+
+    name: str
+    function: ScoreFunction
+    inactive: Side
+    definition: str = ""
+
+    is_ratio = False  # of scores: NaN where it is undefined
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.inactive))  # a user's object need not be hashable
+
+    def __call__(self, heads: HeadActivations) -> PerHead:
+        if self not in heads.scored:
+            heads.scored[self] = _checked(self.name, self.function(heads), heads)
+        return heads.scored[self]
+
+    def is_inactive(self, values: Tensor, threshold: float) -> Tensor:
+        """True where a head is on the inactive side. Strict, so NaN and equality are active."""
+        return values < threshold if self.inactive == "below" else values > threshold
+
+
+ScoreLike = str | ScoreFunction | Score
+
+REGISTRY: dict[str, Score] = {}
+
+
+def score_function(
+    name: str, *, inactive: str, definition: str = "", layer_mean_of: str | None = None
+) -> Callable[[ScoreFunction], ScoreFunction]:
+    """A decorator that registers a score as ``name``, and ``name (LN)`` with it.
+
+    The layer-normalized form divides by the mean over the layer's heads, for that input.
+
+        @score_function("MY", inactive="below")
+        def my_score(heads):
+            return heads.mean_over_tokens(heads.z.norm(dim=-1))
+
+        score_function("SINK@3", inactive="above")(SinkOnToken(3))  # an object with parameters
+
+    Args:
+        name: what users see and type.
+        inactive: the side of a threshold on which a head is inactive.
+        definition: one line for readers of a report.
+        layer_mean_of: a registered score whose layer mean divides instead of this one's own.
+
+    Raises:
+        UserError: the name is taken, ``inactive`` is neither "below" nor "above", or a class
+            was given instead of an object of it.
+    """
+
+    def register(function: ScoreFunction) -> ScoreFunction:
+        _refuse_class(function)
+        score = Score(name, function, _side(name, inactive), definition or _first_line(function))
+        _register(score)
+        divisor = get_score(layer_mean_of) if layer_mean_of else score
+        _register(layer_normalized(score, divisor))
+        return function
+
+    return register
+
+
+def layer_normalized(score: ScoreLike, divisor: ScoreLike | None = None) -> Score:
+    """``score`` divided by the mean over the layer's heads of ``divisor`` (of itself).
+
+    Undefined, and NaN, where that mean is 0: the entropy of a one-token input, say.
+    """
+    numerator = get_score(score)
+    denominator = get_score(divisor) if divisor is not None else numerator
+    name = f"{numerator.name} (LN)"
+    definition = f"{numerator.name} / layer mean of {denominator.name}"
+    ratio = partial(_by_layer_mean, numerator=numerator, denominator=denominator)
+    return _Normalized(name, ratio, numerator.inactive, definition)
+
+
+def _by_layer_mean(heads: HeadActivations, *, numerator: Score, denominator: Score) -> PerHead:
+    return numerator(heads) / reduce(denominator(heads), "batch head -> batch 1", "mean")
+
+
+def get_score(score: ScoreLike) -> Score:
+    """The score of that name, or one made of a callable.
+
+    A function is named after itself, an object after its class and parameters, as
+    ``SinkOnToken(position=3)``; its attribute ``inactive`` ("below" where it has none) says on
+    which side a head is inactive.
+
+    Raises:
+        UserError: an unknown name (the message lists the nearest and all there are), or a class
+            instead of an object of it.
+    """
+    if isinstance(score, Score):
+        return score
+    if callable(score):
+        _refuse_class(score)
+        name = _name_of(score)
+        side = getattr(score, "inactive", "below")
+        return Score(name, score, _side(name, side), _first_line(score))
+    if score not in REGISTRY:
+        # The package's further scores register themselves when they are imported, which not
+        # everybody has done who imports this file alone.
+        import_module("inactive_heads.api")
+    if score in REGISTRY:
+        return REGISTRY[score]
+    near = difflib.get_close_matches(score.upper(), REGISTRY, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"unknown score {score!r}{hint} There are: {', '.join(REGISTRY)}")
+
+
+def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
+    """The scores asked for, in that order; without any, the paper's fifteen.
+
+    Raises:
+        UserError: an unknown name, the same name twice, or none at all.
+    """
+    found = [get_score(score) for score in (PAPER_SCORES if scores is None else scores)]
+    names = [score.name for score in found]
+    if not names:
+        raise UserError(f"no score was asked for; there are: {', '.join(REGISTRY)}")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"score {name!r} was asked for twice; give each function its own name")
+    return found
+
+
+class _Normalized(Score):
+    """A ratio of checked scores: NaN where it is undefined is kept, not refused."""
+
+    is_ratio = True
+
+    def __call__(self, heads: HeadActivations) -> PerHead:
+        return self.function(heads)
+
+
+def _register(score: Score) -> None:
+    if score.name in REGISTRY:
+        raise UserError(f"a score named {score.name!r} is registered already; choose another name")
+    REGISTRY[score.name] = score
+
+
+def _refuse_class(function: object) -> None:
+    if inspect.isclass(function):
+        raise UserError(
+            f"{function.__name__} is a class; a score is an object of it: {function.__name__}(…)"
+        )
+
+
+def _name_of(function: ScoreFunction) -> str:
+    """A function's name; of an object its own repr, or else its class and parameters."""
+    if isinstance(function, partial):
+        given = {str(place): value for place, value in enumerate(function.args)}
+        return f"{_name_of(function.func)}({_parameters(given | function.keywords)})"
+    if (name := getattr(function, "__name__", None)) is not None:
+        return str(name)
+    kind = type(function)
+    if kind.__repr__ is not object.__repr__:
+        return repr(function).rpartition("<locals>.")[2]  # where a class was defined is no name
+    return f"{kind.__name__}({_parameters(vars(function))})"
+
+
+def _parameters(values: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _side(name: str, side: str) -> Side:
+    if side not in get_args(Side):
+        raise UserError(f'score {name!r}: inactive must be "below" or "above", not {side!r}')
+    return side  # type: ignore[return-value]
+
+
+def _first_line(function: ScoreFunction) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _checked(name: str, values: object, heads: HeadActivations) -> PerHead:
+    expected = (len(heads.batch.tokens), heads.n_heads)
+    if not isinstance(values, Tensor):
+        raise UserError(
+            f"score {name!r} returned a {type(values).__name__}; it must return a torch.Tensor "
+            f"of shape (batch, head) = {expected}"
+        )
+    if tuple(values.shape) != expected:
+        raise UserError(
+            f"score {name!r} returned shape {tuple(values.shape)}; it must be (batch, head) = "
+            f"{expected}, one number per input and query head"
+        )
+    if not values.is_floating_point():
+        raise UserError(f"score {name!r} returned {values.dtype}; it must return floating point")
+    if not bool(torch.isfinite(values).all()):
+        row, head = torch.nonzero(~torch.isfinite(values))[0].tolist()
+        raise UserError(
+            f"score {name!r} returned {values[row, head].item()} for input "
+            f"{heads.batch.rows[row]}, L{heads.layer}H{head}; a score must be finite "
+            "(mean_over_tokens, at_first_token and at_last_token leave padding out)"
+        )
+    return values.float()
+
+
+@score_function("AWFT", inactive="above", definition="mean over queries i of A[i, 0]")
+def average_weight_of_first_token(heads: HeadActivations) -> PerHead:
+    """Mean attention weight given to the first token, between 0 and 1 (paper, section 3)."""
+    return heads.mean_over_tokens(heads.first_token_weight)
+
+
+@score_function(
+    "AEQD", inactive="below", definition="mean over queries i of the entropy of A[i, :], in nats"
+)
+def average_entropy_of_query_distributions(heads: HeadActivations) -> PerHead:
+    """Mean entropy of the queries' attention, in nats, between 0 and log N."""
+    return heads.mean_over_tokens(heads.entropy)
+
+
+@score_function("FTVVN", inactive="below", definition="norm of the first token's value vector v[0]")
+def first_token_value_vector_norm(heads: HeadActivations) -> PerHead:
+    """L2 norm of the first token's value vector."""
+    return heads.at_first_token(heads.v_norm)
+
+
+@score_function("AVVN", inactive="below", definition="mean over tokens j of the norm of v[j]")
+def average_value_vector_norm(heads: HeadActivations) -> PerHead:
+    """Mean L2 norm of the value vectors."""
+    return heads.mean_over_tokens(heads.v_norm)
+
+
+@score_function("AHON", inactive="below", definition="mean over tokens i of the norm of z[i]")
+def average_head_output_norm(heads: HeadActivations) -> PerHead:
+    """Mean L2 norm of the head's output before W_O."""
+    return heads.mean_over_tokens(heads.z_norm)
+
+
+@score_function(
+    "LTHON",
+    inactive="below",
+    definition="norm of the last token's head output z[N-1]",
+    layer_mean_of="AHON",
+)
+def last_token_head_output_norm(heads: HeadActivations) -> PerHead:
+    """L2 norm of the head's output at the last token."""
+    return heads.at_last_token(heads.z_norm)
+
+
+def last_token_head_output_norm_by_head(heads: HeadActivations) -> PerHead:
+    """LTHON over the same head's AHON."""
+    return get_score("LTHON")(heads) / get_score("AHON")(heads)
+
+
+_register(
+    _Normalized(
+        "LTHON (HN)",
+        last_token_head_output_norm_by_head,
+        "below",
+        "LTHON / the same head's AHON",
+    )
+)
+
+
+@score_function(
+    "AHRN", inactive="below", definition="mean over tokens i of the norm of r[i] = z[i] W_O"
+)
+def average_head_result_norm(heads: HeadActivations) -> PerHead:
+    """Mean L2 norm of the head's output after its slice of W_O (paper, appendix)."""
+    return heads.mean_over_tokens(heads.result_norm)
+
+
+PAPER_SCORES: tuple[str, ...] = tuple(REGISTRY)
+"""The fifteen score functions of the paper, by name."""
+
+
+def fingerprint(function: object) -> str:
+    """A digest of what a score computes: its code, and that of the scores it is made of.
+
+    Tells a sweep that a score was changed since it began. Constants from outside a function
+    are seen where they are closed over, not where they are globals.
+    """
+    parts: list[str] = []
+    if isinstance(function, Score):
+        parts += [function.name, function.inactive, fingerprint(function.function)]
+    elif inspect.isfunction(function):
+        parts.append(_code(function.__code__))
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        parts += [fingerprint(inside) for inside in cells]
+    elif isinstance(function, partial):
+        parts += [fingerprint(one) for one in (function.func, *function.args)]
+        parts += [f"{name}={fingerprint(one)}" for name, one in sorted(function.keywords.items())]
+    elif callable(function) and hasattr(function, "__dict__"):
+        parts += [type(function).__qualname__, fingerprint(type(function).__call__)]
+        parts += [f"{name}={fingerprint(value)}" for name, value in sorted(vars(function).items())]
+    elif isinstance(function, Tensor):
+        # Wherever it lies: numpy takes neither a GPU's tensors nor bfloat16.
+        parts += [str(function.dtype), fingerprint(function.detach().cpu().double().numpy())]
+    elif hasattr(function, "__array__") and (values := np.asarray(function)).dtype.kind != "O":
+        # Of numbers, repr shows a part. Objects' bytes are addresses.
+        parts += [f"{values.dtype} {values.shape}", hashlib.sha256(values.tobytes()).hexdigest()]
+    elif isinstance(function, frozenset):  # whose order differs from process to process
+        parts += sorted(map(repr, function))
+    else:
+        parts.append(repr(function))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _code(code: CodeType) -> str:
+    constants = [_code(one) if inspect.iscode(one) else fingerprint(one) for one in code.co_consts]
+    return " ".join([code.co_code.hex(), *code.co_names, *constants])

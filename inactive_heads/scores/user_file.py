@@ -1,0 +1,38 @@
+"""Scores that a Python file of the user's registers."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+from inactive_heads.errors import UserError
+from inactive_heads.scores.registry import REGISTRY
+from inactive_heads.sweeps.executors import OF_THE_PACKAGE
+
+
+def load_score_file(path: str | Path) -> list[str]:
+    """Runs a Python file, as if it were imported; the names of the scores that it registered.
+
+    The file is the user's own code, and is run because the user named it. Layer-normalized forms
+    are among the names.
+
+    Raises:
+        UserError: there is no such file, it raises an error, or it registers no score.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"there is no file of scores at {str(path)!r}")
+    before = {*REGISTRY, *OF_THE_PACKAGE}
+    try:
+        runpy.run_path(str(file), run_name=file.stem)
+    except UserError as error:
+        raise UserError(f"{str(path)!r}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{str(path)!r} cannot be run: {type(error).__name__}: {error}") from error
+    names = [name for name in REGISTRY if name not in before]
+    if not names:
+        raise UserError(
+            f'{str(path)!r} registers no score: write @ih.score_function("NAME", inactive="below") '
+            "above a function of a layer's heads"
+        )
+    return names

@@ -1,0 +1,204 @@
+"""Scores of one's own against built-in ones: swept alike, compared item by item."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import xarray as xr
+
+from inactive_heads import plots
+from inactive_heads.analysis.curves.table import Metric, read_curves
+from inactive_heads.errors import UserError
+from inactive_heads.models.load import Model, as_model, load_model
+from inactive_heads.scores.registry import ScoreLike, get_score
+from inactive_heads.sweeps.grid import RANDOM
+from inactive_heads.sweeps.head_to_head import lead_over, standing
+from inactive_heads.sweeps.sweep import load_sweeps, sweep
+from inactive_heads.tasks.multiple_choice import Task, TextTask
+from inactive_heads.tasks.texts import cut_at_random, load_texts
+
+AGAINST: tuple[str, ...] = ("AHON (LN)", "LTHON (LN)", "AWFT", RANDOM)
+"""The score most often best in the paper, the next of its kind, attention alone, and chance."""
+
+TEXTS, SHORTEST, LONGEST = 16, 64, 128
+"""Bundled texts, and between how many tokens they are cut: minutes at most on two cores."""
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """What `compare_scores` found; printed, it is in words.
+
+    Attributes:
+        table: one row per score and share, the scores of one's own first: what zeroing does to the
+            model (change, paired with the model that has every head) and how that compares with
+            the reference at an equal share (difference, paired too, and verdict); see
+            `compare_scores`.
+        ranking: the scores by their whole curves, the best first; see `rank_uncertainty`.
+        curves: as `sweep` gives them.
+        reference: the score that others are compared with.
+        metric: "loss" (nats per token) or "accuracy" (points).
+        standing: where the scores' curves would stand among published ones; None without any.
+    """
+
+    table: pd.DataFrame
+    ranking: pd.DataFrame
+    curves: pd.DataFrame
+    reference: str
+    metric: Metric
+    standing: pd.DataFrame | None
+
+    def figure(self) -> go.Figure:
+        """The curves; the score of one's own that did best is drawn strong, as is Random."""
+        own = set(self.table.loc[self.table["own"], "score"])
+        best = next(name for name in self.ranking["score"] if name in own)
+        return plots.accuracy_curves(self.curves, self.metric, highlight=best)
+
+    def __repr__(self) -> str:
+        first = self.curves.iloc[0]
+        unit, digits = ("nats per token", 3) if self.metric == "loss" else ("points", 1)
+        items, what = ("texts", "the loss") if self.metric == "loss" else ("questions", "accuracy")
+        lines = [f"{first['model']}, {first['task']} ({first['n']:.0f} {items}), in {unit}:"]
+        own = self.table[self.table["own"] & (self.table["score"] != self.reference)]
+        for row in own.itertuples():
+            ends = f"[{row.difference_low:+.{digits}f}, {row.difference_high:+.{digits}f}]"
+            lines.append(
+                f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes {what} by "
+                f"{row.change:+.{digits}f}; at {row.compared_at:.1f}%, "
+                f"{row.difference:+.{digits}f} {ends} against {self.reference}: {row.verdict}"
+            )
+        order = ", ".join(f"{row.rank}. {row.score}" for row in self.ranking.itertuples())
+        return "\n".join([*lines, f"  by the whole curve: {order}", *self._among_published()])
+
+    def _among_published(self) -> list[str]:
+        if self.standing is None:
+            return []
+        lines = ["  among published scores of other models (no result on those models):"]
+        for score in self.table.loc[self.table["own"], "score"].unique():
+            rows = self.standing[self.standing["score"] == score]
+            best, worst = rows["would_rank"].min(), rows["would_rank"].max()
+            ranks = f"{best}" if best == worst else f"{best} to {worst}"
+            lines.append(
+                f"    {score}: a gain of {rows['gain'].iloc[0]:+.2f} points would rank {ranks} of "
+                f"{rows['out_of'].max()}, over {len(rows)} models"
+            )
+        return lines
+
+
+def compare_scores(
+    scores: Sequence[ScoreLike],
+    *,
+    model: Any = None,
+    task: Task | None = None,
+    against: Sequence[ScoreLike] = AGAINST,
+    percents: Sequence[float] = (10, 20),
+    replacement: xr.DataArray | None = None,
+    published: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    batch_size: int | str = "auto",
+    progress: bool = True,
+) -> Comparison:
+    """Scores of one's own swept beside built-in ones, and compared text by text.
+
+        found = ih.compare_scores([my_score, ih.layer_normalized(my_score)])
+        print(found)  # better, worse or not decided
+        found.table, found.figure()
+
+    Every score zeroes heads per input, at thresholds for each share; the task judges the model that
+    is left. All are judged by the same items, so differences are paired. No interval is corrected
+    for the number of scores and shares one tries.
+
+    Args:
+        scores: names, functions, or objects that are called like them.
+        model: what `load_model` gave, a TransformerBridge or a HookedTransformer; the bundled
+            model if not given.
+        task: from `load_task`, or a `TextTask`; if not given, next-token loss on 16 bundled texts,
+            which tells scores apart sooner than answers do.
+        against: built-in scores (or any others); the first is the reference.
+        percents: shares of heads to aim at.
+        replacement: what is put in the place of zeroed heads; see `sweep`.
+        published: a file of published curves, as `read_curves` takes it; then ``standing`` says
+            where these would stand among them, which needs a task of questions (see
+            `inactive_heads.sweeps.head_to_head.standing`).
+        out: a folder that keeps what is finished, as `sweep` has it.
+        seed: of the texts and of Random.
+        batch_size: inputs run together, or "auto".
+        progress: whether to show progress on a terminal.
+
+    Returns:
+        A `Comparison`. Its ``table``: score, own, percent, percent_zeroed, loss or accuracy, change
+        with change_low and change_high (paired 95% interval, from the model with every head);
+        compared_at, difference with difference_low and difference_high, and verdict, from
+        `inactive_heads.sweeps.head_to_head.lead_over` (NaN and "the reference" in its own rows).
+
+    Raises:
+        UserError: no score, or nothing to compare with; ``published`` with a task of texts;
+            whatever `sweep` refuses.
+    """
+    own, others = ([_name_or_score(one) for one in group] for group in (scores, against))
+    if not own or not others:
+        raise UserError("give at least one score, and at least one to compare it with")
+    if published is not None and (task is None or task.metric != "accuracy"):
+        raise UserError(
+            "published curves are of accuracy: give a task of questions to stand among them, such "
+            'as load_task("mmlu", data=…)'
+        )
+    theirs = None if published is None else read_curves(published)
+    names = [_name(one) for one in own]
+    swept = [*own, *(one for one in others if _name(one) not in names)]
+    subject = load_model() if model is None else as_model(model)
+    asked = _texts(subject, seed) if task is None else task
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if out is None else out
+        curves = sweep(
+            subject,
+            asked,
+            scores=swept,
+            percents=percents,
+            replacement=replacement,
+            out=folder,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        (found,) = load_sweeps(folder)
+    reference = _name(others[0])
+    shares = sorted({float(share) for share in curves["percent"]} - {0.0})
+    compared = [name for name in map(_name, swept) if name != reference]
+    leads = lead_over(found, compared, reference, shares)
+    kept = ["score", "percent", "percent_zeroed", found.metric]
+    kept += ["change", "change_low", "change_high"]
+    table = curves.loc[curves["percent"] > 0, kept].merge(
+        leads, on=["score", "percent"], how="left"
+    )
+    table["verdict"] = table["verdict"].fillna("the reference")
+    table.insert(1, "own", table["score"].isin(names))
+    return Comparison(
+        table,
+        found.ranking(),
+        curves,
+        reference,
+        found.metric,
+        None if theirs is None else standing(curves, theirs),
+    )
+
+
+def _texts(model: Model, seed: int) -> TextTask:
+    texts = load_texts(n=TEXTS, seed=seed)
+    samples = cut_at_random(model, texts, shortest=SHORTEST, longest=LONGEST, seed=seed)
+    return TextTask("text-loss", samples, {"texts": "bundled"})
+
+
+def _name_or_score(score: ScoreLike) -> ScoreLike:
+    return score if score == RANDOM else get_score(score)
+
+
+def _name(score: ScoreLike) -> str:
+    return RANDOM if score == RANDOM else get_score(score).name

@@ -1,0 +1,131 @@
+"""Units of work as tasks of Ray actors, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inactive_heads.errors import UserError
+from inactive_heads.models.load import load_model
+from inactive_heads.progress import Advance
+from inactive_heads.scores.registry import REGISTRY
+from inactive_heads.sweeps.executors import ATTEMPTS, Job, is_known, tokens_of
+from inactive_heads.sweeps.run_folder import Finished
+from inactive_heads.sweeps.unit import Unit, Worker
+
+try:
+    import ray
+    from ray.exceptions import RayActorError
+except ImportError as error:
+    raise UserError(
+        'executor="ray" needs Ray: pip install "inactive-heads[ray]" on every node'
+    ) from error
+
+
+class _Actor:
+    """A worker in a process of Ray's; the model is loaded once."""
+
+    def __init__(self, recipe: dict[str, Any], job: tuple[Any, Any, Any, Any]) -> None:
+        tasks, own, batch_size, replacement = job
+        scores = {name: REGISTRY[name] if score is None else score for name, score in own.items()}
+        self.worker = Worker(load_model(**recipe), tasks, scores, batch_size, replacement)
+
+    def do(self, unit: Unit) -> Finished:
+        return self.worker(unit)
+
+
+@dataclass(frozen=True)
+class RayActors:
+    """A pool of Ray actors, each with the model; results come back through the driver.
+
+    An actor that dies is replaced and its unit done again.
+
+    Args:
+        n_workers: how many; one per GPU of the cluster (or per node, without GPUs) if None.
+        address: of the cluster, as `ray.init` takes it; Ray's own choice if None.
+        gpus_per_worker: GPUs of one actor: 1 where the cluster has GPUs, if None.
+    """
+
+    n_workers: int | None = None
+    address: str | None = None
+    gpus_per_worker: float | None = None
+
+    def run(
+        self, job: Job, units: Sequence[Unit], advance: Advance
+    ) -> Iterator[tuple[Unit, Finished]]:
+        """Each unit when it is done.
+
+        Raises:
+            UserError: the model cannot be loaded elsewhere, no cluster is at the address, or a
+                unit keeps killing its actors.
+        """
+        recipe = job.recipe()
+        ours = not ray.is_initialized()
+        if ours:
+            self._connect()
+        actors: list[Any] = []
+        try:
+            # The package's scores go by name, a user's own as they are.
+            own = {name: None if is_known(score) else score for name, score in job.scores.items()}
+            work = ray.put((job.tasks, own, job.batch_size, job.replacement))
+            gpus = self._gpus()
+            maker = ray.remote(_Actor).options(num_gpus=gpus)
+
+            def started() -> Any:
+                actors.append(maker.remote(recipe, work))
+                return actors[-1]
+
+            left, deaths = deque(units), Counter[Unit]()
+            running: dict[Any, tuple[Any, Unit]] = {}
+            for _ in range(min(self._count(gpus), len(left))):
+                actor, unit = started(), left.popleft()
+                running[actor.do.remote(unit)] = actor, unit
+            while running:
+                (reference,), _ = ray.wait(list(running), num_returns=1)
+                actor, unit = running.pop(reference)
+                try:
+                    finished = ray.get(reference)
+                except RayActorError as error:
+                    deaths[unit] += 1
+                    if deaths[unit] >= ATTEMPTS:
+                        raise UserError(
+                            f"{unit.name} ended {ATTEMPTS} Ray actors, out of memory perhaps "
+                            f"({str(error).splitlines()[0]}); what is finished is kept"
+                        ) from error
+                    actor = started()
+                    left.appendleft(unit)
+                else:
+                    advance(tokens_of(job, unit))
+                    yield unit, finished
+                if left:
+                    unit = left.popleft()
+                    running[actor.do.remote(unit)] = actor, unit
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+            if ours:
+                ray.shutdown()
+
+    def _connect(self) -> None:
+        try:
+            ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"no Ray cluster answers at {self.address!r} "
+                f"({' '.join(str(error).split())[:200]}); start one with `ray start --head`"
+            ) from error
+
+    def _gpus(self) -> float:
+        if self.gpus_per_worker is not None:
+            return self.gpus_per_worker
+        return 1.0 if ray.cluster_resources().get("GPU", 0) else 0.0
+
+    def _count(self, gpus: float) -> int:
+        if self.n_workers is not None:
+            return self.n_workers
+        if gpus:
+            return max(1, int(ray.cluster_resources().get("GPU", 0) / gpus))
+        return max(1, sum(node["Alive"] for node in ray.nodes()))

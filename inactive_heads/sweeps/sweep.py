@@ -1,0 +1,354 @@
+"""A grid of ablations: score × share of heads, each judged by the same task.
+
+    scores of the unablated model → thresholds or head sets → units of work → points → curves
+
+What units give is kept in a run (`inactive_heads.sweeps.run_folder`), so that a sweep can be killed and
+continued, and is done by an executor (`inactive_heads.sweeps.executors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from inactive_heads.analysis.curves.rank_uncertainty import rank_uncertainty
+from inactive_heads.analysis.curves.table import Metric
+from inactive_heads.analysis.heads.thresholds import PAPER_PERCENTS
+from inactive_heads.errors import UserError
+from inactive_heads.evaluation.evaluate import Outcomes, PreparedTask
+from inactive_heads.models.load import as_model
+from inactive_heads.progress import Board, sweep_board
+from inactive_heads.scores.registry import ScoreLike, fingerprint
+from inactive_heads.scores.score_heads import labelled_scores, versions
+from inactive_heads.sweeps.executors import Executor, Job, choose_executor, tokens_of
+from inactive_heads.sweeps.grid import Grid, Point, make_grid
+from inactive_heads.sweeps.run_folder import Finished, Run, RunMemory, open_run, write_whole
+from inactive_heads.sweeps.unit import Unit, shards_of
+from inactive_heads.tasks.multiple_choice import Task
+
+COLUMNS = (
+    "model",
+    "task",
+    "score",
+    "mode",
+    "percent",
+    "threshold",
+    "percent_zeroed",
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "n",
+    "loss",
+    "loss_low",
+    "loss_high",
+    "change",
+    "change_low",
+    "change_high",
+    "p_mcnemar",
+    "answer_logprob",
+    "answer_logprob_change",
+    "answer_logprob_change_low",
+    "answer_logprob_change_high",
+    "kl",
+    "kl_low",
+    "kl_high",
+)
+
+POINT_COLUMNS = ("task", "mode", "score", "percent")
+ITEMS = "items.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """What a sweep of one model and task gave.
+
+    Attributes:
+        curves: one row per score and share; see `sweep`.
+        points: score and percent → how every item came out; percent 0 is the baseline.
+        scores: of the task's own inputs, ``(score, sample, layer, head)``; None where only
+            Random was swept.
+    """
+
+    curves: pd.DataFrame
+    points: Mapping[tuple[str, float], Outcomes]
+    scores: xr.DataArray | None
+
+    @property
+    def metric(self) -> Metric:
+        """What the task measures: "accuracy" or "loss"."""
+        return next(iter(self.points.values())).metric
+
+    def ranking(self, *, within: float | None = None) -> pd.DataFrame:
+        """The scores, the best first, and how sure that order is: see `rank_uncertainty`.
+
+        Raises:
+            UserError: the task has a single item, or a single share was swept.
+        """
+        one = next(iter(self.points.values()))
+        column = "loss" if self.metric == "loss" else "correct"
+        names = list(dict.fromkeys(name for name, _ in self.points))
+        percents = sorted({percent for _, percent in self.points})
+        values = [
+            [self.points[name, percent].items[column].to_numpy(float) for percent in percents]
+            for name in names
+        ]
+        outcomes = xr.DataArray(
+            np.array(values),
+            dims=("score", "percent", "item"),
+            coords={"score": names, "percent": percents},
+        )
+        return rank_uncertainty(
+            self.curves, outcomes, one.weights, metric=self.metric, within=within
+        )
+
+
+def sweep(
+    model: Any,
+    task: Task,
+    *,
+    scores: Iterable[ScoreLike] | None = None,
+    percents: Sequence[float] = PAPER_PERCENTS,
+    mode: str = "per-input",
+    thresholds: xr.DataArray | None = None,
+    calibration: xr.DataArray | None = None,
+    replacement: xr.DataArray | None = None,
+    out: str | Path | None = None,
+    executor: str | Executor = "local",
+    workers: int | None = None,
+    shard_tokens: int | None = None,
+    seed: int = 0,
+    batch_size: int | str = "auto",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """The task's accuracy (or loss) for every score and share of heads zeroed.
+
+        curves = ih.sweep(model, ih.load_task("quiz"), scores=["AHON (LN)", "Random"])
+        ih.rank_scores(curves)
+
+    One pass without ablation gives the baseline and the scores of the task's own inputs, from
+    which thresholds (or the fixed sets) are chosen unless ``thresholds`` or ``calibration`` are
+    given.
+
+    Args:
+        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        task: from `load_task`.
+        scores: names or functions, "Random" among them; the paper's fifteen and Random if not
+            given.
+        percents: shares of heads to aim at; 0, the baseline, is always there.
+        mode: "per-input" (the paper's) or "fixed" (one set for every input).
+        thresholds: ``(score, percent)`` from `choose_thresholds`, chosen on other data.
+        calibration: scores of other data, from `score_heads`, to choose heads by.
+        replacement: from `mean_head_outputs`, put in the place of silenced heads; zero if not
+            given. Scores are then worth comparing that see what differs from it, as
+            `read_output_distance` does.
+        out: a folder that keeps every finished unit of work: called again with the same
+            arguments, a sweep that was stopped goes on. ``curves.csv`` in it is brought up to
+            date after every point; `load_sweeps` reads the finished sweep.
+        executor: "local", "ray", or an executor of one's own.
+        workers: processes that each load the model; see `choose_executor`.
+        shard_tokens: tokens that one unit of work runs; minutes' worth if not given.
+        seed: of Random.
+        batch_size: inputs run together, or "auto".
+        progress: whether to show progress on a terminal.
+
+    Returns:
+        One row per score and share: model, task, score, mode, percent, threshold (NaN for
+        Random and fixed sets), percent_zeroed, accuracy (in %) with ci_low and ci_high, n, loss
+        (nats per token) with loss_low and loss_high, NaN in what the task does not measure; and
+        how that differs from the baseline, paired: `Outcomes.effect`.
+
+    Raises:
+        UserError: an unknown score or mode, a share outside 0 to 100, a folder that cannot be
+            written, is in use, or holds a sweep with other settings.
+    """
+    subject = as_model(model)
+    grid = make_grid(
+        subject,
+        scores=scores,
+        percents=percents,
+        mode=mode,
+        thresholds=thresholds,
+        calibration=calibration,
+        shard_tokens=shard_tokens,
+        seed=seed,
+    )
+    prepared = PreparedTask.of(subject, task)
+    named = {score.name: score for score in grid.scores}
+    job = Job(subject, {task.name: prepared}, named, batch_size, replacement)
+    means = choose_executor(executor, model=subject, workers=workers)
+    if out is None:
+        return run_sweep(job, task.name, grid, RunMemory(), means, progress=progress).curves
+    with open_run(out, run_settings(job, {task.name: grid})) as run:
+
+        def keep(rows: pd.DataFrame) -> None:
+            write_whole(run.folder / "curves.csv", rows.to_csv(index=False))
+
+        found = run_sweep(job, task.name, grid, run, means, on_point=keep, progress=progress)
+        save_items(run.folder, [found])
+        return found.curves
+
+
+def run_sweep(
+    job: Job,
+    task: str,
+    grid: Grid,
+    run: Run,
+    executor: Executor,
+    *,
+    on_point: Callable[[pd.DataFrame], None] = lambda rows: None,
+    progress: bool = True,
+) -> Sweep:
+    """The sweep of one of a job's tasks: units that the run has are not done again.
+
+    ``on_point`` is given the rows so far, after the baseline and after every point.
+    """
+    prepared, model = job.tasks[task], job.model
+    shards = shards_of(prepared, grid.shard_tokens)
+    total = grid.n_points * prepared.n_tokens
+    with sweep_board(task, total, grid.names, grid.shares, show=progress) as board:
+        unablated = [Unit(task, shard, "baseline") for shard in shards]
+        done = dict(_finished(job, unablated, run, executor, board))
+        baseline = _outcomes(done, unablated)
+        own = _own_scores(job, prepared, [done[unit].array for unit in unablated])
+        points = grid.points(task, shards, own, model.shape)
+        outcomes = {(name, 0.0): baseline for name in grid.names}
+        unchanged = baseline.summary() | baseline.effect(baseline)
+        row_of = {
+            key: _about(model.name, task, grid.mode, Point(*key, float("nan"), [])) | unchanged
+            for key in outcomes
+        }
+
+        def rows() -> pd.DataFrame:
+            order = [(name, share) for name in grid.names for share in (0.0, *grid.shares)]
+            return pd.DataFrame(
+                [row_of[key] for key in order if key in row_of], columns=list(COLUMNS)
+            )
+
+        def judge(point: Point) -> None:
+            key = point.score, point.percent
+            outcomes[key] = found = _outcomes(done, point.units)
+            about = _about(model.name, task, grid.mode, point)
+            row_of[key] = about | found.summary() | found.effect(baseline)
+            board.put(*key, row_of[key])
+            on_point(rows())
+
+        on_point(rows())
+        waiting = [point for point in points if not done.keys() >= set(point.units)]
+        for point in points:
+            if done.keys() >= set(point.units):  # an empty fixed set is the baseline
+                judge(point)
+        wanted = [unit for point in waiting for unit in point.units]
+        for unit, finished in _finished(job, wanted, run, executor, board):
+            done[unit] = finished
+            for point in [one for one in waiting if done.keys() >= set(one.units)]:
+                waiting.remove(point)
+                judge(point)
+        return Sweep(rows(), outcomes, own)
+
+
+def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
+    """All that decides the numbers of sweeps of a job's tasks, as JSON has it."""
+    return {
+        "model": job.model.provenance,
+        "tasks": {
+            name: {
+                "about": job.tasks[name].task.about,
+                "inputs": job.tasks[name].digest,
+                **grid.settings,
+            }
+            for name, grid in grids.items()
+        },
+        "batch_size": job.batch_size,
+        "replacement": None if job.replacement is None else fingerprint(job.replacement),
+        "versions": versions(),
+    }
+
+
+def save_items(folder: Path, sweeps: Sequence[Sweep]) -> None:
+    """Write how every item came out at every point, for `load_sweeps`."""
+    tables = []
+    for found in sweeps:
+        task, mode = found.curves["task"].iloc[0], found.curves["mode"].iloc[0]
+        for (score, percent), outcomes in found.points.items():
+            about = {"task": task, "mode": mode, "score": score, "percent": percent}
+            tables.append(outcomes.items.assign(**about))
+    whole = pd.concat(tables, ignore_index=True).to_parquet(None, index=False)
+    write_whole(folder / ITEMS, whole)
+
+
+def load_sweeps(folder: str | Path) -> list[Sweep]:
+    """The finished sweeps of a folder that `sweep` or a report wrote, one per task.
+
+        (found,) = ih.load_sweeps("runs/quiz")
+        found.points["AHON (LN)", 10].items
+
+    ``scores`` is None in what is read.
+
+    Raises:
+        UserError: the folder holds no finished sweep.
+    """
+    place = Path(folder)
+    if not (place / ITEMS).is_file():
+        raise UserError(f"{str(folder)!r} has no {ITEMS}: no finished sweep is in it")
+    curves, items = pd.read_csv(place / "curves.csv"), pd.read_parquet(place / ITEMS)
+    sweeps = []
+    for task in curves["task"].unique():
+        rows = curves[curves["task"] == task]
+        metric: Metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
+        points = {}
+        for row in rows.itertuples():
+            here = items.query("task == @task and score == @row.score and percent == @row.percent")
+            own = here.dropna(axis="columns", how="all").drop(columns=list(POINT_COLUMNS))
+            points[row.score, row.percent] = Outcomes(
+                own.reset_index(drop=True), metric, row.percent_zeroed
+            )
+        sweeps.append(Sweep(rows.reset_index(drop=True), points, None))
+    return sweeps
+
+
+def _finished(
+    job: Job, units: Iterable[Unit], run: Run, executor: Executor, board: Board
+) -> Iterator[tuple[Unit, Finished]]:
+    """Each unit once, when it is done: first those that the run has."""
+    missing = []
+    for unit in dict.fromkeys(units):
+        if (finished := run.read(unit.name)) is None:
+            missing.append(unit)
+        else:
+            board.advance(tokens_of(job, unit))
+            yield unit, finished
+    for unit, finished in executor.run(job, missing, board.advance):
+        run.write(unit.name, finished)
+        yield unit, finished
+
+
+def _outcomes(done: Mapping[Unit, Finished], units: Sequence[Unit]) -> Outcomes:
+    facts = [done[unit].facts for unit in units]
+    items = pd.concat([pd.DataFrame(one["items"]) for one in facts], ignore_index=True)
+    zeroed, heads = (sum(one[key] for one in facts) for key in ("n_zeroed", "n_heads"))
+    return Outcomes(items, facts[0]["metric"], 100 * zeroed / heads)
+
+
+def _own_scores(
+    job: Job, prepared: PreparedTask, arrays: Sequence[np.ndarray]
+) -> xr.DataArray | None:
+    if not job.scores:
+        return None
+    return labelled_scores(
+        np.concatenate(arrays, axis=1),
+        list(job.scores.values()),
+        job.model.shape.layers,
+        [len(one.tokens) for one in prepared.inputs],
+        provenance=job.model.provenance,
+    )
+
+
+def _about(model: str, task: str, mode: str, point: Point) -> dict[str, Any]:
+    about = (model, task, point.score, mode, point.percent, point.threshold)
+    return dict(zip(COLUMNS, about, strict=False))

@@ -1,0 +1,1 @@
+"""What to judge an ablation by, and what to score heads on."""

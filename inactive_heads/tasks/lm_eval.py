@@ -1,0 +1,248 @@
+"""Multiple-choice tasks of lm-evaluation-harness, as tasks of ours: the prompts are its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from inactive_heads.errors import UserError
+from inactive_heads.models.chat_template import Prompt, Turns
+from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask, choose_evenly
+from inactive_heads.third_party import explained
+
+PREFIX = "lm-eval:"
+FEWSHOT_SEED = 1234
+"""The harness's own, by which it draws examples."""
+
+INSTEAD = "run it with the harness: inactive-heads lm-eval run --model inactive-heads --tasks"
+
+
+def check_installed() -> None:
+    """Raise a UserError where lm-evaluation-harness is not installed."""
+    if importlib.util.find_spec("lm_eval") is None:
+        raise UserError("this needs lm-evaluation-harness: pip install 'inactive-heads[lm-eval]'")
+
+
+def harness_task(
+    name: str,
+    *,
+    data: str | Path | None = None,
+    shots: int | None = None,
+    limit: int | None = None,
+    subjects: Sequence[str] | None = None,
+    scoring: str | None = None,
+    seed: int = 0,
+) -> ChoiceTask:
+    """A multiple-choice task of the harness, or a group of them, by its name there.
+
+        task = ih.load_task("lm-eval:piqa", limit=200)
+        task = ih.load_task("lm-eval:my_task", data="folder/with/my_task.yaml")
+
+    Args:
+        name: as ``--tasks`` takes it: a task, a group ("mmlu") or a tag ("ai2_arc"), whose tasks
+            are the subjects.
+        data: a folder of task files, as ``--include_path`` takes it.
+        shots: examples in the prompt; what the task says, or 0, if not given.
+        limit: how many questions, spread over the tasks, chosen by ``seed``.
+        subjects: of a group, only these tasks.
+        scoring: "acc", the likeliest answer, or "acc_norm", by likelihood per character; if not
+            given "acc_norm" where the task reports it. "letter" and "cloze" mean the same two.
+
+    Raises:
+        UserError: the harness is not installed or has no such task; the task is not multiple
+            choice, or judges answers by rules of its own; its data cannot be loaded.
+    """
+    check_installed()
+    if scoring not in (None, *_SCORINGS):
+        raise UserError(f"scoring must be acc or acc_norm for {PREFIX}{name}, not {scoring!r}")
+    tasks = _load(name, None if data is None else str(data))
+    for task_name, task in tasks.items():
+        _check(task_name, task)
+    norm = all("acc_norm" in _metrics(task) for task in tasks.values())
+    how = ("acc_norm" if norm else "acc") if scoring is None else _SCORINGS[scoring]
+    shots_of = {one: _set_shots(one, task, shots) for one, task in tasks.items()}
+    places = [(one, index) for one, task in tasks.items() for index in range(len(task.eval_docs))]
+    chosen = choose_evenly(places, lambda place: place[0], subjects, limit, seed)
+    items = []
+    for one, task in tasks.items():
+        # In the order of the data, as the harness asks them: examples are drawn one after another.
+        indices = sorted(index for subject, index in chosen if subject == one)
+        items += _items(one, task, indices, shots_of[one])
+    about = {
+        "data": str(data or "lm-evaluation-harness"),
+        "num_fewshot": max(shots_of.values()),
+        "scoring": how,
+        "limit": limit,
+        "subjects": sorted({item.subject for item in items}),
+        "seed": seed,
+        "task_versions": {
+            one: (task.config.metadata or {}).get("version") for one, task in tasks.items()
+        },
+    }
+    return ChoiceTask(PREFIX + name, items, how, max(shots_of.values()), about)  # type: ignore[arg-type]
+
+
+_SCORINGS = {"acc": "acc", "letter": "acc", "acc_norm": "acc_norm", "cloze": "acc_norm"}
+
+
+def _load(name: str, folder: str | None) -> dict[str, Any]:
+    """The harness's tasks of that name, by their own names, with their data."""
+    if folder is not None and not Path(folder).is_dir():
+        raise UserError(f"there is no folder {folder!r} of task files")
+    # The harness's own 14,000 take ten seconds to list: a folder's are looked for alone first.
+    manager = _manager(folder, with_own=folder is None)
+    if folder is not None and name not in manager.task_index:
+        manager = _manager(folder, with_own=True)
+    if name not in manager.task_index:
+        near = ", ".join(sorted(one for one in manager.all_tasks if name.lower() in one)[:8])
+        hint = f"similar names: {near}" if near else "`lm-eval ls tasks` lists all"
+        raise UserError(f"lm-evaluation-harness has no task {name!r}; {hint}")
+    kind = (manager.task_index[name].cfg or {}).get("output_type", "multiple_choice")
+    _check_kind(name, kind)  # before its data are downloaded
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what it says of metrics does not concern us
+    try:
+        with explained(
+            f"the task {name!r} of lm-evaluation-harness could not be loaded",
+            "see whether its data set can be reached (on the hub, unless the task's file says otherwise)",
+        ):
+            found: dict[str, Any] = manager.load([name])["tasks"]
+    finally:
+        logger.setLevel(level)
+    return found
+
+
+@cache
+def _manager(folder: str | None, *, with_own: bool) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=folder, include_defaults=with_own)
+
+
+def _check_kind(name: str, kind: str | None) -> None:
+    if kind != "multiple_choice":
+        raise UserError(
+            f"the task {name!r} of lm-evaluation-harness is not multiple choice but {kind}; "
+            f"{INSTEAD} {name}"
+        )
+
+
+def _check(name: str, task: Any) -> None:
+    _check_kind(name, task.OUTPUT_TYPE)
+    from lm_eval.api.task import ConfigurableTask
+
+    own_rules = task.config.process_results is not None or (
+        type(task).process_results is not ConfigurableTask.process_results
+    )
+    if own_rules or task.multiple_target or task.config.doc_to_image or task.config.doc_to_audio:
+        what = "judges answers by rules of its own" if own_rules else "has several right answers"
+        if task.config.doc_to_image or task.config.doc_to_audio:
+            what = "asks about images or sound"
+        raise UserError(f"the task {name!r} of lm-evaluation-harness {what}; {INSTEAD} {name}")
+
+
+def _metrics(task: Any) -> Iterable[str]:
+    return [metric["metric"] for metric in task.config.metric_list or []]
+
+
+def _set_shots(name: str, task: Any, shots: int | None) -> int:
+    """How many examples the task is asked with; as in the harness, 0 in its file is not changed."""
+    own = task.config.num_fewshot
+    if shots is not None and own == 0 and shots != 0:
+        raise UserError(
+            f"the task {name!r} of lm-evaluation-harness takes no examples; give 0 shots"
+        )
+    number = int(own or 0) if shots is None else shots
+    if number < 0:
+        raise UserError(f"shots must be 0 or more, not {number}")
+    task.set_config(key="num_fewshot", value=number)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    return number
+
+
+def _items(name: str, task: Any, indices: Sequence[int], shots: int) -> list[ChoiceItem]:
+    items = []
+    docs = task.eval_docs
+    for index in indices:
+        doc = docs[index]
+        with explained(
+            f"document {index} of the task {name!r} cannot be asked with {shots} shots",
+            "give fewer shots, or mend the task's file",
+        ):
+            contexts = _contexts(task, doc, shots)
+            requests = task.construct_requests(
+                doc=doc,
+                ctx=contexts if task.multiple_input else contexts[0],
+                metadata=(name, index, 1),
+            )
+            choices = task.doc_to_choice(doc)
+            right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+        answer = choices.index(right) if isinstance(right, str) and right in choices else right
+        if not isinstance(answer, int) or not 0 <= answer < len(choices):
+            raise UserError(f"document {index} of the task {name!r} has no right answer: {right!r}")
+        items.append(
+            ChoiceItem(
+                id=f"{name}-{index}",
+                subject=name,
+                context=contexts if task.multiple_input else contexts[0],
+                # More requests than choices are for other metrics of the harness.
+                continuations=tuple(one.args[1] for one in requests[: len(choices)]),
+                answer=answer,
+                lengths=tuple(map(len, choices)),
+            )
+        )
+    return items
+
+
+def _contexts(task: Any, doc: Any, shots: int) -> tuple[str, ...]:
+    """The document's prompts: one for all answers, or one for each."""
+    prefix = task.doc_to_prefix(doc)
+    drawn = task.sampler.rnd.getstate() if hasattr(task, "sampler") else None
+    texts = task.fewshot_context(doc, num_fewshot=shots, gen_prefix=prefix)
+    if drawn is not None:
+        task.sampler.rnd.setstate(drawn)  # the same examples once more, as turns
+    turns: list[Turns] = []
+
+    def write(said: Turns, add_generation_prompt: bool) -> str:
+        turns.append(said)
+        return ""
+
+    task.fewshot_context(
+        doc,
+        num_fewshot=shots,
+        gen_prefix=prefix,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+        chat_template=write,
+    )
+    whole = [texts] if isinstance(texts, str) else texts
+    return tuple(HarnessPrompt.of(text, said) for text, said in zip(whole, turns, strict=True))
+
+
+class HarnessPrompt(Prompt):
+    """A prompt of the harness: its text, and the parts that a chat template makes turns of."""
+
+    def __new__(
+        cls, text: str, description: str, examples: Sequence[tuple[str, str]], question: str
+    ) -> HarnessPrompt:
+        prompt = str.__new__(cls, text)
+        prompt.description, prompt.examples, prompt.question = description, examples, question
+        return prompt
+
+    def __getnewargs__(self) -> tuple[str, str, Sequence[tuple[str, str]], str]:  # type: ignore[override]
+        return str(self), self.description, self.examples, self.question
+
+    @staticmethod
+    def of(text: str, turns: Turns) -> str:
+        """The prompt of a conversation; the text alone where an answer is begun for the model."""
+        said = [turn["content"] for turn in turns]
+        if turns[-1]["role"] != "user":
+            return text
+        description = said.pop(0) if turns[0]["role"] == "system" else ""
+        examples = list(zip(said[:-1:2], said[1:-1:2], strict=True))
+        return HarnessPrompt(text, description, examples, said[-1])
