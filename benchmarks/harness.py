@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--prompts", action="store_true", help="prompts alone, of all questions")
     asked = parser.parse_args()
 
-    from harness_tasks import HarnessMMLU
+    from helpers.harness_tasks import HarnessMMLU
     from lm_eval.models.huggingface import HFLM
 
     theirs = HFLM(pretrained=str(demo_folder()), device="cpu", dtype="float32", batch_size=1)

@@ -5,49 +5,9 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
-from pathlib import Path
-
 import pytest
-import torch
-import transformers
-
-CHROMIUM = Path("/usr/bin/chromium")
-SHARED = Path(__file__).parents[2] / "shared"
-
-
-def tiny(config: transformers.PretrainedConfig, seed: int = 0) -> transformers.PreTrainedModel:
-    """A random-weight model with weights large enough that its heads differ."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-        for parameter in network.parameters():
-            if parameter.ndim == 2:
-                torch.nn.init.normal_(parameter, std=0.25)
-            elif not bool(parameter.any()):  # biases start at zero and would test nothing
-                torch.nn.init.normal_(parameter, std=0.1)
-    return network.eval().requires_grad_(False)
-
-
-def tiny_llama(**changes) -> transformers.PreTrainedModel:
-    sizes = {
-        "vocab_size": 97,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-    }
-    return tiny(transformers.LlamaConfig(**sizes | changes))
-
-
-def tiny_gpt2() -> transformers.PreTrainedModel:
-    return tiny(
-        transformers.GPT2Config(vocab_size=97, n_embd=32, n_layer=3, n_head=4, n_positions=64)
-    )
-
-
-NETWORKS = {"gpt2": tiny_gpt2, "llama": tiny_llama}
+from helpers.places import CHROMIUM, SHARED
+from helpers.tiny_models import NETWORKS
 
 
 @pytest.fixture(params=NETWORKS)
@@ -89,6 +49,3 @@ def browser():
         chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=args)
         yield chromium
         chromium.close()
-
-
-SAMPLES = [[5], [7, 9], [11, 3, 96, 4, 8], list(range(1, 20)), [2, 2, 2, 50, 60, 70, 80, 90]]

@@ -4,16 +4,15 @@ import importlib.util
 import re
 import shlex
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from helpers.places import ROOT
 
 import inactive_heads as ih
 from inactive_heads.cli.app import app
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if "_build" not in page.parts]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -1,15 +1,11 @@
 """The notebooks run from their first cell to their last, in a folder of their own."""
 
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import SHARED
+from helpers.places import ROOT, SHARED
 from nbclient import NotebookClient
-
-ROOT = Path(__file__).parents[1]
-
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PUBLISHED = SHARED / "paper" / "mmlu_curves.csv"

@@ -1,0 +1,92 @@
+import json
+
+import pandas as pd
+import pytest
+from helpers.tiny_models import tiny_llama
+
+import inactive_heads as ih
+from inactive_heads.engines.lens import LensEngine, bridge_of
+from inactive_heads.models.load import Model
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A tiny model whose tokens are the bytes of a text, modulo its vocabulary."""
+    engine = LensEngine(bridge_of(tiny_llama(), "tiny"))
+    return Model(engine, None, {"model": "tiny"}, lambda text: [b % 97 for b in text.encode()])
+
+
+def test_the_bundled_texts_are_english_prose():
+    texts = ih.load_texts()
+    assert len(texts) >= 60
+    assert all(len(text) >= 500 for text in texts)
+    assert ih.load_texts(n=3, seed=1) == ih.load_texts(n=3, seed=1) != ih.load_texts(n=3, seed=2)
+    assert len(set(ih.load_texts(n=60))) == 60
+
+
+def test_files_and_folders(tmp_path):
+    (tmp_path / "a.txt").write_text("one text\nof two lines", "utf-8")
+    (tmp_path / "b.jsonl").write_text('{"text": "two"}\n{"text": "three <b>"}\n', "utf-8")
+    pd.DataFrame({"text": ["four", "fünf"]}).to_parquet(tmp_path / "c.parquet")
+    (tmp_path / "ignored.md").write_text("no")
+    expected = ["one text\nof two lines", "two", "three <b>", "four", "fünf"]
+    assert ih.load_texts(tmp_path) == expected
+    assert ih.load_texts(tmp_path / "b.jsonl", n=2) in (expected[1:3], expected[2:0:-1])
+    with pytest.raises(ih.UserError, match="has 2 texts, 3 were asked for"):
+        ih.load_texts(tmp_path / "b.jsonl", n=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b" \n", "text 0 of .*empty.txt is empty"),
+        ("none.jsonl", b"", "none.jsonl has no texts"),
+        ("field.jsonl", b'{"body": 1}', "line 1 of .*field.jsonl has no field 'text'"),
+        ("list.jsonl", b"[1]", "line 1 of .*list.jsonl has no field 'text'"),
+        ("broken.jsonl", b"{", "broken.jsonl cannot be read"),
+        ("latin.txt", b"\xff\xfe\xff", "latin.txt cannot be read"),
+        ("bad.parquet", b"PAR1", "bad.parquet cannot be read"),
+        ("number.jsonl", b'{"text": 3}', "text 0 of .*number.jsonl is empty or not a text"),
+    ],
+)
+def test_files_that_hold_no_texts_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ih.UserError, match=message):
+        ih.load_texts(tmp_path / name)
+
+
+def test_other_refusals(tmp_path):
+    pd.DataFrame({"body": ["x"]}).to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(ih.UserError, match="has no column 'text', but body"):
+        ih.load_texts(tmp_path / "c.parquet")
+    with pytest.raises(ih.UserError, match="no texts at 'nowhere'.*fineweb-edu"):
+        ih.load_texts("nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ih.UserError, match="has no .txt, .jsonl, .parquet files"):
+        ih.load_texts(tmp_path / "empty")
+    with pytest.raises(ih.UserError, match="at least 1, not 0"):
+        ih.load_texts(n=0)
+    with pytest.raises(ih.UserError, match="fineweb-edu could not be streamed"):
+        ih.load_texts("fineweb-edu")
+
+
+def test_cutting_is_at_random_seeded_and_within_its_bounds(model):
+    texts = [json.dumps(list(range(n))) for n in (9, 20, 400)]
+    cut = ih.cut_at_random(model, texts, shortest=5, longest=40, seed=1)
+    assert cut == ih.cut_at_random(model, texts, shortest=5, longest=40, seed=1)
+    assert all(5 <= len(tokens) <= 40 for tokens in cut)
+    assert all(
+        tokens == model.encode(text)[: len(tokens)] for tokens, text in zip(cut, texts, strict=True)
+    )
+    lengths = {len(ih.cut_at_random(model, texts[2:], seed=seed)[0]) for seed in range(40)}
+    assert min(lengths) >= 10
+    assert max(lengths) <= model.shape.n_ctx
+    assert len(lengths) > 10
+    with pytest.raises(ih.UserError, match="text 0 has 2 tokens, fewer than 10"):
+        ih.cut_at_random(model, ["ab"])
+
+
+def test_nothing_is_cut_unless_asked(model):
+    with pytest.raises(ih.UserError, match="sample 1 has 70 tokens, the model's context is 64"):
+        ih.cut_to(model, ["ab", "x" * 70], None)
+    assert [len(tokens) for tokens in ih.cut_to(model, ["ab", "x" * 70], 30)] == [2, 30]
