@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import inactive_heads as ih
-from inactive_heads.ablation.ablations import Ablation, ZeroedRecorder
+from inactive_heads.ablation.ablations import Ablation
+from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.core.tensor_types import PerHead
 from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
 

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 import inactive_heads as ih
-from inactive_heads.ablation.ablations import ZeroedRecorder
-from inactive_heads.core.tensor_types import Visitor
+from inactive_heads.ablation.recorder import ZeroedRecorder
+from inactive_heads.engines.base import Visitor
 from inactive_heads.engines.prefix_tree import segments_of
-from inactive_heads.evaluation.evaluate import PreparedTask
 from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
+from inactive_heads.evaluation.prepared_task import PreparedTask
 
 
 def inactive_tenth(model: ih.Model) -> ih.Fixed:

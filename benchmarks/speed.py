@@ -27,12 +27,12 @@ import torch
 from transformers import PreTrainedModel
 
 from inactive_heads.ablation.ablations import PerInput
-from inactive_heads.core.activations import TokenBatch
-from inactive_heads.core.tensor_types import Visitor
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.engines.base import Visitor
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.models.resolve import find_model
-from inactive_heads.scores.registry import get_scores
+from inactive_heads.scores.paper import get_scores
 
 Forward = Callable[[TokenBatch], Any]
 

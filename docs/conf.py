@@ -1,6 +1,7 @@
 """How Sphinx builds these pages: `make docs`, warnings as errors, no network."""
 
 import inspect
+import re
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from typer.testing import CliRunner
 
 import inactive_heads
-from inactive_heads import api
 from inactive_heads.cli.app import app as command_line
 
 project = "inactive_heads"
@@ -68,14 +68,15 @@ def formula(self: Any, node: nodes.math) -> None:
 
 
 def public_interface() -> str:
-    """Every public name under the comment that stands above it in ``__all__``."""
-    listed = Path(api.__file__).read_text("utf-8").partition("__all__ = [")[2]
+    """Every public name under the comment that stands above it in the package's stub."""
+    stub = Path(inactive_heads.__file__).with_suffix(".pyi").read_text("utf-8")
     lines = []
-    for line in listed.partition("]")[0].split("\n"):
-        group, name = line.strip().removeprefix("# "), line.strip().strip('",')
-        if line.strip().startswith("#"):
-            lines.append(f"## {group[0].upper()}{group[1:]}\n")
-        elif name and not inspect.ismodule(found := getattr(inactive_heads, name)):
+    for line in stub.split("\n"):
+        if line.startswith("# "):
+            lines.append(f"## {line[2].upper()}{line[3:]}\n")
+        for name in re.findall(r"(\w+) as \w+", line):
+            if inspect.ismodule(found := getattr(inactive_heads, name)):
+                continue
             kind = "class" if inspect.isclass(found) else "function" if callable(found) else "data"
             members = "   :members:\n" if kind == "class" else ""
             directive = f".. auto{kind}:: inactive_heads.{name}\n{members}"

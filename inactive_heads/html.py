@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
@@ -21,3 +26,27 @@ def source(name: str) -> str:
     found = environment().loader
     assert found is not None
     return found.get_source(environment(), name)[0]
+
+
+def as_json(value: object) -> str:
+    """JSON for a ``<script>`` element: no ``<``, no NaN, five significant digits."""
+    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+    # Inside a script only "<" can end it early; the others cost little and please scanners.
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: None for what is not finite, five significant digits."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value if value is None else str(value)

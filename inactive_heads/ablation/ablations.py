@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,19 +13,9 @@ import xarray as xr
 from einops import repeat
 from torch import Tensor
 
-from inactive_heads.core.activations import HeadActivations, TokenBatch
-from inactive_heads.core.tensor_types import (
-    HeadMask,
-    LayerSilences,
-    Logits,
-    ModelShape,
-    Silence,
-    Visitor,
-)
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.engines.base import ModelShape, Silence
 from inactive_heads.errors import UserError
-from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
-from inactive_heads.models.load import Model, as_model
-from inactive_heads.progress import progress_bar
 from inactive_heads.scores.registry import Score, ScoreLike, get_score
 
 
@@ -174,169 +162,6 @@ class Random:
         ]
         mask = torch.as_tensor(np.stack(draws) < self.p, device=heads.outputs.device)
         return Silence(mask, _replacement(self.replacement, heads.layer))
-
-
-def asked_ablation(
-    score: str | None,
-    threshold: float | None,
-    heads: str | None,
-    random: float | None,
-    seed: int,
-) -> PerInput | Fixed | Random | None:
-    """The ablation that a command line asks for: by a score and its threshold, by a file, at random.
-
-    ``random`` is in percent. None where nothing is asked.
-
-    Raises:
-        UserError: more than one of them, or a score without a threshold.
-    """
-    given = [one for one in (score, heads, random) if one is not None]
-    if len(given) > 1:
-        raise UserError("give one of score, heads and random, not several")
-    if (score is None) != (threshold is None):
-        raise UserError("score and threshold go together")
-    if score is not None and threshold is not None:
-        return PerInput(score, threshold)
-    if heads is not None:
-        return Fixed.load(heads)
-    return None if random is None else Random(random / 100, seed=seed)
-
-
-class ZeroedRecorder:
-    """Lets an ablation answer, and keeps its masks: ``masks`` is (sample, layer, head)."""
-
-    def __init__(self, ablation: Ablation, shape: ModelShape, n_samples: int) -> None:
-        ablation.check(shape)
-        self.ablation, self.layers = ablation, shape.layers
-        self.masks = np.zeros((n_samples, len(shape.layers), shape.n_heads), dtype=bool)
-
-    def __call__(self, heads: HeadActivations) -> Silence:
-        silence = self.ablation(heads)
-        mask: HeadMask = silence.mask
-        self.masks[list(heads.batch.rows), self.layers.index(heads.layer)] = mask.cpu().numpy()
-        return silence
-
-    def alike(self) -> LayerSilences | None:
-        """The ablation's answers, recorded for all samples, if it gives all the same.
-
-        None if it has to see the heads first.
-        """
-        if not isinstance(self.ablation, Fixed):
-            return None
-        n_heads = self.masks.shape[-1]
-        for index, layer in enumerate(self.layers):
-            self.masks[:, index] = self.ablation.silence(layer, n_heads).mask.numpy()
-        return partial(self.ablation.silence, n_heads=n_heads)
-
-
-def layer_silences(visitor: Visitor | None) -> LayerSilences | None:
-    """What a visitor silences in each layer whatever it is shown; None if it must be shown it."""
-    if visitor is None:
-        return lambda layer: None
-    return visitor.alike() if isinstance(visitor, ZeroedRecorder) else None
-
-
-@dataclass(frozen=True, eq=False)
-class AblationRun:
-    """What `ablate` gives.
-
-    Attributes:
-        logits: ``(sample, vocab)``, float32, on the CPU: next-token logits after each sample's
-            last token.
-        zeroed: boolean DataArray ``(sample, layer, head)``: the heads that were silenced.
-    """
-
-    logits: Logits
-    zeroed: xr.DataArray
-
-
-def ablate(
-    model: Any,
-    samples: Sequence[Sample],
-    ablation: Ablation | None,
-    *,
-    batch_size: int | str = "auto",
-    progress: bool = True,
-) -> AblationRun:
-    """Next-token logits with heads silenced, and which heads were.
-
-        run = ih.ablate(model, samples, ih.PerInput("AHON (LN)", threshold=0.457))
-        float(run.zeroed.mean())   # the share really zeroed
-
-    Args:
-        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
-        samples: texts, or lists of token ids.
-        ablation: `PerInput`, `Fixed`, `Random`, or None for the model as it is.
-        batch_size: samples run together, or "auto".
-        progress: whether to show a bar on a terminal.
-
-    Raises:
-        UserError: the ablation does not fit the model, or a sample cannot be run.
-    """
-    subject = as_model(model)
-    encoded = encode_samples(subject, samples)
-    recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
-    logits = torch.empty(len(encoded), subject.shape.d_vocab)
-    with progress_bar("Ablating", len(encoded), show=progress) as advance:
-
-        def run(batch: TokenBatch) -> None:
-            logits[list(batch.rows)] = subject.engine.run(batch, recorder).cpu()
-            advance(len(batch.rows))
-
-        run_in_batches(subject, encoded, run, batch_size=batch_size)
-    return AblationRun(logits, zeroed_array(subject, recorder, len(encoded)))
-
-
-def zeroed_array(model: Model, recorder: ZeroedRecorder | None, n_samples: int) -> xr.DataArray:
-    """The recorded masks, labelled; nothing zeroed where there was no recorder."""
-    layers = list(model.shape.layers)
-    shape = (n_samples, len(layers), model.shape.n_heads)
-    return xr.DataArray(
-        np.zeros(shape, dtype=bool) if recorder is None else recorder.masks,
-        dims=("sample", "layer", "head"),
-        coords={"sample": range(n_samples), "layer": layers, "head": range(shape[-1])},
-        name="zeroed",
-        attrs=model.provenance,
-    )
-
-
-def mean_head_outputs(
-    model: Any,
-    samples: Sequence[Sample],
-    *,
-    batch_size: int | str = "auto",
-    progress: bool = True,
-) -> xr.DataArray:
-    """Every head's mean output z over all tokens of the samples, ``(layer, head, d_head)``.
-
-    The ``replacement`` of an ablation that puts a head's mean in place of zero.
-    """
-    subject = as_model(model)
-    encoded = encode_samples(subject, samples)
-    shape = subject.shape
-    total = np.zeros((len(shape.layers), shape.n_heads, shape.d_head))
-
-    with progress_bar("Averaging head outputs", len(encoded), show=progress) as advance:
-
-        def run(batch: TokenBatch) -> None:
-            sums: list[Tensor] = []
-
-            def add(heads: HeadActivations) -> None:
-                real = heads.outputs[heads.batch.mask.to(heads.outputs.device)]
-                sums.append(real.double().sum(dim=0).cpu())
-
-            subject.engine.run(batch, add)
-            total[:] += torch.stack(sums).numpy()
-            advance(len(batch.rows))
-
-        run_in_batches(subject, encoded, run, batch_size=batch_size)
-    return xr.DataArray(
-        total / sum(map(len, encoded)),
-        dims=("layer", "head", "d_head"),
-        coords={"layer": list(shape.layers), "head": range(shape.n_heads)},
-        name="mean_head_output",
-        attrs=subject.provenance,
-    )
 
 
 def _head_list(heads: Any) -> list[tuple[int, int]]:

@@ -10,14 +10,18 @@ import numpy as np
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from inactive_heads.ablation.ablations import Ablation, Fixed, Random, ZeroedRecorder
-from inactive_heads.core.activations import HeadActivations, TokenBatch
-from inactive_heads.core.tensor_types import Logits, Silence
+from inactive_heads.ablation.ablations import Ablation, Fixed, Random
+from inactive_heads.ablation.recorder import ZeroedRecorder
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.tensor_types import Logits
+from inactive_heads.engines.base import Silence
 from inactive_heads.engines.decoding import CachedDecoding
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
-from inactive_heads.models.load import Model, as_model
+from inactive_heads.models.load import as_model
+from inactive_heads.models.model import Model
 from inactive_heads.progress import progress_bar
 
 Decide = Literal["every-step", "prompt"]

@@ -3,6 +3,8 @@
 The functions live in modules of one idea each; here they have one address.
 """
 
+from inactive_heads.analysis.curves.area import normalized_auc, percent_within
+from inactive_heads.analysis.curves.metrics import METRICS, TOLERANCE, Metric
 from inactive_heads.analysis.curves.model_comparison import (
     compare_models,
     count_ranks,
@@ -11,20 +13,14 @@ from inactive_heads.analysis.curves.model_comparison import (
     rank_table,
     top_overlap,
 )
+from inactive_heads.analysis.curves.ranking import rank_scores, within_column
 from inactive_heads.analysis.curves.summary import SUMMARY_COLUMNS, summarize
 from inactive_heads.analysis.curves.table import (
     CURVE_KEYS,
-    METRICS,
     RANDOM,
-    TOLERANCE,
-    Metric,
     as_curves,
     baseline_row,
-    normalized_auc,
-    percent_within,
-    rank_scores,
     read_curves,
-    within_column,
 )
 from inactive_heads.analysis.heads.checkpoints import (
     changed_heads,

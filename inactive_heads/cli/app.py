@@ -79,7 +79,7 @@ def evaluate(
     """
     from inactive_heads import evaluate as run
     from inactive_heads import load_model, load_task
-    from inactive_heads.ablation.ablations import asked_ablation
+    from inactive_heads.ablation.choose_ablation import asked_ablation
     from inactive_heads.tasks.question_tokens import shown_prompt
 
     if score_file is not None:

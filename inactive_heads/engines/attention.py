@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from inactive_heads.core.activations import AttentionStatistics
-from inactive_heads.core.tensor_types import HeadPattern, HeadVectors, Pattern, PerInput, PerToken
+from inactive_heads.core.tensor_types import HeadPattern, HeadVectors, Pattern, PerRow, PerToken
 
 Queries = Float[Tensor, "batch head query d_key"]
 Keys = Float[Tensor, "batch kv_head key d_key"]
@@ -62,7 +62,7 @@ class AttentionInputs:
     key: Keys = field(repr=False)
     value: Values = field(repr=False)
     scale: float
-    first: PerInput
+    first: PerRow
     mask: AttentionMask | None = field(default=None, repr=False)
     softcap: float | None = None
     sinks: Float[Tensor, " head"] | None = field(default=None, repr=False)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from inactive_heads.core.activations import TokenBatch
-from inactive_heads.core.tensor_types import HeadVectors, LayerSilences, Logits, TokenMask, Tokens
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.tensor_types import HeadVectors, Logits, TokenMask, Tokens
 from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
+from inactive_heads.engines.base import LayerSilences
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.kept import only_kept
+from inactive_heads.engines.forward_pass import only_kept
 
 
 class CachedDecoding:

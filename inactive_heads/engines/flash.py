@@ -23,18 +23,12 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from inactive_heads.core.activations import HeadActivations, TokenBatch
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
-from inactive_heads.core.tensor_types import (
-    HeadVectors,
-    LayerSilences,
-    Logits,
-    ModelShape,
-    Residual,
-    TokenMask,
-    Visitor,
-)
+from inactive_heads.core.tensor_types import HeadVectors, Logits, Residual, TokenMask
 from inactive_heads.engines.attention import AttentionInputs, attend
+from inactive_heads.engines.base import LayerSilences, ModelShape, Visitor
 from inactive_heads.engines.blocks import (
     BlockNorms,
     Streams,
@@ -43,9 +37,8 @@ from inactive_heads.engines.blocks import (
     watched_streams,
 )
 from inactive_heads.engines.cascade import RowAttention, can_run_rows
-from inactive_heads.engines.forward_pass import running_alone
+from inactive_heads.engines.forward_pass import only_kept, running_alone
 from inactive_heads.engines.hf_attention import Run, attention_by, configs_of, unsupported
-from inactive_heads.engines.kept import only_kept
 from inactive_heads.engines.prefix_tree import Row
 
 OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")

@@ -13,25 +13,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformer_lens.model_bridge.sources import build_bridge_from_module
 from transformers import PreTrainedModel
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics, TokenBatch
+from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import (
     HeadPattern,
     HeadVectors,
     KeyValueVectors,
     Logits,
-    ModelShape,
     Pattern,
     Residual,
-    Silence,
     TokenMask,
-    Visitor,
 )
-from inactive_heads.engines.forward_pass import running_alone
-from inactive_heads.engines.kept import only_kept
+from inactive_heads.engines.base import ModelShape, Silence, Visitor
+from inactive_heads.engines.forward_pass import only_kept, running_alone
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 
@@ -44,6 +41,9 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
     Raises:
         UserError: TransformerLens does not know the architecture.
     """
+    # TransformerLens takes seconds to import, and only models loaded for its hooks need it.
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+
     architecture = type(network).__name__
     problem = f"TransformerLens has no bridge for the architecture {architecture} of {name!r}"
     with explained(problem, 'see its list of supported models, or use engine="flash"'):

@@ -31,7 +31,7 @@ from lm_eval.models.utils import (
 )
 from transformers import PreTrainedTokenizerBase
 
-from inactive_heads.ablation.ablations import ZeroedRecorder, asked_ablation
+from inactive_heads.ablation.choose_ablation import asked_ablation
 from inactive_heads.ablation.generation import (
     Choose,
     Sampling,
@@ -40,12 +40,13 @@ from inactive_heads.ablation.generation import (
     generate,
     greedy,
 )
+from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods_and_best
 from inactive_heads.models.batching import check_batch_size, check_tokens
 from inactive_heads.models.load import load_model
 from inactive_heads.progress import progress_bar
-from inactive_heads.scores.score_heads import versions
+from inactive_heads.provenance import versions
 
 NAME = "inactive-heads"
 SAMPLING = ("temperature", "top_k", "top_p")

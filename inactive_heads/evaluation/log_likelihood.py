@@ -11,19 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inactive_heads.ablation.ablations import layer_silences
-from inactive_heads.core.activations import TokenBatch
-from inactive_heads.core.tensor_types import (
-    LayerSilences,
-    Logits,
-    SharingEngine,
-    TokenMask,
-    Visitor,
-)
+from inactive_heads.ablation.recorder import layer_silences
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.tensor_types import Logits, TokenMask
+from inactive_heads.engines.base import LayerSilences, SharingEngine, Visitor
 from inactive_heads.engines.prefix_tree import Segment, rows_of, segments_of
 from inactive_heads.errors import Notice
 from inactive_heads.models.batching import fits_in_memory, run_in_batches, tokens_at_once
-from inactive_heads.models.load import Model
+from inactive_heads.models.model import Model
 from inactive_heads.progress import Advance
 
 MAX_LOGITS = 2**26

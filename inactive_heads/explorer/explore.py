@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import Sample, encode_samples
 from inactive_heads.models.load import as_model
-from inactive_heads.scores.registry import ScoreLike, get_scores
+from inactive_heads.scores.paper import get_scores
+from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import score_heads
 from inactive_heads.tasks.texts import cut_to, load_texts
 

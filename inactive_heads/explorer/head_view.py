@@ -10,13 +10,16 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from inactive_heads.ablation.ablations import Ablation, Fixed, ZeroedRecorder
-from inactive_heads.core.activations import HeadActivations, TokenBatch
-from inactive_heads.evaluation.evaluate import text_input
+from inactive_heads.ablation.ablations import Ablation, Fixed
+from inactive_heads.ablation.recorder import ZeroedRecorder
+from inactive_heads.analysis.heads.head_sets import head_ranks
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.evaluation.log_likelihood import log_likelihoods
+from inactive_heads.evaluation.prepared_task import text_input
 from inactive_heads.models.batching import Sample, encode_samples
-from inactive_heads.models.load import Model, as_model
-from inactive_heads.plots.head_heatmaps import head_ranks
+from inactive_heads.models.load import as_model
+from inactive_heads.models.model import Model
 
 AlongTokens = Float[np.ndarray, " pos"]
 

@@ -12,8 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 from markupsafe import Markup
 
-from inactive_heads.html import environment, source
-from inactive_heads.report.page.payload import as_json, plain
+from inactive_heads.html import as_json, environment, plain, source
 
 MOST_CELLS = 512
 """Of a side of a pattern as it is drawn: a screen has no room for more."""

@@ -26,8 +26,8 @@ from inactive_heads.explorer.page import (
     explorer_style,
     head_table,
 )
-from inactive_heads.models.load import Model
-from inactive_heads.report.page.payload import plain
+from inactive_heads.html import plain
+from inactive_heads.models.model import Model
 from inactive_heads.scores.registry import get_score
 
 Head = tuple[int, int]

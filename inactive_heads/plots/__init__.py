@@ -6,6 +6,7 @@ Ito's, cividis and, where a value has two sides, red to blue, which colour-blind
 apart.
 """
 
+from inactive_heads.analysis.heads.head_sets import head_ranks
 from inactive_heads.plots.checkpoints import checkpoint_lines, transition_bars, turning_heatmap
 from inactive_heads.plots.curves import EFFECTS, accuracy_curves, curve_grid, effect_curves
 from inactive_heads.plots.distributions import (
@@ -16,12 +17,7 @@ from inactive_heads.plots.distributions import (
     score_cdfs,
     score_distributions,
 )
-from inactive_heads.plots.head_heatmaps import (
-    head_heatmap,
-    head_ranks,
-    inactive_by_layer,
-    score_heatmaps,
-)
+from inactive_heads.plots.head_heatmaps import head_heatmap, inactive_by_layer, score_heatmaps
 from inactive_heads.plots.models import (
     agreement_heatmap,
     model_gains,

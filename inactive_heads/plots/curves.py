@@ -10,13 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from inactive_heads.analysis.curves.table import (
-    CURVE_KEYS,
-    RANDOM,
-    Metric,
-    baseline_row,
-    rank_scores,
-)
+from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.ranking import rank_scores
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import AXIS_TITLES, BOUNDS, TEMPLATE, escape, line_style
 

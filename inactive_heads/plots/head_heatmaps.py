@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
 
-from inactive_heads.analysis.heads.head_sets import inactive_counts
+from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_counts
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape
 
@@ -89,12 +88,6 @@ def inactive_by_layer(scores: xr.DataArray, thresholds: xr.DataArray, percent: f
         yaxis={"autorange": "reversed", "automargin": True},
     )
     return figure
-
-
-def head_ranks(values: np.ndarray, side: str) -> np.ndarray:
-    """The place of every head, 1 being furthest on the inactive side; NaN stays NaN."""
-    keyed = pd.Series(np.asarray(values, dtype=float).ravel())
-    return keyed.rank(ascending=side == "below", method="min").to_numpy().reshape(values.shape)
 
 
 def _heat_traces(values: xr.DataArray, mask: xr.DataArray | None, side: str) -> list[Any]:

@@ -11,7 +11,8 @@ from zlib import crc32
 import numpy as np
 import plotly.graph_objects as go
 
-from inactive_heads.analysis.curves.table import RANDOM, Metric
+from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.table import RANDOM
 
 FAMILIES = {
     "AWFT": ("#0072B2", "circle"),

@@ -17,28 +17,28 @@ from inactive_heads.ablation.ablations import Fixed
 from inactive_heads.analysis.curves.summary import best_of, summarize, with_certainty
 from inactive_heads.analysis.heads.threshold_stability import thresholds_by_task
 from inactive_heads.analysis.heads.thresholds import choose_thresholds, select_heads
-from inactive_heads.evaluation.evaluate import PreparedTask
-from inactive_heads.models.load import Model, load_model
+from inactive_heads.evaluation.prepared_task import PreparedTask
+from inactive_heads.files import digest_of, writable_folder, write_whole
+from inactive_heads.models.load import load_model
+from inactive_heads.models.model import Model
+from inactive_heads.provenance import now, versions
 from inactive_heads.report.options import ReportOptions, check_options, percents_of
 from inactive_heads.report.page import render as page
 from inactive_heads.report.page.model_results import ModelResults
 from inactive_heads.report.text_groups import scores_by_kind
-from inactive_heads.scores.registry import PAPER_SCORES, REGISTRY, get_scores
-from inactive_heads.scores.score_heads import labelled_scores, now, score_heads, versions
+from inactive_heads.scores.paper import PAPER_SCORES, get_scores
+from inactive_heads.scores.registry import REGISTRY
+from inactive_heads.scores.score_heads import labelled_scores, score_heads
 from inactive_heads.sweeps.cost import describe, plan_sweep, seconds_per_token
-from inactive_heads.sweeps.executors import Job, choose_executor
+from inactive_heads.sweeps.executors import choose_executor
 from inactive_heads.sweeps.grid import RANDOM, Grid, make_grid
 from inactive_heads.sweeps.head_to_head import challenges
-from inactive_heads.sweeps.run_folder import (
-    Finished,
-    RunFolder,
-    digest_of,
-    open_run,
-    writable_folder,
-    write_whole,
-)
-from inactive_heads.sweeps.sweep import Sweep, run_settings, run_sweep, save_items
-from inactive_heads.tasks.multiple_choice import Task, TextTask, load_task
+from inactive_heads.sweeps.job import Job
+from inactive_heads.sweeps.results import Sweep, save_items
+from inactive_heads.sweeps.run_folder import Finished, RunFolder, open_run
+from inactive_heads.sweeps.sweep import run_settings, run_sweep
+from inactive_heads.tasks.base import Task, TextTask
+from inactive_heads.tasks.load import load_task
 from inactive_heads.tasks.texts import cut_at_random, cut_to, load_texts
 
 SWEPT_SCORES = ("AHON (LN)", "LTHON (LN)", "AHRN (LN)", "AVVN (LN)", "AEQD", "AWFT", RANDOM)

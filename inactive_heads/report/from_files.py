@@ -11,23 +11,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.curves.metrics import METRICS, Metric
 from inactive_heads.analysis.curves.model_comparison import compare_models, count_ranks
+from inactive_heads.analysis.curves.ranking import rank_scores
 from inactive_heads.analysis.curves.summary import summarize
-from inactive_heads.analysis.curves.table import (
-    CURVE_KEYS,
-    METRICS,
-    Metric,
-    rank_scores,
-    read_curves,
-)
+from inactive_heads.analysis.curves.table import CURVE_KEYS, read_curves
 from inactive_heads.analysis.heads.threshold_stability import read_thresholds, threshold_stability
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds
 from inactive_heads.errors import UserError
+from inactive_heads.files import writable_folder, write_whole
 from inactive_heads.report.page import render as page
 from inactive_heads.report.page.curve_sections import settings
 from inactive_heads.report.page.model_results import ModelResults, labels
 from inactive_heads.scores.registry import REGISTRY
-from inactive_heads.sweeps.run_folder import writable_folder, write_whole
 
 _DIMS = ("score", "sample", "layer", "head")
 _SHOWN = (

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
-from inactive_heads.analysis.curves.table import Metric
+from inactive_heads.analysis.curves.metrics import Metric
 from inactive_heads.analysis.heads.thresholds import check_percents
 from inactive_heads.errors import UserError
+from inactive_heads.files import file_name
 from inactive_heads.models.batching import check_batch_size
 from inactive_heads.sweeps.grid import Mode, split_random
-from inactive_heads.sweeps.run_folder import file_name
 
 DEFAULT_PERCENTS = (0, 5, 10, 15, 20, 30)
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
-from inactive_heads.evaluation.evaluate import PreparedTask
-from inactive_heads.sweeps.sweep import Sweep
-from inactive_heads.tasks.multiple_choice import TextTask
+from inactive_heads.evaluation.prepared_task import PreparedTask
+from inactive_heads.sweeps.results import Sweep
+from inactive_heads.tasks.base import TextTask
 
 
 def scores_by_kind(

@@ -1,1 +1,16 @@
-"""The score functions and their registry."""
+"""The score functions and their registry.
+
+Importing this folder registers every score that comes with the package.
+"""
+
+# In this order, in which the registry lists their names.
+# isort: off
+from inactive_heads.scores import paper, literature, proposed
+
+# isort: on
+from inactive_heads.scores.registry import REGISTRY
+
+__all__ = ["BUILT_IN", "literature", "paper", "proposed"]
+
+BUILT_IN = dict(REGISTRY)
+"""The scores that come with the package, by name: every process that imports it has them."""

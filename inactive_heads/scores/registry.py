@@ -1,32 +1,34 @@
-"""The score functions: one number per input and head, and the side on which it means inactive.
+"""Scores by name: a function, and the side of a threshold on which a head is inactive.
 
-A score is a pure function of one layer's `HeadActivations`. The fifteen here are those of
-Sandoval-Segura et al., "Identifying and Evaluating Inactive Heads in Pretrained LLMs"
-(arXiv 2504.03889). Add one's own with `score_function`.
+A score is a pure function of one layer's `HeadActivations` that returns one number per input and
+head. Add your own with `score_function`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from types import CodeType
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
-import numpy as np
 import torch
 from einops import reduce
 from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
-from inactive_heads.core.tensor_types import PerHead, ScoreFunction
+from inactive_heads.core.tensor_types import PerHead
 from inactive_heads.errors import UserError
 
 Side = Literal["below", "above"]
+
+
+@runtime_checkable
+class ScoreFunction(Protocol):
+    """A pure function of one layer's heads: one number per input and head."""
+
+    def __call__(self, heads: HeadActivations, /) -> PerHead: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Score:
 
 ScoreLike = str | ScoreFunction | Score
 
+
 REGISTRY: dict[str, Score] = {}
 
 
@@ -92,9 +95,9 @@ def score_function(
     def register(function: ScoreFunction) -> ScoreFunction:
         _refuse_class(function)
         score = Score(name, function, _side(name, inactive), definition or _first_line(function))
-        _register(score)
+        register_score(score)
         divisor = get_score(layer_mean_of) if layer_mean_of else score
-        _register(layer_normalized(score, divisor))
+        register_score(layer_normalized(score, divisor))
         return function
 
     return register
@@ -110,7 +113,7 @@ def layer_normalized(score: ScoreLike, divisor: ScoreLike | None = None) -> Scor
     name = f"{numerator.name} (LN)"
     definition = f"{numerator.name} / layer mean of {denominator.name}"
     ratio = partial(_by_layer_mean, numerator=numerator, denominator=denominator)
-    return _Normalized(name, ratio, numerator.inactive, definition)
+    return RatioScore(name, ratio, numerator.inactive, definition)
 
 
 def _by_layer_mean(heads: HeadActivations, *, numerator: Score, denominator: Score) -> PerHead:
@@ -135,10 +138,6 @@ def get_score(score: ScoreLike) -> Score:
         name = _name_of(score)
         side = getattr(score, "inactive", "below")
         return Score(name, score, _side(name, side), _first_line(score))
-    if score not in REGISTRY:
-        # The package's further scores register themselves when they are imported, which not
-        # everybody has done who imports this file alone.
-        import_module("inactive_heads.api")
     if score in REGISTRY:
         return REGISTRY[score]
     near = difflib.get_close_matches(score.upper(), REGISTRY, n=1, cutoff=0.5)
@@ -146,23 +145,7 @@ def get_score(score: ScoreLike) -> Score:
     raise UserError(f"unknown score {score!r}{hint} There are: {', '.join(REGISTRY)}")
 
 
-def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
-    """The scores asked for, in that order; without any, the paper's fifteen.
-
-    Raises:
-        UserError: an unknown name, the same name twice, or none at all.
-    """
-    found = [get_score(score) for score in (PAPER_SCORES if scores is None else scores)]
-    names = [score.name for score in found]
-    if not names:
-        raise UserError(f"no score was asked for; there are: {', '.join(REGISTRY)}")
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"score {name!r} was asked for twice; give each function its own name")
-    return found
-
-
-class _Normalized(Score):
+class RatioScore(Score):
     """A ratio of checked scores: NaN where it is undefined is kept, not refused."""
 
     is_ratio = True
@@ -171,7 +154,12 @@ class _Normalized(Score):
         return self.function(heads)
 
 
-def _register(score: Score) -> None:
+def register_score(score: Score) -> None:
+    """Add a score to `REGISTRY`.
+
+    Raises:
+        UserError: a score of that name is registered already.
+    """
     if score.name in REGISTRY:
         raise UserError(f"a score named {score.name!r} is registered already; choose another name")
     REGISTRY[score.name] = score
@@ -233,110 +221,3 @@ def _checked(name: str, values: object, heads: HeadActivations) -> PerHead:
             "(mean_over_tokens, at_first_token and at_last_token leave padding out)"
         )
     return values.float()
-
-
-@score_function("AWFT", inactive="above", definition="mean over queries i of A[i, 0]")
-def average_weight_of_first_token(heads: HeadActivations) -> PerHead:
-    """Mean attention weight given to the first token, between 0 and 1 (paper, section 3)."""
-    return heads.mean_over_tokens(heads.first_token_weight)
-
-
-@score_function(
-    "AEQD", inactive="below", definition="mean over queries i of the entropy of A[i, :], in nats"
-)
-def average_entropy_of_query_distributions(heads: HeadActivations) -> PerHead:
-    """Mean entropy of the queries' attention, in nats, between 0 and log N."""
-    return heads.mean_over_tokens(heads.entropy)
-
-
-@score_function("FTVVN", inactive="below", definition="norm of the first token's value vector v[0]")
-def first_token_value_vector_norm(heads: HeadActivations) -> PerHead:
-    """L2 norm of the first token's value vector."""
-    return heads.at_first_token(heads.v_norm)
-
-
-@score_function("AVVN", inactive="below", definition="mean over tokens j of the norm of v[j]")
-def average_value_vector_norm(heads: HeadActivations) -> PerHead:
-    """Mean L2 norm of the value vectors."""
-    return heads.mean_over_tokens(heads.v_norm)
-
-
-@score_function("AHON", inactive="below", definition="mean over tokens i of the norm of z[i]")
-def average_head_output_norm(heads: HeadActivations) -> PerHead:
-    """Mean L2 norm of the head's output before W_O."""
-    return heads.mean_over_tokens(heads.z_norm)
-
-
-@score_function(
-    "LTHON",
-    inactive="below",
-    definition="norm of the last token's head output z[N-1]",
-    layer_mean_of="AHON",
-)
-def last_token_head_output_norm(heads: HeadActivations) -> PerHead:
-    """L2 norm of the head's output at the last token."""
-    return heads.at_last_token(heads.z_norm)
-
-
-def last_token_head_output_norm_by_head(heads: HeadActivations) -> PerHead:
-    """LTHON over the same head's AHON."""
-    return get_score("LTHON")(heads) / get_score("AHON")(heads)
-
-
-_register(
-    _Normalized(
-        "LTHON (HN)",
-        last_token_head_output_norm_by_head,
-        "below",
-        "LTHON / the same head's AHON",
-    )
-)
-
-
-@score_function(
-    "AHRN", inactive="below", definition="mean over tokens i of the norm of r[i] = z[i] W_O"
-)
-def average_head_result_norm(heads: HeadActivations) -> PerHead:
-    """Mean L2 norm of the head's output after its slice of W_O (paper, appendix)."""
-    return heads.mean_over_tokens(heads.result_norm)
-
-
-PAPER_SCORES: tuple[str, ...] = tuple(REGISTRY)
-"""The fifteen score functions of the paper, by name."""
-
-
-def fingerprint(function: object) -> str:
-    """A digest of what a score computes: its code, and that of the scores it is made of.
-
-    Tells a sweep that a score was changed since it began. Constants from outside a function
-    are seen where they are closed over, not where they are globals.
-    """
-    parts: list[str] = []
-    if isinstance(function, Score):
-        parts += [function.name, function.inactive, fingerprint(function.function)]
-    elif inspect.isfunction(function):
-        parts.append(_code(function.__code__))
-        cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        parts += [fingerprint(inside) for inside in cells]
-    elif isinstance(function, partial):
-        parts += [fingerprint(one) for one in (function.func, *function.args)]
-        parts += [f"{name}={fingerprint(one)}" for name, one in sorted(function.keywords.items())]
-    elif callable(function) and hasattr(function, "__dict__"):
-        parts += [type(function).__qualname__, fingerprint(type(function).__call__)]
-        parts += [f"{name}={fingerprint(value)}" for name, value in sorted(vars(function).items())]
-    elif isinstance(function, Tensor):
-        # Wherever it lies: numpy takes neither a GPU's tensors nor bfloat16.
-        parts += [str(function.dtype), fingerprint(function.detach().cpu().double().numpy())]
-    elif hasattr(function, "__array__") and (values := np.asarray(function)).dtype.kind != "O":
-        # Of numbers, repr shows a part. Objects' bytes are addresses.
-        parts += [f"{values.dtype} {values.shape}", hashlib.sha256(values.tobytes()).hexdigest()]
-    elif isinstance(function, frozenset):  # whose order differs from process to process
-        parts += sorted(map(repr, function))
-    else:
-        parts.append(repr(function))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _code(code: CodeType) -> str:
-    constants = [_code(one) if inspect.iscode(one) else fingerprint(one) for one in code.co_consts]
-    return " ".join([code.co_code.hex(), *code.co_names, *constants])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from inactive_heads.errors import UserError
 from inactive_heads.scores.registry import REGISTRY
-from inactive_heads.sweeps.executors import OF_THE_PACKAGE
 
 
 def load_score_file(path: str | Path) -> list[str]:
@@ -22,7 +21,7 @@ def load_score_file(path: str | Path) -> list[str]:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"there is no file of scores at {str(path)!r}")
-    before = {*REGISTRY, *OF_THE_PACKAGE}
+    before = set(REGISTRY)
     try:
         runpy.run_path(str(file), run_name=file.stem)
     except UserError as error:

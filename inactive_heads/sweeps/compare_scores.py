@@ -14,14 +14,17 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.table import Metric, read_curves
+from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.table import read_curves
 from inactive_heads.errors import UserError
-from inactive_heads.models.load import Model, as_model, load_model
+from inactive_heads.models.load import as_model, load_model
+from inactive_heads.models.model import Model
 from inactive_heads.scores.registry import ScoreLike, get_score
 from inactive_heads.sweeps.grid import RANDOM
 from inactive_heads.sweeps.head_to_head import lead_over, standing
-from inactive_heads.sweeps.sweep import load_sweeps, sweep
-from inactive_heads.tasks.multiple_choice import Task, TextTask
+from inactive_heads.sweeps.results import load_sweeps
+from inactive_heads.sweeps.sweep import sweep
+from inactive_heads.tasks.base import Task, TextTask
 from inactive_heads.tasks.texts import cut_at_random, load_texts
 
 AGAINST: tuple[str, ...] = ("AHON (LN)", "LTHON (LN)", "AWFT", RANDOM)

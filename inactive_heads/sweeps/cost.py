@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inactive_heads.core.activations import TokenBatch
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.models.batching import tokens_per_batch
-from inactive_heads.sweeps.executors import Job
 from inactive_heads.sweeps.grid import Grid
+from inactive_heads.sweeps.job import Job
 from inactive_heads.sweeps.unit import shards_of
 
 TRIAL_TOKENS = 2048

@@ -11,11 +11,13 @@ import numpy as np
 import xarray as xr
 
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
-from inactive_heads.core.tensor_types import ModelShape
+from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
-from inactive_heads.models.load import Model
-from inactive_heads.scores.registry import Score, ScoreLike, fingerprint, get_scores
-from inactive_heads.sweeps.run_folder import digest_of
+from inactive_heads.files import digest_of
+from inactive_heads.models.model import Model
+from inactive_heads.scores.fingerprint import fingerprint
+from inactive_heads.scores.paper import get_scores
+from inactive_heads.scores.registry import Score, ScoreLike
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit
 
 Mode = Literal["per-input", "fixed"]

@@ -8,14 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from inactive_heads.analysis.curves.area import normalized_auc
 from inactive_heads.analysis.curves.intervals import score_intervals
 from inactive_heads.analysis.curves.item_outcomes import SCALE
 from inactive_heads.analysis.curves.paired import Interval, paired_change
-from inactive_heads.analysis.curves.table import RANDOM, as_curves, baseline_row, normalized_auc
+from inactive_heads.analysis.curves.table import RANDOM, as_curves, baseline_row
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation.evaluate import CONFIDENCE, Outcomes
-from inactive_heads.scores.registry import PAPER_SCORES
-from inactive_heads.sweeps.sweep import Sweep
+from inactive_heads.evaluation.outcomes import CONFIDENCE, Outcomes
+from inactive_heads.scores.paper import PAPER_SCORES
+from inactive_heads.sweeps.results import Sweep
 
 
 def lead_over(

@@ -12,9 +12,9 @@ from inactive_heads.errors import UserError
 from inactive_heads.models.load import load_model
 from inactive_heads.progress import Advance
 from inactive_heads.scores.registry import REGISTRY
-from inactive_heads.sweeps.executors import ATTEMPTS, Job, is_known, tokens_of
+from inactive_heads.sweeps.job import ATTEMPTS, Job, Worker, is_known, tokens_of
 from inactive_heads.sweeps.run_folder import Finished
-from inactive_heads.sweeps.unit import Unit, Worker
+from inactive_heads.sweeps.unit import Unit
 
 try:
     import ray

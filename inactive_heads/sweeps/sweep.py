@@ -9,7 +9,6 @@ continued, and is done by an executor (`inactive_heads.sweeps.executors`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,95 +16,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.rank_uncertainty import rank_uncertainty
-from inactive_heads.analysis.curves.table import Metric
 from inactive_heads.analysis.heads.thresholds import PAPER_PERCENTS
-from inactive_heads.errors import UserError
-from inactive_heads.evaluation.evaluate import Outcomes, PreparedTask
+from inactive_heads.evaluation.outcomes import Outcomes
+from inactive_heads.evaluation.prepared_task import PreparedTask
+from inactive_heads.files import write_whole
 from inactive_heads.models.load import as_model
 from inactive_heads.progress import Board, sweep_board
-from inactive_heads.scores.registry import ScoreLike, fingerprint
-from inactive_heads.scores.score_heads import labelled_scores, versions
-from inactive_heads.sweeps.executors import Executor, Job, choose_executor, tokens_of
+from inactive_heads.provenance import versions
+from inactive_heads.scores.fingerprint import fingerprint
+from inactive_heads.scores.registry import ScoreLike
+from inactive_heads.scores.score_heads import labelled_scores
+from inactive_heads.sweeps.executors import choose_executor
 from inactive_heads.sweeps.grid import Grid, Point, make_grid
-from inactive_heads.sweeps.run_folder import Finished, Run, RunMemory, open_run, write_whole
+from inactive_heads.sweeps.job import Executor, Job, tokens_of
+from inactive_heads.sweeps.results import COLUMNS, Sweep, save_items
+from inactive_heads.sweeps.run_folder import Finished, Run, RunMemory, open_run
 from inactive_heads.sweeps.unit import Unit, shards_of
-from inactive_heads.tasks.multiple_choice import Task
-
-COLUMNS = (
-    "model",
-    "task",
-    "score",
-    "mode",
-    "percent",
-    "threshold",
-    "percent_zeroed",
-    "accuracy",
-    "ci_low",
-    "ci_high",
-    "n",
-    "loss",
-    "loss_low",
-    "loss_high",
-    "change",
-    "change_low",
-    "change_high",
-    "p_mcnemar",
-    "answer_logprob",
-    "answer_logprob_change",
-    "answer_logprob_change_low",
-    "answer_logprob_change_high",
-    "kl",
-    "kl_low",
-    "kl_high",
-)
-
-POINT_COLUMNS = ("task", "mode", "score", "percent")
-ITEMS = "items.parquet"
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """What a sweep of one model and task gave.
-
-    Attributes:
-        curves: one row per score and share; see `sweep`.
-        points: score and percent → how every item came out; percent 0 is the baseline.
-        scores: of the task's own inputs, ``(score, sample, layer, head)``; None where only
-            Random was swept.
-    """
-
-    curves: pd.DataFrame
-    points: Mapping[tuple[str, float], Outcomes]
-    scores: xr.DataArray | None
-
-    @property
-    def metric(self) -> Metric:
-        """What the task measures: "accuracy" or "loss"."""
-        return next(iter(self.points.values())).metric
-
-    def ranking(self, *, within: float | None = None) -> pd.DataFrame:
-        """The scores, the best first, and how sure that order is: see `rank_uncertainty`.
-
-        Raises:
-            UserError: the task has a single item, or a single share was swept.
-        """
-        one = next(iter(self.points.values()))
-        column = "loss" if self.metric == "loss" else "correct"
-        names = list(dict.fromkeys(name for name, _ in self.points))
-        percents = sorted({percent for _, percent in self.points})
-        values = [
-            [self.points[name, percent].items[column].to_numpy(float) for percent in percents]
-            for name in names
-        ]
-        outcomes = xr.DataArray(
-            np.array(values),
-            dims=("score", "percent", "item"),
-            coords={"score": names, "percent": percents},
-        )
-        return rank_uncertainty(
-            self.curves, outcomes, one.weights, metric=self.metric, within=within
-        )
+from inactive_heads.tasks.base import Task
 
 
 def sweep(
@@ -268,48 +195,6 @@ def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
         "replacement": None if job.replacement is None else fingerprint(job.replacement),
         "versions": versions(),
     }
-
-
-def save_items(folder: Path, sweeps: Sequence[Sweep]) -> None:
-    """Write how every item came out at every point, for `load_sweeps`."""
-    tables = []
-    for found in sweeps:
-        task, mode = found.curves["task"].iloc[0], found.curves["mode"].iloc[0]
-        for (score, percent), outcomes in found.points.items():
-            about = {"task": task, "mode": mode, "score": score, "percent": percent}
-            tables.append(outcomes.items.assign(**about))
-    whole = pd.concat(tables, ignore_index=True).to_parquet(None, index=False)
-    write_whole(folder / ITEMS, whole)
-
-
-def load_sweeps(folder: str | Path) -> list[Sweep]:
-    """The finished sweeps of a folder that `sweep` or a report wrote, one per task.
-
-        (found,) = ih.load_sweeps("runs/quiz")
-        found.points["AHON (LN)", 10].items
-
-    ``scores`` is None in what is read.
-
-    Raises:
-        UserError: the folder holds no finished sweep.
-    """
-    place = Path(folder)
-    if not (place / ITEMS).is_file():
-        raise UserError(f"{str(folder)!r} has no {ITEMS}: no finished sweep is in it")
-    curves, items = pd.read_csv(place / "curves.csv"), pd.read_parquet(place / ITEMS)
-    sweeps = []
-    for task in curves["task"].unique():
-        rows = curves[curves["task"] == task]
-        metric: Metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
-        points = {}
-        for row in rows.itertuples():
-            here = items.query("task == @task and score == @row.score and percent == @row.percent")
-            own = here.dropna(axis="columns", how="all").drop(columns=list(POINT_COLUMNS))
-            points[row.score, row.percent] = Outcomes(
-                own.reset_index(drop=True), metric, row.percent_zeroed
-            )
-        sweeps.append(Sweep(rows.reset_index(drop=True), points, None))
-    return sweeps
 
 
 def _finished(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from inactive_heads.errors import UserError
-from inactive_heads.models.chat_template import Prompt, Turns
-from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask, choose_evenly
+from inactive_heads.models.chat_template import Turns
+from inactive_heads.tasks.base import ChoiceItem, ChoiceTask, choose_evenly
+from inactive_heads.tasks.prompt import Prompt
 from inactive_heads.third_party import explained
 
 PREFIX = "lm-eval:"

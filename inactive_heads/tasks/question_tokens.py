@@ -14,9 +14,9 @@ from functools import cached_property
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.log_likelihood import ScoredInput
 from inactive_heads.models.batching import check_tokens, encode_samples
-from inactive_heads.models.chat_template import Prompt
-from inactive_heads.models.load import Model
-from inactive_heads.tasks.multiple_choice import ChoiceItem, Scoring, Task, TextTask
+from inactive_heads.models.model import Model
+from inactive_heads.tasks.base import ChoiceItem, Scoring, Task, TextTask
+from inactive_heads.tasks.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
 def written_prompt(model: Model, context: str) -> str:
     """A prompt as a model is asked it; what a text without a prompt follows is BOS (or EOS)."""
     if model.chat is not None and isinstance(context, Prompt):
-        return model.chat.render(context)
+        return model.chat.render(context.turns)
     opening = None
     if not context and model.tokenizer is not None:
         opening = model.tokenizer.bos_token or model.tokenizer.eos_token

@@ -12,7 +12,7 @@ import numpy as np
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import encode_samples
-from inactive_heads.models.load import Model
+from inactive_heads.models.model import Model
 
 FINEWEB = ("HuggingFaceFW/fineweb-edu", "sample-10BT")
 ENDINGS = (".txt", ".jsonl", ".parquet")

@@ -11,7 +11,7 @@ from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.models.load import Model
+from inactive_heads.models.model import Model
 
 N_HEADS, D_HEAD = 4, 8
 TEXTS = [[5, 9, 33, 60, 2, 71, 8, 14, 90, 3], [44, 1, 7, 7, 81, 20, 13, 66, 52, 30]]

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import inactive_heads as ih
 from inactive_heads.cli.app import app
-from inactive_heads.sweeps.unit import Worker
+from inactive_heads.sweeps.job import Worker
 
 TEXTS = ["the cat sat on a mat", "a dog ran far and the cat sat", "the dog sat on the mat and ran"]
 

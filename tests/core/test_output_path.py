@@ -9,7 +9,7 @@ from helpers.written import ENGINES, Look, expected, expected_reads
 from torch import nn
 
 import inactive_heads as ih
-from inactive_heads.core.activations import TokenBatch
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.engines.blocks import _multiplier
 from inactive_heads.engines.flash import FlashEngine

@@ -22,7 +22,7 @@ import inactive_heads as ih
 from inactive_heads.cli.preset_table import find_presets
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.models.load import Model
+from inactive_heads.models.model import Model
 
 PAGE = ROOT / "docs" / "families.md"
 START, END = "<!-- table: written by tests/engines/test_families.py -->", "<!-- end of table -->"

@@ -11,15 +11,17 @@ import torch
 from helpers import reference as plain
 from helpers.tiny_families import ARCHITECTURES, N_HEADS, samples, tiny
 
-from inactive_heads.core.activations import PatternStatistics, TokenBatch
-from inactive_heads.core.tensor_types import Silence
+from inactive_heads.core.activations import PatternStatistics
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines import attention
 from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
+from inactive_heads.engines.base import Silence
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.hf_attention import INTERFACE
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
-from inactive_heads.scores.registry import PAPER_SCORES, get_score, get_scores
+from inactive_heads.scores.paper import PAPER_SCORES, get_scores
+from inactive_heads.scores.registry import get_score
 
 
 class Collect:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inactive_heads as ih
-from inactive_heads.core.activations import TokenBatch
-from inactive_heads.core.tensor_types import Silence
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.engines.base import Silence
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.scores.registry import PAPER_SCORES
+from inactive_heads.scores.paper import PAPER_SCORES
 
 
 def model_of(network, name="tiny"):
@@ -60,7 +60,7 @@ LENS = LensEngine(bridge_of(tiny_llama(), "tiny"))
 
 
 def collect(engine, batch):
-    from inactive_heads.scores.registry import get_scores
+    from inactive_heads.scores.paper import get_scores
 
     seen = []
     engine.run(

@@ -8,8 +8,8 @@ from helpers.tiny_models import tiny_gpt2, tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.models.load import Model
-from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask, TextTask
+from inactive_heads.models.model import Model
+from inactive_heads.tasks.base import ChoiceItem, ChoiceTask, TextTask
 
 NETWORK = tiny_llama()
 

@@ -17,14 +17,15 @@ from helpers.models_on_disk import WORDS, word_tokenizer
 from helpers.tiny_models import NETWORKS, tiny, tiny_llama
 
 import inactive_heads as ih
-from inactive_heads.core.activations import PatternStatistics, TokenBatch
+from inactive_heads.core.activations import PatternStatistics
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines import attention
 from inactive_heads.engines.attention import AttentionInputs, attend
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.explorer.head_view import head_standings, head_view, token_losses, token_strings
 from inactive_heads.explorer.page import encoded_pattern
-from inactive_heads.models.load import Model
+from inactive_heads.models.model import Model
 
 TOKENS = [11, 3, 96, 4, 8, 70, 2, 2, 51, 33, 90]
 TEXTS = [TOKENS, list(range(20, 50)), [7, 9]]

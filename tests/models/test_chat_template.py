@@ -9,8 +9,8 @@ from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.errors import Notice, UserError
-from inactive_heads.models.chat_template import Prompt
-from inactive_heads.tasks.multiple_choice import ChoiceItem, ChoiceTask
+from inactive_heads.tasks.base import ChoiceItem, ChoiceTask
+from inactive_heads.tasks.prompt import Prompt
 from inactive_heads.tasks.question_tokens import asked_of, shown_prompt, written_prompt
 
 TURNS = (
@@ -39,12 +39,12 @@ def test_a_prompt_is_its_text_and_keeps_its_parts():
 
 def test_examples_are_turns(tmp_path):
     model = load(tmp_path / "m", chat_template="on")
-    assert model.chat.render(PROMPT) == (
+    assert model.chat.render(PROMPT.turns) == (
         "<system>About cats.\n\n</><user>the cat</><assistant>sat</>"
         "<user>a dog</><assistant>ran</><user>the mat</><assistant>\n"
     )
     bare = Prompt("", [], "the mat")
-    assert model.chat.render(bare) == "<user>the mat</><assistant>\n"
+    assert model.chat.render(bare.turns) == "<user>the mat</><assistant>\n"
 
 
 def test_arguments_of_a_preset_reach_the_template(tmp_path):
@@ -54,7 +54,7 @@ def test_arguments_of_a_preset_reach_the_template(tmp_path):
         'model = "weights"\nchat_template = true\nchat_template_args = { day = "the" }'
     )
     model = ih.load_model(preset)
-    assert model.chat.render(PROMPT) == "the: the mat"
+    assert model.chat.render(PROMPT.turns) == "the: the mat"
     assert model.recipe["chat_template"] == "auto"
     assert ih.load_model(**model.recipe).provenance == model.provenance
     plain = ih.load_model(preset, chat_template="off")
@@ -68,9 +68,9 @@ def test_arguments_of_a_preset_reach_the_template(tmp_path):
 def test_a_template_that_takes_no_system_turn_goes_without_and_says_so_once(tmp_path):
     model = load(tmp_path / "m", NO_SYSTEM, chat_template="on")
     with pytest.warns(Notice, match=r"'m' takes no system turn: .* is left out"):
-        first = model.chat.render(PROMPT)
+        first = model.chat.render(PROMPT.turns)
     with warnings.catch_warnings():
-        assert model.chat.render(PROMPT) == first
+        assert model.chat.render(PROMPT.turns) == first
     assert first.startswith("<user>the cat</>")
     assert "About" not in first
 
@@ -91,7 +91,7 @@ def test_a_template_that_fails_is_named(tmp_path):
         pytest.warns(Notice),
         pytest.raises(UserError, match=r"chat template of 'm' cannot be used \(.*never"),
     ):
-        model.chat.render(PROMPT)
+        model.chat.render(PROMPT.turns)
 
 
 def test_only_prompts_are_written_by_the_template(tmp_path):

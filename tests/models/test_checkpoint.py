@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from inactive_heads.errors import UserError
 from inactive_heads.models import bundled as demo
-from inactive_heads.models import prepare
 from inactive_heads.models.checkpoint import Checkpoint
 from inactive_heads.models.gguf import read_value, stores_float32
 from inactive_heads.models.load import load_model
@@ -291,10 +290,10 @@ def test_prepare_prints_the_folder_or_says_why_not(llama, tmp_path, monkeypatch,
     monkeypatch.setenv("INACTIVE_HEADS_CACHE", str(tmp_path / "cache"))
     file = write_gguf(tmp_path / "small.gguf", llama)
     monkeypatch.setattr(demo, "demo_file", lambda: file)
-    assert prepare.main() == 0
+    assert demo.main() == 0
     assert capsys.readouterr().out.strip() == str(demo.demo_folder())
     monkeypatch.setattr(demo, "demo_file", lambda: tmp_path / "none.gguf")
-    assert prepare.main() == 2
+    assert demo.main() == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 

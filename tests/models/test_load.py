@@ -12,12 +12,13 @@ from helpers.tiny_models import SAMPLES, tiny_llama
 from transformer_lens.model_bridge import TransformerBridge
 from transformers.utils import logging as transformers_logging
 
-from inactive_heads.core.activations import TokenBatch
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.lens import bridge_of
 from inactive_heads.errors import UserError
 from inactive_heads.models import devices
 from inactive_heads.models.devices import devices_of
-from inactive_heads.models.load import ENGINES, Model, as_model, load_model
+from inactive_heads.models.load import ENGINES, as_model, load_model
+from inactive_heads.models.model import Model
 from inactive_heads.scores.score_heads import score_heads
 
 TOKENS = [3, 4, 5, 6, 7]

@@ -12,7 +12,7 @@ from helpers.tiny_models import SAMPLES
 import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.sweeps.executors import is_known
+from inactive_heads.sweeps.job import is_known
 
 NAMES = ("MSS", "CONF", "MAD", "VWA", "DZM", "FLUC", "CWH", "RRN")
 ENGINES = {

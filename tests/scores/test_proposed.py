@@ -7,8 +7,8 @@ from helpers import written as modules
 from helpers.tiny_families import samples, tiny
 
 import inactive_heads as ih
-from inactive_heads.core.activations import TokenBatch
-from inactive_heads.models.load import Model
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.models.model import Model
 from inactive_heads.scores.registry import get_score
 
 

@@ -9,15 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import inactive_heads as ih
-from inactive_heads.core.activations import HeadActivations, PatternStatistics, TokenBatch
+from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import OutputPath, output_root
-from inactive_heads.scores.registry import (
-    REGISTRY,
-    fingerprint,
-    get_score,
-    get_scores,
-    layer_normalized,
-)
+from inactive_heads.scores.fingerprint import fingerprint
+from inactive_heads.scores.paper import get_scores
+from inactive_heads.scores.registry import REGISTRY, get_score, layer_normalized
 
 
 def heads_by_hand():

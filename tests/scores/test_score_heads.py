@@ -7,7 +7,7 @@ import xarray as xr
 from helpers.tiny_models import SAMPLES, tiny_llama
 
 import inactive_heads as ih
-from inactive_heads.core.activations import TokenBatch
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.lens import bridge_of
 
 NETWORK = tiny_llama()

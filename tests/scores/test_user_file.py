@@ -15,7 +15,7 @@ from inactive_heads.cli.app import app
 from inactive_heads.scores.registry import REGISTRY
 from inactive_heads.scores.user_file import load_score_file
 from inactive_heads.sweeps.head_to_head import challenges, lead_over
-from inactive_heads.sweeps.sweep import load_sweeps
+from inactive_heads.sweeps.results import load_sweeps
 
 GOOD = '''
 from __future__ import annotations

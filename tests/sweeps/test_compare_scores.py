@@ -9,7 +9,7 @@ from helpers.tiny_models import tiny_llama
 import inactive_heads as ih
 from inactive_heads.engines.lens import bridge_of
 from inactive_heads.sweeps.head_to_head import lead_over, standing
-from inactive_heads.sweeps.sweep import load_sweeps
+from inactive_heads.sweeps.results import load_sweeps
 
 PERCENTS = (20.0, 40.0)
 

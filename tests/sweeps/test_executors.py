@@ -10,8 +10,9 @@ from helpers.models_on_disk import save_folder
 from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
-from inactive_heads.sweeps import executors
-from inactive_heads.sweeps.executors import InProcess, Processes, choose_executor
+from inactive_heads.sweeps import local_executor
+from inactive_heads.sweeps.executors import choose_executor
+from inactive_heads.sweeps.local_executor import InProcess, Processes
 
 SAMPLES = [[5, 6, 7, 8, 9], [50, 40, 3], list(range(30)), [9, 8, 7, 1, 2, 3]]
 SCORES = ["AHON (LN)", "Random"]
@@ -57,7 +58,7 @@ def test_a_worker_that_keeps_dying_ends_the_sweep(tmp_path, monkeypatch):
     model = ih.load_model(lethal)
     for file in lethal.iterdir():  # the first process has it; no other can load it
         file.unlink()
-    monkeypatch.setattr(executors, "ATTEMPTS", 2)
+    monkeypatch.setattr(local_executor, "ATTEMPTS", 2)
     with pytest.raises(ih.UserError, match="worker processes died 2 times"):
         swept(model, executor=Processes(1))
 

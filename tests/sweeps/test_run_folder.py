@@ -16,8 +16,9 @@ from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.errors import Notice
-from inactive_heads.sweeps.run_folder import Finished, RunFolder, open_run, write_whole
-from inactive_heads.sweeps.unit import Worker
+from inactive_heads.files import write_whole
+from inactive_heads.sweeps.job import Worker
+from inactive_heads.sweeps.run_folder import Finished, RunFolder, open_run
 
 SETTINGS = {"model": "tiny", "percents": [5, 10]}
 SAMPLES = [[5, 6, 7, 8, 9], [50, 40, 3], list(range(30)), [9, 8, 7, 1, 2, 3]]

@@ -194,8 +194,9 @@ def test_a_sweep_of_a_harness_task(tasks, model, tmp_path):
 
 
 def test_a_report_has_the_thresholds_of_several_tasks(tasks, model, tmp_path):
-    from inactive_heads.evaluation.evaluate import PreparedTask
-    from inactive_heads.report.build import ReportOptions, build_reports
+    from inactive_heads.evaluation.prepared_task import PreparedTask
+    from inactive_heads.report.build import build_reports
+    from inactive_heads.report.options import ReportOptions
 
     names = ("lm-eval:words", "lm-eval:gaps")
     folder = str(model.provenance["source"])

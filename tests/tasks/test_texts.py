@@ -6,7 +6,7 @@ from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.models.load import Model
+from inactive_heads.models.model import Model
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.curves.metrics import Metric
 from inactive_heads.analysis.curves.paired import Numbers, item_weights
-from inactive_heads.analysis.curves.table import CURVE_KEYS, Metric, baseline_row
+from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row
 from inactive_heads.errors import UserError
 
 SCALE: dict[Metric, float] = {"accuracy": 100.0, "loss": 1.0}

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from inactive_heads.analysis.curves.table import RANDOM, reach_column
+from inactive_heads.analysis.curves.ranking import reach_column
+from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.errors import UserError
 
 REFERENCE = "AWFT"

@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from inactive_heads.analysis.curves.area import normalized_auc, percent_within
 from inactive_heads.analysis.curves.intervals import (
     ROUNDING,
     resampled_sums,
@@ -15,16 +16,9 @@ from inactive_heads.analysis.curves.intervals import (
     studentized_intervals,
 )
 from inactive_heads.analysis.curves.item_outcomes import SCALE, align
+from inactive_heads.analysis.curves.metrics import TOLERANCE, Direction, Metric
 from inactive_heads.analysis.curves.paired import Numbers, check_resampling
-from inactive_heads.analysis.curves.table import (
-    TOLERANCE,
-    Direction,
-    Metric,
-    normalized_auc,
-    percent_within,
-    rank_scores,
-    within_column,
-)
+from inactive_heads.analysis.curves.ranking import rank_scores, within_column
 from inactive_heads.errors import UserError
 
 POWER = 0.8

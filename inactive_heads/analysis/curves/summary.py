@@ -9,13 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.table import (
-    CURVE_KEYS,
-    METRICS,
-    baseline_row,
-    groups_of,
-    rank_scores,
-)
+from inactive_heads.analysis.curves.metrics import METRICS
+from inactive_heads.analysis.curves.ranking import rank_scores
+from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of
 from inactive_heads.errors import UserError
 
 RANKING_COLUMNS = [

@@ -97,3 +97,9 @@ def _mean_ratio(over: np.ndarray, under: np.ndarray) -> float:
     found = _ratio(over.astype(float), under.astype(float))
     found = found[np.isfinite(found)]
     return float(found.mean()) if len(found) else float("nan")
+
+
+def head_ranks(values: np.ndarray, side: str) -> np.ndarray:
+    """The place of every head, 1 being furthest on the inactive side; NaN stays NaN."""
+    keyed = pd.Series(np.asarray(values, dtype=float).ravel())
+    return keyed.rank(ascending=side == "below", method="min").to_numpy().reshape(values.shape)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from inactive_heads.analysis.curves.table import Metric
+from inactive_heads.analysis.curves.metrics import Metric
 from inactive_heads.report.page.model_results import ModelResults
 from inactive_heads.report.page.parts import Cell, Section, Shown, Table, as_csv, cell, number
 from inactive_heads.report.page.summary_tables import between

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from inactive_heads import plots
+from inactive_heads.analysis.curves.metrics import METRICS, Metric
 from inactive_heads.analysis.curves.model_comparison import (
     REFERENCE,
     compare_models,
@@ -17,9 +17,8 @@ from inactive_heads.analysis.curves.model_comparison import (
     rank_table,
     top_overlap,
 )
-from inactive_heads.analysis.curves.table import METRICS, Metric, rank_scores, within_column
-from inactive_heads.analysis.heads.threshold_stability import threshold_stability
-from inactive_heads.report.page.parts import Chart, Section, Shown, Table, frame_table
+from inactive_heads.analysis.curves.ranking import rank_scores, within_column
+from inactive_heads.report.page.parts import Chart, Section, Table, frame_table, square_table
 from inactive_heads.report.page.summary_tables import Within, tolerance
 
 
@@ -170,57 +169,7 @@ def _agreement(setting: Setting) -> Iterator[Table | Chart]:
         yield square_table(title, table)
 
 
-def square_table(title: str, table: pd.DataFrame, shown: Shown | None = None) -> Table:
-    """A square table of numbers, folded: the numbers behind a heatmap."""
-    frame = table.rename_axis(index=None, columns=None)
-    corner = str(table.index.name or "score")
-    frame = frame.reset_index(names=corner)
-    columns = {corner: (corner, "")} | {name: (str(name), ".3f") for name in table.columns}
-    return frame_table(title, frame, columns, folded=True, shown=shown or Shown())
-
-
 def _grid(setting: Setting) -> Chart:
     value = "accuracy" if setting.metric == "accuracy" else "loss"
     title = f"{setting.title}: {value} against heads zeroed"
     return Chart(title, plots.curve_grid(setting.curves, setting.metric), wide=True)
-
-
-def stability(table: pd.DataFrame) -> list[Section]:
-    """The section of thresholds of one share on several data sets; none without several."""
-    tasks = list(dict.fromkeys(table["task"]))
-    if len(tasks) < 2:
-        return []
-    wide = threshold_stability(table)
-    wide = wide[wide["spread"].notna()]
-    if wide.empty:
-        return []
-    several = wide["model"].nunique() > 1
-    columns = {"score": ("score", "")} | {task: (task, ".3f") for task in tasks}
-    columns |= {"spread": ("spread", ".3f"), "relative_spread": ("relative spread", ".2f")}
-    parts: list[Table | Chart] = []
-    for share in np.unique(wide["percent"]):
-        shown = Shown(share=float(share))
-        title = f"Spread of the thresholds for {share:g}% of heads"
-        parts.append(Chart(title, plots.threshold_spread(wide, share), shown=shown))
-    for (model, share), group in wide.groupby(["model", "percent"], sort=False):
-        shown = Shown(model=str(model) if several else None, share=float(share))
-        parts.append(
-            frame_table(
-                f"{model}: thresholds for {share:g}% of heads",
-                group,
-                columns,
-                shown=shown,
-                late=True,
-            )
-        )
-    if several:
-        every = {"model": ("model", ""), "percent": ("share, %", "g")} | columns
-        title = "The thresholds of all models and shares"
-        parts.append(frame_table(title, wide, every, folded=True))
-    words = (
-        "One column per data set, at the chosen share. “Spread” is the largest threshold minus the "
-        "smallest, “relative spread” that over the mean of their sizes. A score with a small "
-        "relative spread (dark) carries its threshold from one data set to another; with a large "
-        "one, the threshold has to be chosen anew for each."
-    )
-    return [Section("thresholds", "Does a threshold carry over?", parts, words)]

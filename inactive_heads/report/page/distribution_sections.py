@@ -20,9 +20,16 @@ from inactive_heads.analysis.heads.distances import layer_distances, model_dista
 from inactive_heads.analysis.heads.head_sets import inactive_at
 from inactive_heads.analysis.heads.model_families import finetuned_pairs, scale_steps
 from inactive_heads.analysis.heads.per_input import inactive_shares
-from inactive_heads.report.page.curve_sections import square_table
 from inactive_heads.report.page.model_results import ModelResults
-from inactive_heads.report.page.parts import Chart, Section, Shown, Table, frame_of, frame_table
+from inactive_heads.report.page.parts import (
+    Chart,
+    Section,
+    Shown,
+    Table,
+    frame_of,
+    frame_table,
+    square_table,
+)
 
 Parts = list[Table | Chart]
 

@@ -16,9 +16,16 @@ from inactive_heads.analysis.heads.per_input import (
     lengths_vary,
     split_heads,
 )
-from inactive_heads.report.page.curve_sections import square_table
 from inactive_heads.report.page.model_results import ModelResults
-from inactive_heads.report.page.parts import Chart, Section, Shown, Table, frame_of, frame_table
+from inactive_heads.report.page.parts import (
+    Chart,
+    Section,
+    Shown,
+    Table,
+    frame_of,
+    frame_table,
+    square_table,
+)
 
 Parts = list[Table | Chart]
 

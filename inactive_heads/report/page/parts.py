@@ -141,3 +141,18 @@ def _narrow(value: Any) -> Any:
             return {**value, "dtype": "f4", "bdata": packed}
         return {key: _narrow(item) for key, item in value.items()}
     return value
+
+
+def square_table(title: str, table: pd.DataFrame, shown: Shown | None = None) -> Table:
+    """A square table of numbers, folded: the numbers behind a heatmap."""
+    frame = table.rename_axis(index=None, columns=None)
+    corner = str(table.index.name or "score")
+    frame = frame.reset_index(names=corner)
+    columns = {corner: (corner, "")} | {name: (str(name), ".3f") for name in table.columns}
+    return frame_table(title, frame, columns, folded=True, shown=shown or Shown())
+
+
+def group_title(keys: tuple[Any, ...], several_models: bool) -> str:
+    """What a table or chart of one (model, task, mode) is called."""
+    model, task, mode = (str(key) for key in keys)
+    return ", ".join([*([model] if several_models else []), task, mode])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +11,11 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.table import CURVE_KEYS, METRICS
+from inactive_heads.analysis.curves.metrics import METRICS
+from inactive_heads.analysis.curves.table import CURVE_KEYS
 from inactive_heads.analysis.heads.head_sets import inactive_counts
 from inactive_heads.analysis.heads.per_input import length_correlations, lengths_vary
-from inactive_heads.report.page.parts import plain_figure
+from inactive_heads.report.page.parts import group_title, plain_figure
 
 
 def heads_payload(
@@ -91,33 +90,3 @@ def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
                 chart = about | {"what": name.rpartition(",")[0]}
                 charts.append(chart | {"figure": plain_figure(plots.effect_curves(group, effect))})
     return charts
-
-
-def group_title(keys: tuple[Any, ...], several_models: bool) -> str:
-    """What a table or chart of one (model, task, mode) is called."""
-    model, task, mode = (str(key) for key in keys)
-    return ", ".join([*([model] if several_models else []), task, mode])
-
-
-def as_json(value: object) -> str:
-    """JSON for a ``<script>`` element: no ``<``, no NaN, five significant digits."""
-    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
-    # Inside a script only "<" can end it early; the others cost little and please scanners.
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON knows it: None for what is not finite, five significant digits."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(f"{value:.5g}") if math.isfinite(value) else None
-    return value if value is None else str(value)

@@ -19,14 +19,14 @@ from inactive_heads.analysis.heads.threshold_stability import (
     thresholds_table,
 )
 from inactive_heads.errors import UserError
-from inactive_heads.html import environment, source
+from inactive_heads.html import as_json, environment, source
 from inactive_heads.report.page.challenge_section import challenge_section
-from inactive_heads.report.page.curve_sections import Setting, comparison, settings, stability
+from inactive_heads.report.page.curve_sections import Setting, comparison, settings
 from inactive_heads.report.page.distribution_sections import checkpoint_section, score_sections
 from inactive_heads.report.page.head_set_sections import input_sections
 from inactive_heads.report.page.model_results import ModelResults, checkpoints_of, labels
 from inactive_heads.report.page.parts import Chart, Table, plain_figure
-from inactive_heads.report.page.payload import as_json, curve_charts, heads_payload
+from inactive_heads.report.page.payload import curve_charts, heads_payload
 from inactive_heads.report.page.run_details import facts_of, facts_of_models
 from inactive_heads.report.page.summary_tables import (
     Within,
@@ -34,6 +34,7 @@ from inactive_heads.report.page.summary_tables import (
     ranking_tables,
     summary_tables,
 )
+from inactive_heads.report.page.threshold_section import stability
 from inactive_heads.report.page.verdict import compared, verdict
 
 FEW = 3

@@ -7,16 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from inactive_heads.analysis.curves.metrics import TOLERANCE, Metric
+from inactive_heads.analysis.curves.ranking import rank_scores, within_column
 from inactive_heads.analysis.curves.summary import RANKING_COLUMNS
-from inactive_heads.analysis.curves.table import (
-    CURVE_KEYS,
-    TOLERANCE,
-    Metric,
-    rank_scores,
-    within_column,
+from inactive_heads.analysis.curves.table import CURVE_KEYS
+from inactive_heads.report.page.parts import (
+    Cell,
+    Shown,
+    Table,
+    as_csv,
+    cell,
+    frame_table,
+    group_title,
+    number,
 )
-from inactive_heads.report.page.parts import Cell, Shown, Table, as_csv, cell, frame_table, number
-from inactive_heads.report.page.payload import group_title
 from inactive_heads.report.page.verdict import BOUNDS, CHANGE, DIGITS, metric_of, start_row
 
 Within = Mapping[Metric, float]

@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from inactive_heads.analysis.curves.metrics import METRICS, Metric
 from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
-from inactive_heads.analysis.curves.table import (
-    CURVE_KEYS,
-    METRICS,
-    RANDOM,
-    Metric,
-    baseline_row,
-    reach_column,
-)
+from inactive_heads.analysis.curves.ranking import reach_column
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row
 
 BOUNDS: dict[Metric, tuple[str, str]] = {
     "accuracy": ("ci_low", "ci_high"),

@@ -10,20 +10,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics, TokenBatch
+from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import PerHead
+from inactive_heads.scores.check.tiny_models import (
+    grouped_model,
+    hooked_model,
+    new_plain_model,
+    plain_model,
+    ungrouped_model,
+)
 from inactive_heads.scores.check.trial import (
     Failed,
     Trial,
     Values,
     copied,
-    grouped_model,
-    hooked_model,
     laid_open,
-    new_plain_model,
     padded,
-    plain_model,
-    ungrouped_model,
     with_activations,
 )
 

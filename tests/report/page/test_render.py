@@ -22,8 +22,8 @@ from helpers.pages import (
 
 from inactive_heads.analysis import summarize
 from inactive_heads.errors import UserError
+from inactive_heads.html import as_json
 from inactive_heads.report.page.model_results import ModelResults
-from inactive_heads.report.page.payload import as_json
 from inactive_heads.report.page.render import render
 from inactive_heads.report.page.verdict import verdict
 

@@ -6,12 +6,8 @@ import pytest
 import torch
 
 import inactive_heads as ih
-from inactive_heads.scores.check.trial import (
-    TokenBatch,
-    grouped_model,
-    plain_model,
-    ungrouped_model,
-)
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.scores.check.tiny_models import grouped_model, plain_model, ungrouped_model
 
 CLAUSES = (
     *("shape", "finite", "one token", "repeatable", "grouped-query attention", "padding"),

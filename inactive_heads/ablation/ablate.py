@@ -1,0 +1,69 @@
+"""Next-token logits with heads silenced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import xarray as xr
+
+from inactive_heads.ablation.ablations import Ablation
+from inactive_heads.ablation.recorder import ZeroedRecorder, zeroed_array
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.tensor_types import Logits
+from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
+from inactive_heads.models.load import as_model
+from inactive_heads.progress import progress_bar
+
+
+@dataclass(frozen=True, eq=False)
+class AblationRun:
+    """What `ablate` gives.
+
+    Attributes:
+        logits: ``(sample, vocab)``, float32, on the CPU: next-token logits after each sample's
+            last token.
+        zeroed: boolean DataArray ``(sample, layer, head)``: the heads that were silenced.
+    """
+
+    logits: Logits
+    zeroed: xr.DataArray
+
+
+def ablate(
+    model: Any,
+    samples: Sequence[Sample],
+    ablation: Ablation | None,
+    *,
+    batch_size: int | str = "auto",
+    progress: bool = True,
+) -> AblationRun:
+    """Next-token logits with heads silenced, and which heads were.
+
+        run = ih.ablate(model, samples, ih.PerInput("AHON (LN)", threshold=0.457))
+        float(run.zeroed.mean())   # the share really zeroed
+
+    Args:
+        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        samples: texts, or lists of token ids.
+        ablation: `PerInput`, `Fixed`, `Random`, or None for the model as it is.
+        batch_size: samples run together, or "auto".
+        progress: whether to show a bar on a terminal.
+
+    Raises:
+        UserError: the ablation does not fit the model, or a sample cannot be run.
+    """
+    subject = as_model(model)
+    encoded = encode_samples(subject, samples)
+    recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
+    logits = torch.empty(len(encoded), subject.shape.d_vocab)
+    with progress_bar("Ablating", len(encoded), show=progress) as advance:
+
+        def run(batch: TokenBatch) -> None:
+            logits[list(batch.rows)] = subject.engine.run(batch, recorder).cpu()
+            advance(len(batch.rows))
+
+        run_in_batches(subject, encoded, run, batch_size=batch_size)
+    return AblationRun(logits, zeroed_array(subject, recorder, len(encoded)))

@@ -1,0 +1,82 @@
+"""What is read off one curve: its area, and how much can be zeroed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from inactive_heads.analysis.curves.metrics import TOLERANCE, Direction
+from inactive_heads.analysis.curves.paired import Numbers
+from inactive_heads.errors import UserError
+
+
+def normalized_auc(percent_zeroed: Numbers, values: Numbers) -> float:
+    """The mean height of a curve: its trapezoid area divided by the % it spans.
+
+    >>> normalized_auc([0, 10, 30], [60, 50, 20])
+    41.666666666666664
+
+    In the unit of ``values``. Points need no order; those at the same % are averaged first.
+    Fewer than two different percentages, and NaN, raise ``UserError``.
+    """
+    percents, heights = _points(percent_zeroed, values)
+    area = np.sum(np.diff(percents) * (heights[1:] + heights[:-1]) / 2)
+    return float(area / (percents[-1] - percents[0]))
+
+
+def percent_within(
+    percent_zeroed: Numbers,
+    values: Numbers,
+    *,
+    within: float = TOLERANCE["accuracy"],
+    baseline: float | None = None,
+    direction: Direction = "higher",
+) -> float:
+    """The % of heads that can be zeroed before a curve is worse than ``baseline`` by ``within``.
+
+    >>> percent_within([0, 10, 20], [60, 60, 50], within=1)
+    11.0
+
+    It is the % at the *last* crossing of the line ``baseline - within`` (``baseline + within``
+    where ``direction`` is "lower": lower is better), linear between points, upward crossings
+    included. A curve that is never worse than the line counts its largest %, one that always is
+    its smallest. A point on the line is not worse.
+
+    ``baseline`` is the value with no head zeroed; by default, the value at the smallest %.
+    Fewer than two different percentages, and NaN, raise ``UserError``.
+    """
+    percents, heights = _points(percent_zeroed, values)
+    if not within >= 0:
+        raise UserError(f"within={within} must be 0 or more")
+    if baseline is None:
+        baseline = float(heights[0])
+    elif not np.isfinite(baseline):
+        raise UserError(f"baseline={baseline} is not a number a curve can be compared with")
+    sign = 1.0 if direction == "higher" else -1.0
+    # How far each point is above the line; rounding must not push a point on the line below it.
+    margin = sign * (heights - baseline) + within
+    margin[np.abs(margin) < 1e-9] = 0.0
+    good = margin >= 0
+    crossings = np.flatnonzero(good[1:] != good[:-1])
+    if not len(crossings):
+        return float(percents[-1] if good[0] else percents[0])
+    left, right = crossings[-1], crossings[-1] + 1
+    share = margin[left] / (margin[left] - margin[right])
+    return float(percents[left] + share * (percents[right] - percents[left]))
+
+
+def _points(percents: Numbers, values: Numbers) -> tuple[np.ndarray, np.ndarray]:
+    """The points of a curve sorted by %, those at the same % averaged."""
+    xs = np.asarray(percents, dtype=float)
+    ys = np.asarray(values, dtype=float)
+    if xs.ndim != 1 or xs.shape != ys.shape:
+        raise UserError(f"percentages of shape {xs.shape} do not pair with values of {ys.shape}")
+    missing = np.flatnonzero(~(np.isfinite(xs) & np.isfinite(ys)))
+    if len(missing):
+        row = missing[0]
+        label = values.index[row] if isinstance(values, pd.Series) else row
+        raise UserError(f"row {label} of a curve is not finite: {ys[row]} at {xs[row]}% zeroed")
+    unique, inverse = np.unique(xs, return_inverse=True)
+    if len(unique) < 2:
+        raise UserError(f"a curve needs two different % zeroed, not {unique.tolist()}")
+    return unique, np.bincount(inverse, weights=ys) / np.bincount(inverse)

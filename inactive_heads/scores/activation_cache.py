@@ -1,0 +1,105 @@
+"""The scores of an ActivationCache that one already has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.tensor_types import Residual, TokenMask
+from inactive_heads.engines.lens import HOOKS, LensEngine, hook_name, residual_hook
+from inactive_heads.errors import UserError
+from inactive_heads.scores.paper import get_scores
+from inactive_heads.scores.registry import ScoreLike
+from inactive_heads.scores.score_heads import labelled_scores
+
+
+def score_cache(
+    cache: Any,
+    *,
+    attention_mask: TokenMask | Tensor | None = None,
+    scores: Iterable[ScoreLike] | None = None,
+) -> xr.DataArray:
+    """The same scores from a TransformerLens ActivationCache one already has.
+
+        logits, cache = bridge.run_with_cache(tokens)
+        scores = ih.score_cache(cache)
+
+    Args:
+        cache: an ActivationCache with a batch dimension, holding ``hook_v``, ``hook_pattern``
+            and ``hook_z`` of every attention layer.
+        attention_mask: ``(batch, pos)``, true (or 1) at real tokens; all are, if not given.
+        scores: names or functions; the paper's fifteen if not given.
+
+    Raises:
+        UserError: hooks are missing from the cache (the message lists them), or the mask
+            has a hole or another shape.
+    """
+    found = get_scores(scores)
+    engine = LensEngine(cache.model)
+    layers = engine.shape.layers
+    needed = [hook_name(layer, hook) for layer in layers for hook in HOOKS]
+    missing = [name for name in needed if not _has(cache, name)]
+    if missing:
+        raise UserError(
+            f"the cache lacks {len(missing)} hooks that the scores are made of: "
+            f"{', '.join(missing[:6])}{', …' if len(missing) > 6 else ''}; "
+            f"run_with_cache with a names_filter that keeps {', '.join(HOOKS)}"
+        )
+    z = cache[hook_name(layers[0], "hook_z")]
+    if z.ndim != 4:
+        raise UserError(f"the cache has no batch dimension: hook_z has shape {tuple(z.shape)}")
+    mask = torch.ones(z.shape[:2]) if attention_mask is None else attention_mask
+    if tuple(mask.shape) != tuple(z.shape[:2]):
+        raise UserError(
+            f"attention_mask has shape {tuple(mask.shape)}, the cache (batch, pos) = {tuple(z.shape[:2])}"
+        )
+    mask = mask.bool().to(z.device)
+    try:
+        batch = TokenBatch(torch.zeros_like(mask, dtype=torch.long), mask)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    values = np.empty((len(found), len(z), len(layers), z.shape[2]), dtype=np.float32)
+    with torch.no_grad():
+        for index, layer in enumerate(layers):
+            heads = _cached_heads(cache, engine, layer, batch)
+            for row, score in enumerate(found):
+                values[row, :, index] = score(heads).cpu().numpy()
+    provenance = {
+        "model": str(cache.model.cfg.model_name),
+        "n_key_value_heads": engine.shape.n_key_value_heads,
+    }
+    return labelled_scores(values, found, layers, batch.n_tokens.tolist(), provenance=provenance)
+
+
+def _has(cache: Any, name: str) -> bool:
+    try:
+        cache[name]
+    except KeyError:
+        return False
+    return True
+
+
+def _cached_heads(cache: Any, engine: LensEngine, layer: int, batch: TokenBatch) -> HeadActivations:
+    def stream() -> Residual:
+        if not _has(cache, residual_hook(layer)):
+            raise UserError(
+                f"the cache lacks {residual_hook(layer)}, which a score asks for; keep it in the cache"
+            )
+        return cache[residual_hook(layer)]
+
+    return HeadActivations(
+        layer=layer,
+        batch=batch,
+        values=cache[hook_name(layer, "hook_v")],
+        outputs=cache[hook_name(layer, "hook_z")],
+        attention=PatternStatistics(batch, cache[hook_name(layer, "hook_pattern")]),
+        path=engine.path(layer),
+        stream=stream,
+    )
