@@ -269,7 +269,13 @@ def test_by_its_name_from_python_and_with_a_cache_of_answers(folder, tasks, cut,
         run_harness("inactive-heads", tasks, ["words", "said", "story"], **options)
         for _ in range(2)
     )
-    assert first["results"] == again["results"]
+    assert first["results"].keys() == again["results"].keys()
+    for name, known in first["results"].items():
+        # A text that is asked twice is run twice, each in its own place of a batch, and kept once.
+        assert again["results"][name] == {
+            key: pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
+            for key, value in known.items()
+        }
     assert set(first["config"]["percent_zeroed"]) == {"words", "said", "story"}
     assert again["config"]["percent_zeroed"] == {}  # nothing was run
 

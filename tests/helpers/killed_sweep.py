@@ -1,15 +1,16 @@
 """Runs sweeps in forked children that are killed at a moment: a helper of test_runs.py.
 
-Reads requests as lines of JSON, ``{"out": folder, "kill_after": seconds}`` or ``{"out": folder,
-"kill_in_write": n}`` (inside the n-th file that is written) or neither, and answers each with a
-line: the child's exit status.
+Reads requests as lines of JSON, ``{"out": folder, "die": where, "at": n}``, and answers each with
+a line: the child's exit status. Moments are counted, by no clock: a child dies as it begins its
+n-th ``run`` of the model, at its n-th ``sync`` (a file half written, or a folder whose file is
+renamed) or before its n-th ``rename`` (a file that is whole, beside its place); without ``die``
+it lives.
 """
 
 import json
 import os
 import signal
 import sys
-import time
 
 import torch
 
@@ -30,8 +31,8 @@ def main() -> None:
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            if "kill_in_write" in request:
-                die_in_write(request["kill_in_write"])
+            if "die" in request:
+                die(model, request["die"], request["at"])
             ih.sweep(
                 model,
                 task,
@@ -42,26 +43,28 @@ def main() -> None:
                 progress=False,
             )
             os._exit(0)
-        if "kill_after" in request:
-            time.sleep(request["kill_after"])
-            os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def die_in_write(n: int) -> None:
-    """Ends this process where the n-th file is half written, unsynced or not yet renamed."""
-    left, sync = [n], os.fsync
+def die(model, where: str, n: int) -> None:
+    """Ends this process as it makes the n-th of the calls there."""
+    owner, name = {
+        "run": (type(model.engine), "run"),
+        "sync": (os, "fsync"),
+        "rename": (os, "replace"),
+    }[where]
+    left, call = [n], getattr(owner, name)
 
-    def dying(descriptor: int) -> None:
+    def counted(*given, **named):
         left[0] -= 1
         if left[0] == 0:
-            if n % 2 and os.fstat(descriptor).st_size:
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            if where == "sync" and n % 2 and os.fstat(given[0]).st_size:
+                os.ftruncate(given[0], os.fstat(given[0]).st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
-        sync(descriptor)
+        return call(*given, **named)
 
-    os.fsync = dying
+    setattr(owner, name, counted)
 
 
 if __name__ == "__main__":
