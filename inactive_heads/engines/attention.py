@@ -50,8 +50,8 @@ GROUPED_ON_CPU = torch.__version__ >= "2.9"
 class AttentionInputs:
     """The inputs of one layer's attention, after rotary embedding and before the softmax.
 
-    All tensors are on one device and, except for ``first`` and a boolean mask, in the model's dtype.
-    Query heads that share a key/value head are adjacent.
+    Queries, keys and values have the model's dtype. Query heads that share a key/value head are
+    adjacent.
 
     Attributes:
         query: ``(batch, head, query, d_key)``.
@@ -136,9 +136,9 @@ def flash_attention(
 ) -> tuple[HeadVectors, PerToken] | None:
     """Plain attention by a fused kernel, with the logsumexp of the logits.
 
-    The kernels are those behind PyTorch's ``scaled_dot_product_attention``, so z is bit for bit what
-    the model computes by itself. They are called directly because that function does not return the
-    logsumexp.
+    The kernels are those behind PyTorch's ``scaled_dot_product_attention``, so z is bit for bit
+    what the model computes by itself. They are called directly because that function does not
+    return the logsumexp.
 
     Args:
         query: ``(batch, head, query, d_key)``.

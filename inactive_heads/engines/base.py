@@ -161,8 +161,8 @@ class Engine(Protocol):
                 last token by default.
 
         Returns:
-            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
-            of the second, and so on.
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input,
+            then of the second, and so on.
         """
         ...
 

@@ -44,7 +44,7 @@ ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3}
 """The largest difference, relative to their norm, between logits computed in two correct ways."""
 
 HALF_ROUNDING = 0.05
-"""The same in half precision: 0.015 was seen in bfloat16, and 0.08 in a model that shares wrongly."""
+"""The same in half precision: 0.015 was seen in bfloat16, and 0.08 where something was wrong."""
 
 
 class RowAttention:

@@ -115,8 +115,8 @@ class FlashEngine:
                 last token by default.
 
         Returns:
-            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
-            of the second, and so on.
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input,
+            then of the second, and so on.
 
         Raises:
             UserError: a layer's attention turns out to be of an unknown kind.
@@ -226,7 +226,7 @@ class FlashEngine:
         return Norm.together([self._norm(module) for module in modules], self.shape.d_model)
 
     def _probe(self) -> ModelShape:
-        """Runs four tokens to find the attention layers, their sizes, output projections and norms."""
+        """Runs four tokens to find attention layers, their sizes, output projections and norms."""
         sizes: dict[int, tuple[int, int, int]] = {}
         attentions: dict[int, nn.Module] = {}
 
@@ -276,8 +276,8 @@ class FlashEngine:
 class _VisitedRun:
     """One run with a visitor: computes each layer's heads, shows them and applies the answer.
 
-    Visitors do not say beforehand what they will ask for. If one asks for the entropy in a layer, it
-    is computed along with z in the next.
+    Visitors do not say beforehand what they will ask for. If one asks for the entropy in a layer,
+    it is computed along with z in the next.
     """
 
     engine: FlashEngine

@@ -153,8 +153,8 @@ class LensEngine:
                 last token by default.
 
         Returns:
-            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
-            of the second, and so on.
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input,
+            then of the second, and so on.
 
         Raises:
             UserError: the visitor silences heads by attention weights, and the model gives them
