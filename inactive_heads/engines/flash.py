@@ -50,10 +50,10 @@ OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
 class FlashEngine:
     """An engine over a Hugging Face model, which it leaves unmodified.
 
-    A run with a visitor switches the model to this engine's attention for its length; a run without
+    A run with a visitor temporarily switches the model to this engine's attention; a run without
     one is the model's own. Attention statistics are exact and float32. Value vectors and head
     outputs have the model's dtype. No attention pattern is held unless a visitor asks for it. A
-    model serves one run at a time, whichever threads ask.
+    model serves one run at a time, even if several threads ask.
 
         engine = FlashEngine(network, "gpt2")
         logits = engine.run(TokenBatch.of([[5, 1, 4]]), lambda heads: print(heads.z_norm))
