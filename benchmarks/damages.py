@@ -17,7 +17,8 @@ import inactive_heads as ih
 from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.core.tensor_types import PerHead
-from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
+from inactive_heads.evaluation.log_likelihood import log_likelihoods
+from inactive_heads.tasks.base import ScoredInput
 
 STRIDE = 3
 """Losses are read after every third token: logits of a large vocabulary cost more than layers."""

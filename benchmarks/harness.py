@@ -20,7 +20,7 @@ import numpy as np
 
 import inactive_heads as ih
 from inactive_heads.models.bundled import demo_folder
-from inactive_heads.tasks.base import ChoiceTask
+from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.question_tokens import asked_of, written_prompt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -25,8 +25,9 @@ import inactive_heads as ih
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.engines.base import Visitor
 from inactive_heads.engines.prefix_tree import segments_of
-from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
+from inactive_heads.evaluation.log_likelihood import log_likelihoods
 from inactive_heads.evaluation.prepared_task import PreparedTask
+from inactive_heads.tasks.base import ScoredInput
 
 
 def inactive_tenth(model: ih.Model) -> ih.Fixed:

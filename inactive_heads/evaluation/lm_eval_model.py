@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -31,9 +32,10 @@ from lm_eval.models.utils import (
 )
 from transformers import PreTrainedTokenizerBase
 
-from inactive_heads.ablation.choose_ablation import asked_ablation
+from inactive_heads.ablation.choose_ablation import choose_ablation
 from inactive_heads.ablation.generation import (
     Choose,
+    Decide,
     Sampling,
     check_decide,
     check_room,
@@ -42,14 +44,18 @@ from inactive_heads.ablation.generation import (
 )
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods_and_best
+from inactive_heads.evaluation.log_likelihood import log_likelihoods, targets_and_best
 from inactive_heads.models.batching import check_batch_size, check_tokens
-from inactive_heads.models.load import load_model
+from inactive_heads.models.load import load
 from inactive_heads.progress import progress_bar
 from inactive_heads.provenance import versions
+from inactive_heads.specs import AblationSpec, ModelSpec
+from inactive_heads.tasks.base import ScoredInput
 
 NAME = "inactive-heads"
 SAMPLING = ("temperature", "top_k", "top_p")
+MODEL_OPTIONS = {one.name for one in fields(ModelSpec)} - {"source", "device", "chat_template"}
+"""The options of `load_model` that ``--model_args`` passes on."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -77,8 +83,9 @@ class HarnessModel(TemplateLM):
         max_gen_toks: tokens generated at most, where the task does not say.
         batch_size: a number, or "auto": as much as fits.
         max_batch_size: not used here, and refused.
-        engine, dtype, device, device_map, revision, tokenizer, bos, trust_remote_code: as
-            `load_model` takes them.
+        device: as `load_model` takes it.
+        options: the other options of `load_model`, but for ``chat_template``, which the harness has
+            itself.
 
     Raises:
         UserError: an argument is unknown, or two of ``score``, ``heads`` and ``random`` are given.
@@ -86,53 +93,44 @@ class HarnessModel(TemplateLM):
 
     def __init__(
         self,
-        pretrained: str | Path | int | None = None,  # the harness reads digits as a number
+        pretrained: str | Path | int | None = None,
         *,
         score: str | None = None,
         threshold: float | None = None,
         heads: str | None = None,
         random: float | None = None,
         seed: int = 0,
-        decide: str = "every-step",
+        decide: Decide = "every-step",
         max_gen_toks: int = 256,
         batch_size: int | str = "auto",
         max_batch_size: int | None = None,
-        engine: str = "flash",
-        dtype: str = "auto",
         device: str | None = None,
-        device_map: str | None = None,
-        revision: str | int | None = None,
-        tokenizer: str | None = None,
-        bos: str = "auto",
-        trust_remote_code: bool = False,
-        **unknown: object,
+        **options: Any,
     ) -> None:
         super().__init__()
-        if unknown:
+        if unknown := sorted(set(options) - MODEL_OPTIONS):
             raise UserError(
                 f"--model {NAME} takes no {', '.join(map(repr, unknown))} among its --model_args; "
                 "it takes pretrained, score and threshold, heads, random, seed, decide, "
-                "max_gen_toks, engine, dtype, device_map, revision, tokenizer, bos"
+                f"max_gen_toks, {', '.join(sorted(MODEL_OPTIONS))}"
             )
         if max_batch_size is not None:
             raise UserError("--max_batch_size is not used: --batch_size auto takes what fits")
-        self.ablation = asked_ablation(score, threshold, heads, random, seed)
+        self.ablation = choose_ablation(AblationSpec(score, threshold, heads, random, seed))
         check_decide(decide)
         self.decide, self.seed, self.max_gen_toks = decide, seed, max_gen_toks
         self.batch_size = _batch_size(batch_size)
-        self.model = load_model(
-            None if pretrained is None else str(pretrained),
-            engine=engine,
-            dtype=dtype,
+        # The harness reads a name or revision made of digits as a number.
+        revision = options.pop("revision", None)
+        spec = ModelSpec(
+            source=None if pretrained is None else str(pretrained),
+            revision=None if revision is None else str(revision),
             # The harness's own default; like it, we take another device where there is no CUDA.
             device="auto" if device in (None, "cuda:0") else device,
-            device_map=device_map,
-            revision=None if revision is None else str(revision),
-            tokenizer=tokenizer,
-            bos=bos,
             chat_template="off",  # the harness has an option of its own
-            trust_remote_code=trust_remote_code,
+            **options,
         )
+        self.model = load(spec)
         if self.model.tokenizer is None:
             raise UserError(f"{self.model.name!r} has no tokenizer: give one with tokenizer=")
         self.tokenizer: PreTrainedTokenizerBase = self.model.tokenizer
@@ -292,8 +290,13 @@ class HarnessModel(TemplateLM):
             recorder = ZeroedRecorder(self.ablation, self.model.shape, len(inputs))
         total = sum(len(one.tokens) for one in inputs)
         with progress_bar("Log-likelihoods", total) as advance:
-            found = log_likelihoods_and_best(
-                self.model, inputs, recorder, advance=advance, batch_size=self.batch_size
+            found = log_likelihoods(
+                self.model,
+                inputs,
+                recorder,
+                advance=advance,
+                batch_size=self.batch_size,
+                measure=targets_and_best,
             )
         shares = np.zeros(len(inputs)) if recorder is None else recorder.masks.mean(axis=(1, 2))
         self._note(tasks, (100 * shares).tolist())

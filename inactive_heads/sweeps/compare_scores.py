@@ -24,7 +24,8 @@ from inactive_heads.sweeps.grid import RANDOM
 from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 from inactive_heads.sweeps.sweep import sweep
-from inactive_heads.tasks.base import Task, TextTask
+from inactive_heads.tasks.base import Task
+from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, load_texts
 
 AGAINST: tuple[str, ...] = ("AHON (LN)", "LTHON (LN)", "AWFT", RANDOM)

@@ -197,19 +197,21 @@ def test_a_report_has_the_thresholds_of_several_tasks(tasks, model, tmp_path):
     from inactive_heads.evaluation.prepared_task import PreparedTask
     from inactive_heads.report.build import build_reports
     from inactive_heads.report.options import ReportOptions
+    from inactive_heads.specs import ModelSpec, TaskSpec, TextsSpec
 
     names = ("lm-eval:words", "lm-eval:gaps")
     folder = str(model.provenance["source"])
     asked = ReportOptions(
-        model=folder,
+        model=ModelSpec(folder),
         out=str(tmp_path / "report"),
-        tasks=names,
-        data=str(tasks),
+        tasks=[TaskSpec(name, data=str(tasks)) for name in names],
         scores=["AHON (LN)"],
         percents=[10, 30],
-        num_texts=2,
-        max_tokens=12,
-        texts=str(write(tmp_path, "texts", [{"text": "the cat sat on a mat " * 3}] * 2)),
+        texts=TextsSpec(
+            str(write(tmp_path, "texts", [{"text": "the cat sat on a mat " * 3}] * 2)),
+            num_texts=2,
+            max_tokens=12,
+        ),
     )
     path, _ = build_reports([asked], asked.out)
     found = pd.read_csv(tmp_path / "report" / "thresholds.csv")
