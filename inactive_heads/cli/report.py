@@ -145,12 +145,12 @@ def report(
         )
         print(f"The report is at {build_saved_report(saved).resolve()}")
         return
+    from inactive_heads.analysis.curves.table import RANDOM
     from inactive_heads.cli.summary_table import summary_table
     from inactive_heads.report.build import build_reports, plan_report, prepare_report
     from inactive_heads.report.options import ReportOptions, compared
     from inactive_heads.scores.paper import PAPER_SCORES
     from inactive_heads.scores.user_file import load_score_file
-    from inactive_heads.sweeps.grid import RANDOM
     from inactive_heads.tasks.question_tokens import shown_prompt
 
     own = [] if score_file is None else load_score_file(score_file)

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from inactive_heads.analysis.curves.model_comparison import REFERENCE
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape, line_style, matrix, matrix_layout
 
 
-def model_gains(table: pd.DataFrame, *, reference: str = "AWFT") -> go.Figure:
+def model_gains(table: pd.DataFrame, *, reference: str = REFERENCE) -> go.Figure:
     """What ``reference`` and the best score find in every model, joined by a line; the figure.
 
     ``table`` comes from `compare_models`. The best score's name stands beside its mark.

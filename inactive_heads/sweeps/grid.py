@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
 from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
@@ -21,7 +22,6 @@ from inactive_heads.scores.registry import Score, ScoreLike
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit
 
 Mode = Literal["per-input", "fixed"]
-RANDOM = "Random"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from inactive_heads.analysis.curves.area import normalized_auc
 from inactive_heads.analysis.curves.intervals import score_intervals
-from inactive_heads.analysis.curves.item_outcomes import SCALE
 from inactive_heads.analysis.curves.paired import Interval, paired_change
 from inactive_heads.analysis.curves.table import RANDOM, as_curves, baseline_row
 from inactive_heads.errors import UserError
@@ -53,10 +52,10 @@ def lead_over(
             most = [_largest_share(found, one) for one in (name, reference)]
             share = min(float(percent), *most)
             lead = _lead(found, *(_at_share(found, one, share) for one in (name, reference)))
-            difference, low, high = (SCALE[found.metric] * end for end in lead)
+            difference, low, high = (found.metric.scale * end for end in lead)
             verdict = "not decided"
             if low > 0 or high < 0:
-                verdict = "better" if (low > 0) == (found.metric == "accuracy") else "worse"
+                verdict = "better" if found.metric.upward(difference) > 0 else "worse"
             rows.append((name, percent, share, difference, low, high, verdict))
     columns = ["score", "percent", "compared_at", "difference", "difference_low"]
     return pd.DataFrame(rows, columns=[*columns, "difference_high", "verdict"])
@@ -157,7 +156,7 @@ class _Height(NamedTuple):
 
 def _at_share(found: Sweep, name: str, share: float) -> _Height:
     """What every item gives where the score zeroes that % of heads, linear between points."""
-    column = "loss" if found.metric == "loss" else "correct"
+    column = found.metric.item_column
     curve = _curve(found, name)
     values = np.array([one.items[column].to_numpy(float) for one in curve])
     zeroed = np.array([one.percent_zeroed for one in curve])
@@ -169,7 +168,7 @@ def _at_share(found: Sweep, name: str, share: float) -> _Height:
 def _lead(found: Sweep, own: _Height, other: _Height) -> Interval:
     """The mean of own less other, with its paired 95% interval."""
     weights = next(iter(found.points.values())).weights
-    if found.metric == "loss":
+    if not found.metric.is_binary:
         return paired_change(own.values, other.values, weights)
     # Answers between two points are neither 0 nor 1, but differ by no more than answers do.
     most = max(own.most, other.most)

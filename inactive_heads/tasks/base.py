@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import ACCURACY, LOSS, Metric
 from inactive_heads.errors import UserError
 
 Scoring = Literal["letter", "cloze", "acc", "acc_norm"]
@@ -53,7 +53,7 @@ class ChoiceTask:
     scoring: Scoring
     num_fewshot: int
     about: dict[str, Any] = field(default_factory=dict)
-    metric: ClassVar[Metric] = "accuracy"
+    metric: ClassVar[Metric] = ACCURACY
 
     @property
     def normalized(self) -> bool:
@@ -68,7 +68,7 @@ class TextTask:
     name: str
     samples: Sequence[str | Sequence[int]]
     about: dict[str, Any] = field(default_factory=dict)
-    metric: ClassVar[Metric] = "loss"
+    metric: ClassVar[Metric] = LOSS
 
 
 Task = ChoiceTask | TextTask

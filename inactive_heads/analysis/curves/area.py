@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import TOLERANCE, Direction
-from inactive_heads.analysis.curves.paired import Numbers
+from inactive_heads.analysis.curves.array_types import FloatVector
+from inactive_heads.analysis.curves.metrics import ACCURACY, Direction
 from inactive_heads.errors import UserError
 
 
-def normalized_auc(percent_zeroed: Numbers, values: Numbers) -> float:
+def normalized_auc(percent_zeroed: FloatVector, values: FloatVector) -> float:
     """The mean height of a curve: its trapezoid area divided by the % it spans.
 
     >>> normalized_auc([0, 10, 30], [60, 50, 20])
@@ -25,10 +25,10 @@ def normalized_auc(percent_zeroed: Numbers, values: Numbers) -> float:
 
 
 def percent_within(
-    percent_zeroed: Numbers,
-    values: Numbers,
+    percent_zeroed: FloatVector,
+    values: FloatVector,
     *,
-    within: float = TOLERANCE["accuracy"],
+    within: float = ACCURACY.tolerance,
     baseline: float | None = None,
     direction: Direction = "higher",
 ) -> float:
@@ -61,11 +61,11 @@ def percent_within(
     if not len(crossings):
         return float(percents[-1] if good[0] else percents[0])
     left, right = crossings[-1], crossings[-1] + 1
-    share = margin[left] / (margin[left] - margin[right])
-    return float(percents[left] + share * (percents[right] - percents[left]))
+    fraction = margin[left] / (margin[left] - margin[right])
+    return float(percents[left] + fraction * (percents[right] - percents[left]))
 
 
-def _points(percents: Numbers, values: Numbers) -> tuple[np.ndarray, np.ndarray]:
+def _points(percents: FloatVector, values: FloatVector) -> tuple[np.ndarray, np.ndarray]:
     """The points of a curve sorted by %, those at the same % averaged."""
     xs = np.asarray(percents, dtype=float)
     ys = np.asarray(values, dtype=float)

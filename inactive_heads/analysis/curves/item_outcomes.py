@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.curves.array_types import FloatVector
 from inactive_heads.analysis.curves.metrics import Metric
-from inactive_heads.analysis.curves.paired import Numbers, item_weights
+from inactive_heads.analysis.curves.paired import item_weights
 from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row
 from inactive_heads.errors import UserError
-
-SCALE: dict[Metric, float] = {"accuracy": 100.0, "loss": 1.0}
-"""What an outcome of 1 is in the unit of its curve: accuracies are in percent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +35,7 @@ class Aligned:
 def align(
     curves: pd.DataFrame,
     outcomes: xr.DataArray | np.ndarray,
-    weights: Numbers | None,
+    weights: FloatVector | None,
     *,
     scores: pd.Series,
     metric: Metric,
@@ -66,9 +64,9 @@ def align(
     zeroed, heights = (_grid(curves, scores, column) for column in ("percent_zeroed", metric))
     values = _in_order(outcomes, curves, zeroed)
     _check_values(values, zeroed, metric)
-    share = item_weights(weights, values.shape[2])
-    _check_means(values @ (share / share.sum()), heights, metric)
-    return Aligned(zeroed, values, _unablated(values, zeroed, curves), share)
+    per_item = item_weights(weights, values.shape[2])
+    _check_means(values @ (per_item / per_item.sum()), heights, metric)
+    return Aligned(zeroed, values, _unablated(values, zeroed, curves), per_item)
 
 
 def _unablated(values: np.ndarray, zeroed: pd.DataFrame, curves: pd.DataFrame) -> np.ndarray:
@@ -126,7 +124,7 @@ def _check_values(values: np.ndarray, grid: pd.DataFrame, metric: Metric) -> Non
     if values.shape[2] < 2:
         raise UserError(f"outcomes of {values.shape[2]} item: 2 or more are needed for an interval")
     odd, wanted = ~np.isfinite(values), "a finite number"
-    if metric == "accuracy":
+    if metric.is_binary:
         odd, wanted = ~np.isin(values, (0.0, 1.0)), "right (1) or wrong (0)"
     for row, column, item in np.argwhere(odd):
         raise UserError(
@@ -137,7 +135,7 @@ def _check_values(values: np.ndarray, grid: pd.DataFrame, metric: Metric) -> Non
 
 def _check_means(means: np.ndarray, heights: pd.DataFrame, metric: Metric) -> None:
     """``UserError`` where the mean of the outcomes is not the point of the curve."""
-    means = SCALE[metric] * means
+    means = metric.scale * means
     # Curves come from files too, and losses from single precision.
     for row, column in np.argwhere(~np.isclose(means, heights, rtol=1e-4, atol=1e-6)):
         raise UserError(

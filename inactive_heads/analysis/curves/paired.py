@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy import special, stats
 
+from inactive_heads.analysis.curves.array_types import FloatRows, FloatVector
 from inactive_heads.analysis.curves.intervals import score_intervals, studentized_intervals
 from inactive_heads.errors import UserError
-
-Numbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series
-Rows: TypeAlias = Sequence[Sequence[float] | np.ndarray] | np.ndarray | pd.Series
 
 
 class Interval(NamedTuple):
@@ -25,9 +21,9 @@ class Interval(NamedTuple):
 
 
 def paired_change(
-    own: Numbers,
-    baseline: Numbers,
-    weights: Numbers | None = None,
+    own: FloatVector,
+    baseline: FloatVector,
+    weights: FloatVector | None = None,
     *,
     confidence: float = 0.95,
     n_resamples: int = 2000,
@@ -68,20 +64,20 @@ def paired_change(
             above 0, a confidence that is not between 0 and 1.
     """
     after, before = _paired(own, baseline)
-    share = item_weights(weights, len(after))
+    per_item = item_weights(weights, len(after))
     check_resampling(confidence, n_resamples)
     change = (after - before)[:, None]
     if odd_answer(np.concatenate([after, before])) is None:
-        found = score_intervals(change, share, confidence=confidence)
+        found = score_intervals(change, per_item, confidence=confidence)
     else:
         found = studentized_intervals(
-            change, share, confidence=confidence, n_resamples=n_resamples, seed=seed
+            change, per_item, confidence=confidence, n_resamples=n_resamples, seed=seed
         )
     value, low, high = (float(end[0]) for end in found)
     return Interval(value, low, high)
 
 
-def mcnemar_p(own_correct: Numbers, baseline_correct: Numbers) -> float:
+def mcnemar_p(own_correct: FloatVector, baseline_correct: FloatVector) -> float:
     """The exact two-sided p of McNemar's test that as many answers turned right as turned wrong.
 
     >>> mcnemar_p([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
@@ -103,7 +99,7 @@ def mcnemar_p(own_correct: Numbers, baseline_correct: Numbers) -> float:
     return float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
-def choice_kl(baseline_logprobs: Rows, own_logprobs: Rows) -> np.ndarray:
+def choice_kl(baseline_logprobs: FloatRows, own_logprobs: FloatRows) -> np.ndarray:
     """Per question KL(baseline || own), in nats, of the probabilities of its choices.
 
     >>> choice_kl([[0.0, 0.0]], [[0.0, np.log(3)]]).round(4)
@@ -140,7 +136,7 @@ def _kl(index: int, *pair: Any) -> float:
     return max(0.0, float(np.exp(before) @ (before - after)))
 
 
-def item_weights(weights: Numbers | None, n: int) -> np.ndarray:
+def item_weights(weights: FloatVector | None, n: int) -> np.ndarray:
     """The weights of n items as floats, 1 each if None; ``UserError`` for one not above 0."""
     if weights is None:
         return np.ones(n)
@@ -167,7 +163,7 @@ def odd_answer(answers: np.ndarray) -> int | None:
     return int(odd[0]) if len(odd) else None
 
 
-def _paired(own: Numbers, baseline: Numbers) -> tuple[np.ndarray, np.ndarray]:
+def _paired(own: FloatVector, baseline: FloatVector) -> tuple[np.ndarray, np.ndarray]:
     after, before = np.asarray(own, dtype=float), np.asarray(baseline, dtype=float)
     if after.ndim != 1 or after.shape != before.shape:
         raise UserError(f"values of shape {after.shape} do not pair with a baseline {before.shape}")

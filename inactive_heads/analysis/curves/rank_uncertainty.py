@@ -8,6 +8,7 @@ import xarray as xr
 from scipy import stats
 
 from inactive_heads.analysis.curves.area import normalized_auc, percent_within
+from inactive_heads.analysis.curves.array_types import FloatVector
 from inactive_heads.analysis.curves.intervals import (
     ROUNDING,
     resampled_sums,
@@ -15,11 +16,10 @@ from inactive_heads.analysis.curves.intervals import (
     share_intervals,
     studentized_intervals,
 )
-from inactive_heads.analysis.curves.item_outcomes import SCALE, align
-from inactive_heads.analysis.curves.metrics import TOLERANCE, Direction, Metric
-from inactive_heads.analysis.curves.paired import Numbers, check_resampling
-from inactive_heads.analysis.curves.ranking import rank_scores, within_column
-from inactive_heads.errors import UserError
+from inactive_heads.analysis.curves.item_outcomes import align
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
+from inactive_heads.analysis.curves.paired import check_resampling
+from inactive_heads.analysis.curves.ranking import rank_scores
 
 POWER = 0.8
 """The chance that ``n_to_tell`` items tell two scores apart."""
@@ -30,9 +30,9 @@ HUGE = 1e12
 def rank_uncertainty(
     curves: pd.DataFrame,
     outcomes: xr.DataArray | np.ndarray,
-    weights: Numbers | None = None,
+    weights: FloatVector | None = None,
     *,
-    metric: str = "accuracy",
+    metric: Metric | MetricName = "accuracy",
     within: float | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
@@ -82,20 +82,20 @@ def rank_uncertainty(
         UserError: an unknown metric, several tasks, a table and outcomes that do not fit, an
             outcome that is NaN or no answer, a single item.
     """
-    kind, better = _metric(metric)
+    metric = get_metric(metric)
     check_resampling(confidence, n_resamples)
-    table = rank_scores(curves, metric=kind, within=within)
-    found = align(curves, outcomes, weights, scores=table["score"], metric=kind)
+    table = rank_scores(curves, metric=metric, within=within)
+    found = align(curves, outcomes, weights, scores=table["score"], metric=metric)
 
     # The AUC is linear in a curve's heights: a point counts as much as the AUC of it alone at 1.
     points = np.array(
         [[normalized_auc(x, alone) for alone in np.eye(len(x))] for x in found.zeroed.to_numpy()]
     )
     areas = np.einsum("sp,spi->is", points, found.values)
-    upward = areas if better == "higher" else -areas
+    upward = metric.upward(areas)
     leads = upward[:, :-1] - upward[:, 1:]
     changes = (found.values - found.baseline[:, None]).reshape(-1, len(found.weights)).T
-    if kind == "accuracy":
+    if metric.is_binary:
         area = share_intervals(areas, found.weights, confidence=confidence)
         lead = score_intervals(leads, found.weights, confidence=confidence, least=points.max())
         change = score_intervals(changes, found.weights, confidence=confidence)
@@ -107,10 +107,10 @@ def rank_uncertainty(
             for columns in (areas, leads, changes)
         )
 
-    scale, column = SCALE[kind], within_column(kind, within)
-    tolerance = TOLERANCE[kind] if within is None else within
+    scale, column = metric.scale, metric.within_column(within)
+    tolerance = metric.tolerance if within is None else within
     ends = [scale * end.reshape(found.zeroed.shape) for end in (change.low, change.high)]
-    crossings = [_crossings(found.zeroed, end, tolerance, better) for end in ends]
+    crossings = [_crossings(found.zeroed, end, tolerance, metric) for end in ends]
     # A band that leaves the line and comes back may cross it last outside its own curve.
     reach = [table[column].to_numpy(), *crossings]
     last = [np.nan]  # leads nobody
@@ -157,21 +157,12 @@ def _items_to_tell(leads: np.ndarray, weights: np.ndarray, confidence: float) ->
 
 
 def _crossings(
-    zeroed: pd.DataFrame, changes: np.ndarray, within: float, direction: Direction
+    zeroed: pd.DataFrame, changes: np.ndarray, within: float, metric: Metric
 ) -> list[float]:
     """Where one end of the interval of every score's change crosses the line, in % zeroed."""
     # With no head zeroed the change is 0, not an estimate. An infinite end crosses at once.
     ends = np.where(zeroed == 0, 0.0, np.clip(changes, -HUGE, HUGE))
     return [
-        percent_within(x, end, within=within, baseline=0.0, direction=direction)
+        percent_within(x, end, within=within, baseline=0.0, direction=metric.direction)
         for x, end in zip(zeroed.to_numpy(), ends, strict=True)
     ]
-
-
-def _metric(metric: str) -> tuple[Metric, Direction]:
-    """The metric, and whether higher or lower is better."""
-    if metric == "accuracy":
-        return "accuracy", "higher"
-    if metric == "loss":
-        return "loss", "lower"
-    raise UserError(f"metric must be accuracy or loss, not {metric!r}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from inactive_heads.analysis.curves.area import normalized_auc, percent_within
-from inactive_heads.analysis.curves.metrics import _BETTER, _UNIT, TOLERANCE, Metric
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of
 from inactive_heads.errors import UserError
 
 
-def within_column(metric: Metric, within: float | None = None) -> str:
+def within_column(metric: Metric | MetricName, within: float | None = None) -> str:
     """The name of the column that holds how much can be zeroed: ``percent_within_1pt``."""
-    return f"percent_within_{TOLERANCE[metric] if within is None else within:g}{_UNIT[metric]}"
+    return get_metric(metric).within_column(within)
 
 
 def reach_column(ranking: pd.DataFrame) -> str:
@@ -24,7 +24,10 @@ def reach_column(ranking: pd.DataFrame) -> str:
 
 
 def rank_scores(
-    curves: pd.DataFrame, *, metric: Metric = "accuracy", within: float | None = None
+    curves: pd.DataFrame,
+    *,
+    metric: Metric | MetricName = "accuracy",
+    within: float | None = None,
 ) -> pd.DataFrame:
     """The scores of every model, task and mode, the best first.
 
@@ -39,8 +42,9 @@ def rank_scores(
     left out too; ``UserError`` when none is left, for a NaN among a group's values, and for a
     curve of a single point.
     """
-    column, rows = within_column(metric, within), []
-    tolerance = TOLERANCE[metric] if within is None else within
+    metric = get_metric(metric)
+    column, rows = metric.within_column(within), []
+    tolerance = metric.tolerance if within is None else within
     for keys, group in groups_of(curves, metric):
         start = baseline_row(group)
         for score, curve in group.groupby("score", sort=False):
@@ -55,13 +59,12 @@ def rank_scores(
                     curve[metric],
                     within=tolerance,
                     baseline=baseline,
-                    direction=_BETTER[metric],
+                    direction=metric.direction,
                 )
             except UserError as error:
                 raise UserError(f"{named}: {error}") from None
             rows.append((*keys, score, area, reach))
     table = pd.DataFrame(rows, columns=[*CURVE_KEYS, "score", "normalized_auc", column])
     areas = table.groupby(CURVE_KEYS, sort=False, dropna=False)["normalized_auc"]
-    best_first = _BETTER[metric] == "higher"
-    table["rank"] = areas.rank(method="min", ascending=not best_first).astype(int)
+    table["rank"] = areas.rank(method="min", ascending=not metric.higher_is_better).astype(int)
     return table.sort_values([*CURVE_KEYS, "rank"], kind="stable", ignore_index=True)

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.metrics import METRICS
 from inactive_heads.analysis.curves.ranking import rank_scores
-from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of
+from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of, metrics_of
 from inactive_heads.errors import UserError
 
 RANKING_COLUMNS = [
@@ -46,9 +45,7 @@ def summarize(
     if curves is None or curves.empty:
         return _summary_of_thresholds(thresholds, percent)
     rows: list[pd.DataFrame] = []
-    for metric in METRICS:
-        if metric not in curves or not curves[metric].notna().any():
-            continue
+    for metric in metrics_of(curves):
         ranks = rank_scores(curves, metric=metric)
         for keys, group in groups_of(curves, metric):
             start = baseline_row(group)

@@ -9,32 +9,28 @@ heads zeroed by one score. Tables of curves have one row per point, with the col
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import ACCURACY, METRICS, Metric
 from inactive_heads.errors import UserError
 
-Numbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series
-
-
 RANDOM = "Random"
-
+"""The name of the baseline that zeroes heads at random."""
 
 CURVE_KEYS = ["model", "task", "mode"]
-
+"""What tells groups of curves apart."""
 
 UNNAMED_TASK = "unnamed task"
+"""The task of curves that name none."""
 
-
-_OPTIONAL = ["percent", "threshold", "accuracy", "ci_low", "ci_high", "n"]
-
-
-_OPTIONAL += ["loss", "loss_low", "loss_high"]
+_OPTIONAL = [
+    *("percent", "threshold", "accuracy", "ci_low", "ci_high", "n"),
+    *("loss", "loss_low", "loss_high"),
+]
 
 
 def read_curves(path: str | Path) -> pd.DataFrame:
@@ -69,7 +65,7 @@ def as_curves(table: pd.DataFrame, *, where: str = "the table of curves") -> pd.
             curves[column] = np.nan
     require(curves, [*CURVE_KEYS, "score", "percent_zeroed"], where)
     for column in ("percent_zeroed", *_OPTIONAL):
-        curves[column] = numbers(curves[column], where)
+        curves[column] = as_floats(curves[column], where)
     highest = curves["accuracy"].max()
     if 0 < highest <= 1:
         raise UserError(
@@ -93,7 +89,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{str(path)!r} is not a table in CSV: {error}") from error
 
 
-def numbers(column: pd.Series, where: str) -> pd.Series:
+def as_floats(column: pd.Series, where: str) -> pd.Series:
     """A column as floats, NaN where a cell is empty.
 
     Raises:
@@ -129,6 +125,16 @@ def groups_of(
             yield keys, group
     if not found:
         raise UserError(f"no curve has a value of {metric!r}")
+
+
+def metrics_of(table: pd.DataFrame) -> list[Metric]:
+    """The metrics of which a table has values, accuracy before loss."""
+    return [metric for metric in METRICS if metric in table and table[metric].notna().any()]
+
+
+def metric_of(table: pd.DataFrame) -> Metric:
+    """The metric of a table that is measured by one of them; accuracy where it has no values."""
+    return next(iter(metrics_of(table)), ACCURACY)
 
 
 def require(table: pd.DataFrame, columns: list[str], where: str) -> None:

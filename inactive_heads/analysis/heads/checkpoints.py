@@ -15,11 +15,12 @@ import xarray as xr
 from inactive_heads.analysis.heads.head_sets import inactive_at
 from inactive_heads.errors import UserError
 
-Checkpoint: TypeAlias = tuple[str, xr.DataArray]
+LabelledScores: TypeAlias = tuple[str, xr.DataArray]
+"""A checkpoint's label and its scores, ``(score, sample, layer, head)``."""
 
 
 def checkpoint_shares(
-    checkpoints: Sequence[Checkpoint], thresholds: xr.DataArray, percent: float
+    checkpoints: Sequence[LabelledScores], thresholds: xr.DataArray, percent: float
 ) -> xr.DataArray:
     """The share of (input, head) pairs, 0 to 1, that is inactive: (score, checkpoint).
 
@@ -35,7 +36,7 @@ def checkpoint_shares(
 
 
 def inactive_states(
-    checkpoints: Sequence[Checkpoint], thresholds: xr.DataArray, percent: float
+    checkpoints: Sequence[LabelledScores], thresholds: xr.DataArray, percent: float
 ) -> xr.DataArray:
     """Where a head is inactive on more than half of the inputs: bool (score, checkpoint, layer, head).
 
@@ -116,7 +117,7 @@ def changed_heads(
 
 
 def _masks(
-    checkpoints: Sequence[Checkpoint], thresholds: xr.DataArray, percent: float
+    checkpoints: Sequence[LabelledScores], thresholds: xr.DataArray, percent: float
 ) -> list[xr.DataArray]:
     labels = [label for label, _ in checkpoints]
     if len(labels) < 2:
@@ -135,7 +136,7 @@ def _masks(
     return masks
 
 
-def _joined(checkpoints: Sequence[Checkpoint], parts: list[xr.DataArray]) -> xr.DataArray:
+def _joined(checkpoints: Sequence[LabelledScores], parts: list[xr.DataArray]) -> xr.DataArray:
     labels = pd.Index([label for label, _ in checkpoints], name="checkpoint")
     joined = xr.concat(parts, dim=labels, coords="minimal", compat="override", join="exact")
     return joined.transpose("score", "checkpoint", ...)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.table import numbers, read_table, require
+from inactive_heads.analysis.curves.table import as_floats, read_table, require
 from inactive_heads.analysis.heads.thresholds import choose_thresholds
 from inactive_heads.errors import UserError
 
@@ -28,7 +28,7 @@ def read_thresholds(path: str | Path) -> pd.DataFrame:
     table = read_table(path)
     require(table, COLUMNS, str(path))
     for column in ("percent", "threshold"):
-        table[column] = numbers(table[column], str(path))
+        table[column] = as_floats(table[column], str(path))
         if (missing := table[column].isna()).any():
             raise UserError(f"{path}: {column} in row {missing.idxmax()} is empty")
     return table[COLUMNS]

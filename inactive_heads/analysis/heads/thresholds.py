@@ -12,6 +12,9 @@ from inactive_heads.errors import UserError
 PAPER_PERCENTS = (0, 5, 10, 15, 20, 25, 30)
 """The paper's grid of shares of heads, in percent."""
 
+REPORT_PERCENTS = (0, 5, 10, 15, 20, 30)
+"""The percentages of heads that a report zeroes unless it is told otherwise."""
+
 
 def choose_thresholds(
     scores: xr.DataArray, percents: Sequence[float] = PAPER_PERCENTS

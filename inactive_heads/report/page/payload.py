@@ -11,8 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.metrics import METRICS
-from inactive_heads.analysis.curves.table import CURVE_KEYS
+from inactive_heads.analysis.curves.table import CURVE_KEYS, metrics_of
 from inactive_heads.analysis.heads.head_sets import inactive_counts
 from inactive_heads.analysis.heads.per_input import length_correlations, lengths_vary
 from inactive_heads.report.page.parts import group_title, plain_figure
@@ -80,9 +79,7 @@ def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
     several = curves["model"].drop_duplicates().size > 1
     for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
         about = {"model": str(keys[0]), "title": group_title(keys, several)}
-        for metric in METRICS:
-            if metric not in group or not group[metric].notna().any():
-                continue
+        for metric in metrics_of(group):
             chart = about | {"what": metric}
             charts.append(chart | {"figure": plain_figure(plots.accuracy_curves(group, metric))})
         for effect, name in plots.EFFECTS.items():

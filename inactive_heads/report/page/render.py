@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from inactive_heads.analysis.curves.metrics import Tolerances
 from inactive_heads.analysis.curves.model_comparison import count_ranks
 from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.threshold_stability import (
@@ -29,7 +30,6 @@ from inactive_heads.report.page.parts import Chart, Table, plain_figure
 from inactive_heads.report.page.payload import curve_charts, heads_payload
 from inactive_heads.report.page.run_details import facts_of, facts_of_models
 from inactive_heads.report.page.summary_tables import (
-    Within,
     certainty_tables,
     ranking_tables,
     summary_tables,
@@ -45,7 +45,7 @@ def render(
     results: Sequence[ModelResults],
     *,
     percent: float,
-    within: Within | None = None,
+    within: Tolerances | None = None,
     published_thresholds: pd.DataFrame | None = None,
     definitions: Mapping[str, str] | None = None,
 ) -> str:
@@ -61,7 +61,7 @@ def render(
         UserError: nothing was given, ``percent`` is not among the thresholds' shares, two results
             are of one model and revision, or a curve cannot be measured.
     """
-    tolerances: Within = {} if within is None else within
+    tolerances: Tolerances = {} if within is None else within
     models = dict(zip(labels(results), results, strict=True))
     if not models and published_thresholds is None:
         raise UserError("there is nothing to report: no result was given")
@@ -168,7 +168,7 @@ def _tables(
     summary: pd.DataFrame | None,
     curves: pd.DataFrame | None,
     found: Sequence[Setting],
-    within: Within,
+    within: Tolerances,
     *,
     several: bool,
 ) -> list[Table]:
