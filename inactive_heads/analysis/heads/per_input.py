@@ -21,6 +21,11 @@ def inactive_shares(inactive: xr.DataArray) -> xr.DataArray:
     return inactive.mean("sample")
 
 
+def layer_shares(inactive: xr.DataArray) -> xr.DataArray:
+    """The share of each layer's (input, head) pairs, 0 to 1, that is inactive: (score, layer)."""
+    return inactive.mean(("sample", "head"))
+
+
 def split_heads(inactive: xr.DataArray) -> pd.DataFrame:
     """How many heads are inactive always, sometimes and never, a row per score.
 

@@ -13,6 +13,7 @@ import xarray as xr
 from inactive_heads import plots
 from inactive_heads.analysis.curves.table import CURVE_KEYS, metrics_of
 from inactive_heads.analysis.heads.head_sets import inactive_counts
+from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.analysis.heads.per_input import length_correlations, lengths_vary
 from inactive_heads.report.page.parts import group_title, plain_figure
 
@@ -47,7 +48,7 @@ def heads_payload(
         if lengths is not None and np.isfinite(lengths[i]).any():
             entry["lengths"] = packed_correlations(lengths[i])
         if np.isfinite(values).any():
-            edges, bars, beyond = plots.histogram(values)
+            edges, bars, beyond = histogram(values)
             quantiles = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, 101))
             entry["bars"] = {"low": edges[0], "high": edges[-1], "n": bars, "beyond": beyond}
             entry["bars"]["quantiles"] = quantiles
