@@ -95,7 +95,7 @@ def threshold_spread(stability: pd.DataFrame, percent: float) -> go.Figure:
     """
     rows = stability[np.isclose(stability["percent"], percent)]
     if rows.empty:
-        listed = ", ".join(f"{share:g}" for share in stability["percent"].unique())
+        listed = ", ".join(f"{known:g}" for known in stability["percent"].unique())
         raise UserError(f"there are no thresholds for {percent:g}%, only for {listed}")
     order = [list(dict.fromkeys(rows[name])) for name in ("score", "model")]
     wide = rows.pivot_table(index="score", columns="model", values="relative_spread")

@@ -172,9 +172,9 @@ def compare_scores(
         )
         (found,) = load_sweeps(folder)
     reference = _name(others[0])
-    shares = sorted({float(share) for share in curves["percent"]} - {0.0})
+    swept_at = sorted({float(percent) for percent in curves["percent"]} - {0.0})
     compared = [name for name in map(_name, swept) if name != reference]
-    leads = lead_over(found, compared, reference, shares)
+    leads = lead_over(found, compared, reference, swept_at)
     kept = ["score", "percent", "percent_zeroed", found.metric]
     kept += ["change", "change_low", "change_high"]
     table = curves.loc[curves["percent"] > 0, kept].merge(

@@ -1,4 +1,4 @@
-"""Types of the arrays that functions on curves and outcomes take."""
+"""Array types that functions on curves and per-item outcomes accept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 FloatVector: TypeAlias = Sequence[float] | np.ndarray | pd.Series
-"""One number per item, or per point of a curve."""
+"""One number per item, or one per point of a curve."""
 
 FloatRows: TypeAlias = Sequence[Sequence[float] | np.ndarray] | np.ndarray | pd.Series
-"""Several numbers per item, not the same number of them for every item."""
+"""One row of numbers per item; rows may differ in length."""

@@ -8,9 +8,21 @@ from inactive_heads.errors import UserError
 
 
 def histogram(values: np.ndarray, *, bins: int = 60) -> tuple[np.ndarray, np.ndarray, int]:
-    """``(edges, counts, beyond)`` of the finite values; ``beyond`` were too far out to show.
+    """Return the histogram of the finite values, with outliers left out.
 
-    The whole range where it is not much longer than the middle 99%, else that middle.
+    The bars cover the whole range, unless it is more than twice as long as the range of the middle
+    99%; then they cover the latter.
+
+    Args:
+        values: numbers of any shape; those that are not finite are ignored.
+        bins: the number of bars, all of equal width.
+
+    Returns:
+        The edges of the bars ``(bins + 1,)``, their counts ``(bins,)``, and the number of finite
+        values outside the range.
+
+    Raises:
+        UserError: there is no finite value.
     """
     flat = np.asarray(values, dtype=float).ravel()
     flat = flat[np.isfinite(flat)]

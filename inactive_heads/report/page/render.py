@@ -134,9 +134,9 @@ def _heads(
 ) -> dict[str, Any] | None:
     if one.scores is None or one.thresholds is None:
         return None
-    shares = [float(share) for share in one.thresholds["percent"].to_numpy()]
-    if not np.isclose(shares, percent).any():
-        raise UserError(f"percent={percent} is not one of the thresholds' shares {shares}")
+    known = [float(value) for value in one.thresholds["percent"].to_numpy()]
+    if not np.isclose(known, percent).any():
+        raise UserError(f"percent={percent} is not one of the thresholds' shares {known}")
     return heads_payload(one.scores, one.thresholds, definitions)
 
 
@@ -197,16 +197,16 @@ def _choices(
     scores += [part.shown.score for part in parts if part.shown.score is not None]
     # Lines of the curves can be chosen too; Random always stands out.
     scores += [name for one in found for name in one.ranking["score"] if name != RANDOM]
-    shares = {share for payload in drawn for share in payload["percents"]}
-    shares |= {part.shown.share for part in parts if part.shown.share is not None}
+    percents = {one for payload in drawn for one in payload["percents"]}
+    percents |= {part.shown.percent for part in parts if part.shown.percent is not None}
     known = [*models, *(part.shown.model for part in parts if part.shown.model is not None)]
     names, named = list(dict.fromkeys(scores)), list(dict.fromkeys(known))
     return {
         "models": named if len(named) > 1 else [],
         "scores": names,
         "score": _best(summary, found, names),
-        "shares": sorted(shares),
-        "share": min(shares, key=lambda share: abs(share - percent), default=percent),
+        "percents": sorted(percents),
+        "percent": min(percents, key=lambda one: abs(one - percent), default=percent),
     }
 
 
