@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import Sample, encode_samples
 from inactive_heads.models.load import as_model
-from inactive_heads.scores.paper import get_scores
+from inactive_heads.scores.paper import DEFAULT_SCORE, get_scores
 from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import score_heads
 from inactive_heads.tasks.texts import cut_to, load_texts
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 N_TEXTS, LONGEST = 4, 256
 """The bundled texts that are explored where none are given, and the tokens they are cut to."""
-
-SHOWN_FIRST = "AHON (LN)"
-"""Of the paper's scores: first on most of its models, by how much can be zeroed."""
 
 
 def explore(
@@ -75,5 +72,5 @@ def explore(
     found = score_heads(subject, encoded, scores=asked, batch_size=batch_size, progress=progress)
     explorer = HeadExplorer(subject, encoded, found, {one.name: one.definition for one in asked})
     if scores is None:
-        explorer.score = SHOWN_FIRST
+        explorer.score = DEFAULT_SCORE
     return explorer

@@ -7,12 +7,12 @@ apart.
 """
 
 from inactive_heads.analysis.heads.head_sets import head_ranks
+from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.plots.checkpoints import checkpoint_lines, transition_bars, turning_heatmap
 from inactive_heads.plots.curves import EFFECTS, accuracy_curves, curve_grid, effect_curves
 from inactive_heads.plots.distributions import (
     distance_matrix,
     distance_pairs,
-    histogram,
     layer_distance_lines,
     score_cdfs,
     score_distributions,

@@ -10,11 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.ranking import rank_scores
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
 from inactive_heads.errors import UserError
-from inactive_heads.plots.style import AXIS_TITLES, BOUNDS, TEMPLATE, escape, line_style
+from inactive_heads.plots.style import TEMPLATE, escape, line_style
 
 EFFECTS = {
     "kl": "KL from the unablated choices, nats",
@@ -25,7 +25,7 @@ EFFECTS = {
 
 def accuracy_curves(
     curves: pd.DataFrame,
-    metric: Metric = "accuracy",
+    metric: Metric | MetricName = "accuracy",
     *,
     highlight: str | None = None,
     title: str | None = None,
@@ -37,6 +37,7 @@ def accuracy_curves(
     score) and Random are drawn strong and with their 95% intervals, where there are any; the
     model with no head zeroed is the dotted line.
     """
+    metric = get_metric(metric)
     rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
     if rows.empty:
         raise UserError(f"no curve has a value of {metric!r}")
@@ -55,7 +56,7 @@ def accuracy_curves(
     if (start := baseline_row(rows)) is not None:
         figure.add_hline(y=float(start[metric]), line={"dash": "dot", "width": 1.5})
     figure.update_layout(title=None if title is None else escape(title))
-    return _against_zeroed(figure, AXIS_TITLES[metric])
+    return _against_zeroed(figure, metric.axis_title)
 
 
 def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
@@ -65,7 +66,7 @@ def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
     no head zeroed resolves differences that right and wrong answers are too coarse for.
     """
     rows = curves[curves[effect].notna()]
-    metric: Metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
+    metric = metric_of(rows)
     ranks = _ranks(rows, metric)
     best = next((name for name in ranks if name != RANDOM), RANDOM)
     figure = go.Figure(layout={"template": TEMPLATE})
@@ -73,7 +74,7 @@ def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
         own = rows[rows["score"] == name].sort_values("percent_zeroed")
         low, high = f"{effect}_low", f"{effect}_high"
         bounds = own.assign(**{metric: own[effect]})
-        bounds[list(BOUNDS[metric])] = own[[low, high]].to_numpy()
+        bounds[list(metric.bounds)] = own[[low, high]].to_numpy()
         figure.add_trace(_curve(bounds, metric, rank, strong=name in (best, RANDOM)))
     return _against_zeroed(figure, EFFECTS[effect])
 
@@ -88,13 +89,16 @@ def _against_zeroed(figure: go.Figure, what: str) -> go.Figure:
     )
 
 
-def curve_grid(curves: pd.DataFrame, metric: Metric = "accuracy", *, columns: int = 4) -> go.Figure:
+def curve_grid(
+    curves: pd.DataFrame, metric: Metric | MetricName = "accuracy", *, columns: int = 4
+) -> go.Figure:
     """The curves of many models, one panel a model, in the order of the table; the figure.
 
     ``curves`` holds one task and mode. Each panel has its own y axis, the dotted line of its model
     with every head, and its best score (by normalized AUC) and Random drawn strong. A click on a
     name in the legend shows that score alone in every panel.
     """
+    metric = get_metric(metric)
     rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
     if rows.empty:
         raise UserError(f"no curve has a value of {metric!r}")
@@ -112,7 +116,7 @@ def curve_grid(curves: pd.DataFrame, metric: Metric = "accuracy", *, columns: in
         horizontal_spacing=0.16 / columns,
         vertical_spacing=0.24 / height,
         x_title="heads zeroed, %",
-        y_title=AXIS_TITLES[metric],
+        y_title=metric.axis_title,
     )
     named: set[str] = set()
     for i, model in enumerate(models):
@@ -162,7 +166,7 @@ def _grid_line(
 def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: bool) -> go.Scatter:
     name = str(curve["score"].iloc[0])
     style, values = line_style(name), curve[metric]
-    low, high = (_column(curve, bound) for bound in BOUNDS[metric])
+    low, high = (_column(curve, bound) for bound in metric.bounds)
     hover = []
     for at, value, least, most in zip(curve["percent_zeroed"], values, low, high, strict=True):
         interval = "" if np.isnan(least + most) else f" [{least:.4g}, {most:.4g}]"

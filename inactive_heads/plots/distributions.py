@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import (
     TEMPLATE,
@@ -50,26 +51,6 @@ def score_distributions(
         yaxis={"title": f"heads × inputs{tail}"},
     )
     return figure
-
-
-def histogram(values: np.ndarray, *, bins: int = 60) -> tuple[np.ndarray, np.ndarray, int]:
-    """``(edges, counts, beyond)`` of the finite values; ``beyond`` were too far out to show.
-
-    The whole range where it is not much longer than the middle 99%, else that middle.
-    """
-    flat = np.asarray(values, dtype=float).ravel()
-    flat = flat[np.isfinite(flat)]
-    if not len(flat):
-        raise UserError("there is no finite value to count")
-    low, high = float(flat.min()), float(flat.max())
-    inner_low, inner_high = (float(q) for q in np.quantile(flat, [0.005, 0.995]))
-    reach = 2 * (inner_high - inner_low)
-    if reach > 0 and high - low > reach:
-        low, high = inner_low, inner_high
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    counts, edges = np.histogram(flat, bins=bins, range=(low, high))
-    return edges, counts, int(len(flat) - counts.sum())
 
 
 def score_cdfs(

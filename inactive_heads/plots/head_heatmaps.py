@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_counts
+from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_at, inactive_counts
+from inactive_heads.analysis.heads.per_input import layer_shares
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape
 
@@ -68,12 +69,11 @@ def inactive_by_layer(scores: xr.DataArray, thresholds: xr.DataArray, percent: f
 
     Scores on the y axis, layers on the x axis, at one share of heads.
     """
-    share = inactive_counts(scores, thresholds, percent).mean("head") * 100
-    share = share / scores.sizes["sample"]
+    shares = layer_shares(inactive_at(scores, thresholds, percent))
     heat = go.Heatmap(
-        z=share.transpose("score", "layer").to_numpy(),
-        x=[str(layer) for layer in share["layer"].to_numpy()],
-        y=[escape(name) for name in share["score"].to_numpy()],
+        z=100 * shares.transpose("score", "layer").to_numpy(),
+        x=[str(layer) for layer in shares["layer"].to_numpy()],
+        y=[escape(name) for name in shares["score"].to_numpy()],
         colorscale="cividis",
         reversescale=True,
         zmin=0,

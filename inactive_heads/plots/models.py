@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from inactive_heads.analysis.curves.model_comparison import REFERENCE
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape, line_style, matrix, matrix_layout
 
 
-def model_gains(table: pd.DataFrame, *, reference: str = "AWFT") -> go.Figure:
+def model_gains(table: pd.DataFrame, *, reference: str = REFERENCE) -> go.Figure:
     """What ``reference`` and the best score find in every model, joined by a line; the figure.
 
     ``table`` comes from `compare_models`. The best score's name stands beside its mark.
@@ -94,7 +95,7 @@ def threshold_spread(stability: pd.DataFrame, percent: float) -> go.Figure:
     """
     rows = stability[np.isclose(stability["percent"], percent)]
     if rows.empty:
-        listed = ", ".join(f"{share:g}" for share in stability["percent"].unique())
+        listed = ", ".join(f"{known:g}" for known in stability["percent"].unique())
         raise UserError(f"there are no thresholds for {percent:g}%, only for {listed}")
     order = [list(dict.fromkeys(rows[name])) for name in ("score", "model")]
     wide = rows.pivot_table(index="score", columns="model", values="relative_spread")

@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 import plotly.graph_objects as go
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import METRICS, Metric
 from inactive_heads.analysis.curves.table import RANDOM
 
 FAMILIES = {
@@ -25,11 +25,7 @@ FAMILIES = {
 }
 PROPOSED = {"RON": ("#882255", "pentagon")}
 _DASHES = {"": "solid", "LN": "dash", "HN": "dashdot"}
-AXIS_TITLES: dict[Metric, str] = {"accuracy": "accuracy, %", "loss": "loss, nats per token"}
-BOUNDS: dict[Metric, tuple[str, str]] = {
-    "accuracy": ("ci_low", "ci_high"),
-    "loss": ("loss_low", "loss_high"),
-}
+AXIS_TITLES: dict[Metric, str] = {metric: metric.axis_title for metric in METRICS}
 _AXIS = {
     "automargin": True,
     "gridcolor": "#E3E7EB",

@@ -23,7 +23,7 @@ from inactive_heads.report.page.model_results import ModelResults
 from inactive_heads.report.page.render import render
 from inactive_heads.report.prepare import TEXT_LOSS, PreparedReport, prepare_report
 from inactive_heads.report.text_groups import scores_by_kind
-from inactive_heads.scores.paper import PAPER_SCORES, get_scores
+from inactive_heads.scores.paper import DEFAULT_SCORE, PAPER_SCORES, get_scores
 from inactive_heads.scores.registry import REGISTRY
 from inactive_heads.scores.score_heads import labelled_scores, score_heads
 from inactive_heads.sweeps.executors import choose_executor
@@ -170,7 +170,7 @@ def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
 
 def _best_heads(prepared: PreparedReport, scores: xr.DataArray, summary: pd.DataFrame) -> Fixed:
     """The heads that the best-ranked score calls inactive, averaged over the texts."""
-    best, percent = best_of(summary, PAPER_SCORES) or "AHON (LN)", prepared.options.at
+    best, percent = best_of(summary, PAPER_SCORES) or DEFAULT_SCORE, prepared.options.at
     about = {"model": prepared.job.model.name, "score": best, "percent": percent, "created": now()}
     return Fixed(select_heads(scores, best, percent), about=about)
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from inactive_heads.analysis.curves.metrics import Metric
-from inactive_heads.analysis.heads.thresholds import check_percents
+from inactive_heads.analysis.curves.metrics import Tolerances
+from inactive_heads.analysis.heads.thresholds import REPORT_PERCENTS, check_percents
 from inactive_heads.errors import UserError
 from inactive_heads.files import file_name
 from inactive_heads.models.batching import check_batch_size
 from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
 from inactive_heads.sweeps.grid import Mode, split_random
 
-DEFAULT_PERCENTS = (0, 5, 10, 15, 20, 30)
 DEFAULT_TASKS = (TaskSpec("quiz"), TaskSpec("text-loss"))
 
 
@@ -46,9 +45,9 @@ class ReportOptions:
     tasks: Sequence[TaskSpec] = DEFAULT_TASKS
     scores: Sequence[str] | None = None
     own_scores: Sequence[str] = ()
-    percents: Sequence[float] = DEFAULT_PERCENTS
+    percents: Sequence[float] = REPORT_PERCENTS
     at: float = 10.0
-    within: Mapping[Metric, float] = field(default_factory=dict)
+    within: Tolerances = field(default_factory=dict)
     mode: str = "per-input"
     called: str | None = None
     checkpoint: str | None = None

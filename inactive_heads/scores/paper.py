@@ -113,3 +113,6 @@ PAPER_SCORES = (
     *("AHON", "AHON (LN)", "LTHON", "LTHON (LN)", "LTHON (HN)", "AHRN", "AHRN (LN)"),
 )
 """The fifteen score functions of the paper, by name."""
+
+DEFAULT_SCORE = "AHON (LN)"
+"""The score to show where none was chosen: first on most of the paper's models."""

@@ -14,13 +14,12 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.metrics import Metric
-from inactive_heads.analysis.curves.table import read_curves
+from inactive_heads.analysis.curves.metrics import ACCURACY, Metric
+from inactive_heads.analysis.curves.table import RANDOM, read_curves
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import as_model, load_model
 from inactive_heads.models.model import Model
 from inactive_heads.scores.registry import ScoreLike, get_score
-from inactive_heads.sweeps.grid import RANDOM
 from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 from inactive_heads.sweeps.sweep import sweep
@@ -66,14 +65,14 @@ class Comparison:
 
     def __repr__(self) -> str:
         first = self.curves.iloc[0]
-        unit, digits = ("nats per token", 3) if self.metric == "loss" else ("points", 1)
-        items, what = ("texts", "the loss") if self.metric == "loss" else ("questions", "accuracy")
-        lines = [f"{first['model']}, {first['task']} ({first['n']:.0f} {items}), in {unit}:"]
+        metric, digits = self.metric, self.metric.digits
+        n, unit = f"{first['n']:.0f} {metric.items}", metric.change_unit
+        lines = [f"{first['model']}, {first['task']} ({n}), in {unit}:"]
         own = self.table[self.table["own"] & (self.table["score"] != self.reference)]
         for row in own.itertuples():
             ends = f"[{row.difference_low:+.{digits}f}, {row.difference_high:+.{digits}f}]"
             lines.append(
-                f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes {what} by "
+                f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes {metric.subject} by "
                 f"{row.change:+.{digits}f}; at {row.compared_at:.1f}%, "
                 f"{row.difference:+.{digits}f} {ends} against {self.reference}: {row.verdict}"
             )
@@ -149,7 +148,7 @@ def compare_scores(
     own, others = ([_name_or_score(one) for one in group] for group in (scores, against))
     if not own or not others:
         raise UserError("give at least one score, and at least one to compare it with")
-    if published is not None and (task is None or task.metric != "accuracy"):
+    if published is not None and (task is None or task.metric != ACCURACY):
         raise UserError(
             "published curves are of accuracy: give a task of questions to stand among them, such "
             'as load_task("mmlu", data=…)'
@@ -174,9 +173,9 @@ def compare_scores(
         )
         (found,) = load_sweeps(folder)
     reference = _name(others[0])
-    shares = sorted({float(share) for share in curves["percent"]} - {0.0})
+    swept_at = sorted({float(percent) for percent in curves["percent"]} - {0.0})
     compared = [name for name in map(_name, swept) if name != reference]
-    leads = lead_over(found, compared, reference, shares)
+    leads = lead_over(found, compared, reference, swept_at)
     kept = ["score", "percent", "percent_zeroed", found.metric]
     kept += ["change", "change_low", "change_high"]
     table = curves.loc[curves["percent"] > 0, kept].merge(

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from inactive_heads.ablation.ablations import Ablation, Fixed, PerInput, Random
+from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
 from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
@@ -22,7 +23,6 @@ from inactive_heads.scores.registry import Score, ScoreLike
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit
 
 Mode = Literal["per-input", "fixed"]
-RANDOM = "Random"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from inactive_heads.analysis.curves.area import normalized_auc
 from inactive_heads.analysis.curves.intervals import score_intervals
-from inactive_heads.analysis.curves.item_outcomes import SCALE
 from inactive_heads.analysis.curves.paired import Interval, paired_change
 from inactive_heads.analysis.curves.table import RANDOM, as_curves, baseline_row
 from inactive_heads.errors import UserError
@@ -50,14 +49,14 @@ def lead_over(
         raise UserError("a single item says nothing about others; a comparison needs 2 or more")
     for name in names:
         for percent in percents:
-            most = [_largest_share(found, one) for one in (name, reference)]
-            share = min(float(percent), *most)
-            lead = _lead(found, *(_at_share(found, one, share) for one in (name, reference)))
-            difference, low, high = (SCALE[found.metric] * end for end in lead)
+            most = [_most_zeroed(found, one) for one in (name, reference)]
+            at = min(float(percent), *most)
+            lead = _lead(found, *(_height_at(found, one, at) for one in (name, reference)))
+            difference, low, high = (found.metric.scale * end for end in lead)
             verdict = "not decided"
             if low > 0 or high < 0:
-                verdict = "better" if (low > 0) == (found.metric == "accuracy") else "worse"
-            rows.append((name, percent, share, difference, low, high, verdict))
+                verdict = "better" if found.metric.upward(difference) > 0 else "worse"
+            rows.append((name, percent, at, difference, low, high, verdict))
     columns = ["score", "percent", "compared_at", "difference", "difference_low"]
     return pd.DataFrame(rows, columns=[*columns, "difference_high", "verdict"])
 
@@ -85,8 +84,8 @@ def challenges(
         others = [name for name in names if name not in (*PAPER_SCORES, RANDOM)]
         if best is None or not others:
             continue
-        shares = sorted({percent for _, percent in found.points if percent > 0})
-        leads = lead_over(found, others, best, shares)
+        percents = sorted({percent for _, percent in found.points if percent > 0})
+        leads = lead_over(found, others, best, percents)
         about = {"task": task, "metric": found.metric, "reference": best}
         tables.append(leads.assign(**about)[[*about, *leads.columns]])
     return pd.concat(tables, ignore_index=True) if tables else None
@@ -144,7 +143,7 @@ def _curve(found: Sweep, name: str) -> list[Outcomes]:
     return sorted(points, key=lambda outcomes: outcomes.percent_zeroed)
 
 
-def _largest_share(found: Sweep, name: str) -> float:
+def _most_zeroed(found: Sweep, name: str) -> float:
     return _curve(found, name)[-1].percent_zeroed
 
 
@@ -155,21 +154,21 @@ class _Height(NamedTuple):
     most: float
 
 
-def _at_share(found: Sweep, name: str, share: float) -> _Height:
+def _height_at(found: Sweep, name: str, percent: float) -> _Height:
     """What every item gives where the score zeroes that % of heads, linear between points."""
-    column = "loss" if found.metric == "loss" else "correct"
+    column = found.metric.item_column
     curve = _curve(found, name)
     values = np.array([one.items[column].to_numpy(float) for one in curve])
     zeroed = np.array([one.percent_zeroed for one in curve])
     # Each point's part in the height at this share: the same for every item.
-    parts = np.array([np.interp(share, zeroed, alone) for alone in np.eye(len(zeroed))])
+    parts = np.array([np.interp(percent, zeroed, alone) for alone in np.eye(len(zeroed))])
     return _Height(parts @ values, float(parts.max()))
 
 
 def _lead(found: Sweep, own: _Height, other: _Height) -> Interval:
     """The mean of own less other, with its paired 95% interval."""
     weights = next(iter(found.points.values())).weights
-    if found.metric == "loss":
+    if not found.metric.is_binary:
         return paired_change(own.values, other.values, weights)
     # Answers between two points are neither 0 nor 1, but differ by no more than answers do.
     most = max(own.most, other.most)
@@ -190,8 +189,8 @@ def _gains(curves: pd.DataFrame, with_baseline: pd.DataFrame, up_to: float) -> p
         points = curve.sort_values("percent_zeroed")
         zeroed, accuracy = (points[name].to_numpy() for name in ("percent_zeroed", "accuracy"))
         inside = zeroed < up_to
-        shares = [*zeroed[inside], up_to]
+        percents = [*zeroed[inside], up_to]
         heights = [*accuracy[inside], np.interp(up_to, zeroed, accuracy)]
         before = accuracy[0] if start is None else float(start["accuracy"])
-        found[str(score)] = normalized_auc(shares, heights) - before
+        found[str(score)] = normalized_auc(percents, heights) - before
     return pd.Series(found)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import ACCURACY, Metric
 from inactive_heads.models.model import Model
 from inactive_heads.tasks.base import ChoiceItem, ScoredInput, Scoring
 from inactive_heads.tasks.question_tokens import asked_of, decoded, framed
@@ -36,7 +36,7 @@ class ChoiceTask:
     scoring: Scoring
     num_fewshot: int
     about: dict[str, Any] = field(default_factory=dict)
-    metric: ClassVar[Metric] = "accuracy"
+    metric: ClassVar[Metric] = ACCURACY
 
     @property
     def normalized(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import LOSS, Metric
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
@@ -32,7 +32,7 @@ class TextTask:
     samples: Sequence[str | Sequence[int]]
     about: dict[str, Any] = field(default_factory=dict)
     start: int = 0
-    metric: ClassVar[Metric] = "loss"
+    metric: ClassVar[Metric] = LOSS
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -27,7 +27,7 @@ class Shown:
 
     model: str | None = None
     score: str | None = None
-    share: float | None = None
+    percent: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.metrics import METRICS
-from inactive_heads.analysis.curves.table import CURVE_KEYS
+from inactive_heads.analysis.curves.table import CURVE_KEYS, metrics_of
 from inactive_heads.analysis.heads.head_sets import inactive_counts
+from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.analysis.heads.per_input import length_correlations, lengths_vary
 from inactive_heads.report.page.parts import group_title, plain_figure
 
@@ -48,7 +48,7 @@ def heads_payload(
         if lengths is not None and np.isfinite(lengths[i]).any():
             entry["lengths"] = packed_correlations(lengths[i])
         if np.isfinite(values).any():
-            edges, bars, beyond = plots.histogram(values)
+            edges, bars, beyond = histogram(values)
             quantiles = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, 101))
             entry["bars"] = {"low": edges[0], "high": edges[-1], "n": bars, "beyond": beyond}
             entry["bars"]["quantiles"] = quantiles
@@ -80,9 +80,7 @@ def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
     several = curves["model"].drop_duplicates().size > 1
     for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
         about = {"model": str(keys[0]), "title": group_title(keys, several)}
-        for metric in METRICS:
-            if metric not in group or not group[metric].notna().any():
-                continue
+        for metric in metrics_of(group):
             chart = about | {"what": metric}
             charts.append(chart | {"figure": plain_figure(plots.accuracy_curves(group, metric))})
         for effect, name in plots.EFFECTS.items():

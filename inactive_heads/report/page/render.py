@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from inactive_heads.analysis.curves.metrics import Tolerances
 from inactive_heads.analysis.curves.model_comparison import count_ranks
 from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.threshold_stability import (
@@ -29,7 +30,6 @@ from inactive_heads.report.page.parts import Chart, Table, plain_figure
 from inactive_heads.report.page.payload import curve_charts, heads_payload
 from inactive_heads.report.page.run_details import facts_of, facts_of_models
 from inactive_heads.report.page.summary_tables import (
-    Within,
     certainty_tables,
     ranking_tables,
     summary_tables,
@@ -45,7 +45,7 @@ def render(
     results: Sequence[ModelResults],
     *,
     percent: float,
-    within: Within | None = None,
+    within: Tolerances | None = None,
     published_thresholds: pd.DataFrame | None = None,
     definitions: Mapping[str, str] | None = None,
 ) -> str:
@@ -61,7 +61,7 @@ def render(
         UserError: nothing was given, ``percent`` is not among the thresholds' shares, two results
             are of one model and revision, or a curve cannot be measured.
     """
-    tolerances: Within = {} if within is None else within
+    tolerances: Tolerances = {} if within is None else within
     models = dict(zip(labels(results), results, strict=True))
     if not models and published_thresholds is None:
         raise UserError("there is nothing to report: no result was given")
@@ -134,9 +134,9 @@ def _heads(
 ) -> dict[str, Any] | None:
     if one.scores is None or one.thresholds is None:
         return None
-    shares = [float(share) for share in one.thresholds["percent"].to_numpy()]
-    if not np.isclose(shares, percent).any():
-        raise UserError(f"percent={percent} is not one of the thresholds' shares {shares}")
+    known = [float(value) for value in one.thresholds["percent"].to_numpy()]
+    if not np.isclose(known, percent).any():
+        raise UserError(f"percent={percent} is not one of the thresholds' shares {known}")
     return heads_payload(one.scores, one.thresholds, definitions)
 
 
@@ -168,7 +168,7 @@ def _tables(
     summary: pd.DataFrame | None,
     curves: pd.DataFrame | None,
     found: Sequence[Setting],
-    within: Within,
+    within: Tolerances,
     *,
     several: bool,
 ) -> list[Table]:
@@ -197,16 +197,16 @@ def _choices(
     scores += [part.shown.score for part in parts if part.shown.score is not None]
     # Lines of the curves can be chosen too; Random always stands out.
     scores += [name for one in found for name in one.ranking["score"] if name != RANDOM]
-    shares = {share for payload in drawn for share in payload["percents"]}
-    shares |= {part.shown.share for part in parts if part.shown.share is not None}
+    percents = {one for payload in drawn for one in payload["percents"]}
+    percents |= {part.shown.percent for part in parts if part.shown.percent is not None}
     known = [*models, *(part.shown.model for part in parts if part.shown.model is not None)]
     names, named = list(dict.fromkeys(scores)), list(dict.fromkeys(known))
     return {
         "models": named if len(named) > 1 else [],
         "scores": names,
         "score": _best(summary, found, names),
-        "shares": sorted(shares),
-        "share": min(shares, key=lambda share: abs(share - percent), default=percent),
+        "percents": sorted(percents),
+        "percent": min(percents, key=lambda one: abs(one - percent), default=percent),
     }
 
 

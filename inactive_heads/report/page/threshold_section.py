@@ -23,15 +23,15 @@ def stability(table: pd.DataFrame) -> list[Section]:
     columns = {"score": ("score", "")} | {task: (task, ".3f") for task in tasks}
     columns |= {"spread": ("spread", ".3f"), "relative_spread": ("relative spread", ".2f")}
     parts: list[Table | Chart] = []
-    for share in np.unique(wide["percent"]):
-        shown = Shown(share=float(share))
-        title = f"Spread of the thresholds for {share:g}% of heads"
-        parts.append(Chart(title, plots.threshold_spread(wide, share), shown=shown))
-    for (model, share), group in wide.groupby(["model", "percent"], sort=False):
-        shown = Shown(model=str(model) if several else None, share=float(share))
+    for percent in np.unique(wide["percent"]):
+        shown = Shown(percent=float(percent))
+        title = f"Spread of the thresholds for {percent:g}% of heads"
+        parts.append(Chart(title, plots.threshold_spread(wide, percent), shown=shown))
+    for (model, percent), group in wide.groupby(["model", "percent"], sort=False):
+        shown = Shown(model=str(model) if several else None, percent=float(percent))
         parts.append(
             frame_table(
-                f"{model}: thresholds for {share:g}% of heads",
+                f"{model}: thresholds for {percent:g}% of heads",
                 group,
                 columns,
                 shown=shown,

@@ -7,17 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import METRICS, Metric
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
 from inactive_heads.analysis.curves.ranking import reach_column
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
 
-BOUNDS: dict[Metric, tuple[str, str]] = {
-    "accuracy": ("ci_low", "ci_high"),
-    "loss": ("loss_low", "loss_high"),
-}
 CHANGE = ("change_low", "change_high")
-DIGITS: dict[Metric, int] = {"accuracy": 1, "loss": 3}
 
 
 def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[str]:
@@ -37,7 +32,7 @@ def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[s
     return [_words(keys, group, curves, several) for keys, group in groups]
 
 
-def compared(ranking: pd.DataFrame, setting: str, metric: Metric) -> str:
+def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -> str:
     """What came out over several models, in plain sentences; ``setting`` names task and mode.
 
     What the reference and the best score of each model find on average, and which score is first
@@ -45,9 +40,8 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric) -> str:
     """
     table, counts = compare_models(ranking), count_ranks(ranking)
     means = table[["reference", "best"]].mean()
-    reach = reach_column(ranking).removeprefix("percent_within_").replace("_", " ")
-    if metric == "accuracy":
-        reach = reach.replace("pt", " point" if reach == "1pt" else " points")
+    metric = get_metric(metric)
+    reach = metric.amount(metric.within_of(reach_column(ranking)))
     known = table.dropna(subset="reference")
     text = f"On {setting}, over {len(table)} models: "
     if len(known) == len(table):
@@ -67,11 +61,6 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric) -> str:
     if len(random) and random.iloc[0]:
         text += f" Random is first on {random.iloc[0]}."
     return text
-
-
-def metric_of(group: pd.DataFrame) -> Metric:
-    """How one model, task and mode was measured."""
-    return next((metric for metric in METRICS if group[metric].notna().any()), "accuracy")
 
 
 def start_row(keys: tuple[Any, ...], curves: pd.DataFrame | None) -> pd.Series | None:
@@ -97,13 +86,13 @@ def _words(
     before = best[metric] - best[f"{metric}_change"]
     text = (
         f"On {where}, zeroing the {best['percent_zeroed']:.1f}% of heads that {best['score']} "
-        f"calls inactive takes {_measured(metric, before, best[metric])}"
+        f"calls inactive takes {metric.subject} from {metric.written(before)} to "
+        f"{metric.with_unit(best[metric])} ({metric.signed(best[metric] - before)})"
     )
     if random is not None:
         text += (
             f"; zeroing {random['percent_zeroed']:.1f}% at random takes it to "
-            f"{random[metric]:.{DIGITS[metric]}f}{'%' if metric == 'accuracy' else ''} "
-            f"({_signed(metric, random[f'{metric}_change'])})"
+            f"{metric.written(random[metric])} ({metric.signed(random[f'{metric}_change'])})"
         )
     text += "." + _apart(best, random, start_row(keys, curves), metric)
     text += _next(best, ranked, metric)
@@ -143,7 +132,7 @@ def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
         return f" Over its whole curve it is better than {after}, the next (paired 95% interval)."
     text = f" That it is better than {after}, the next by its whole curve, is not shown"
     if np.isfinite(many):
-        text += f": about {many:,.0f} {'questions' if metric == 'accuracy' else 'texts'} would tell"
+        text += f": about {many:,.0f} {metric.items} would tell"
     return text + "."
 
 
@@ -152,22 +141,11 @@ def _overlap(one: pd.Series, other: pd.Series, metric: Metric) -> bool | None:
 
     Of the changes from the model with every head, which are paired, where both are known.
     """
-    for low, high in (CHANGE, BOUNDS[metric]):
+    for low, high in (CHANGE, metric.bounds):
         bounds = [float(row.get(bound, np.nan)) for row in (one, other) for bound in (low, high)]
         if np.isfinite(bounds).all():
             return bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
     return None
-
-
-def _measured(metric: Metric, before: float, after: float) -> str:
-    change = _signed(metric, after - before)
-    if metric == "accuracy":
-        return f"accuracy from {before:.1f}% to {after:.1f}% ({change})"
-    return f"the loss from {before:.3f} to {after:.3f} nats per token ({change})"
-
-
-def _signed(metric: Metric, change: float) -> str:
-    return f"{change:+.{DIGITS[metric]}f}" + (" points" if metric == "accuracy" else "")
 
 
 def _first(rows: pd.DataFrame) -> pd.Series | None:
