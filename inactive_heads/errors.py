@@ -1,12 +1,12 @@
-"""The one exception for what a user can mend."""
+"""Exceptions for problems the user can fix."""
 
 
 class UserError(ValueError):
-    """Something given from outside is wrong; the message says what, and what to do.
+    """Wrong input: a value, file or model. The message says what is wrong and how to fix it.
 
-    Command lines print it as one line and exit with status 2.
+    Command lines print it on one line and exit with status 2.
     """
 
 
 class Notice(UserWarning):
-    """Something a user should know of, though the work goes on."""
+    """A warning that the user should read. The run continues."""

@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole, and names and digests for them."""
+"""Atomic file writes, safe file names and content digests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from inactive_heads.errors import UserError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or all of the new.
+    """Write a file atomically: a reader, or a crash, finds all of the old content or of the new.
+
+    Args:
+        path: the file; its folder must exist. ``path`` + ".part" is used in between.
+        content: text is encoded as UTF-8.
 
     Raises:
-        UserError: it cannot be written (a full disk, say); the old content is still there.
+        UserError: the file cannot be written, for example on a full disk. The old content stays.
     """
     partial = path.with_name(path.name + ".part")
     try:
@@ -36,10 +40,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def writable_folder(out: str | Path) -> Path:
-    """The folder, made if it was not there.
+    """A folder to write to, created with its parents if it does not exist.
+
+    Args:
+        out: the folder's path.
+
+    Returns:
+        The same path.
 
     Raises:
-        UserError: it is a file, or cannot be written.
+        UserError: it is a file, or cannot be written to.
     """
     folder = Path(out)
     try:
@@ -53,19 +63,39 @@ def writable_folder(out: str | Path) -> Path:
 
 
 def file_name(name: str) -> str:
-    """A name for a file or folder that no other name has, whatever characters it is made of."""
+    """A valid name for a file or folder, unique to any text.
+
+        file_name("org/AHON (LN)")  # 'AHON__LN_.' and 12 hex digits
+
+    Args:
+        name: any text, such as a model's or a score's name.
+
+    Returns:
+        The part after the last "/" with anything but letters, digits, "-" and "." replaced by "_",
+        cut to 80 characters, then "." and 12 hex digits of the whole text's SHA-256.
+    """
     last = name.rpartition("/")[2]
     readable = "".join(c if c.isalnum() or c in "-." else "_" for c in last)[:80].lstrip(".")
     return f"{readable}.{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def digest_of(settings: Any) -> str:
-    """A digest of anything that JSON can say, the same for equal content."""
+    """A digest that is equal for equal content, whatever the order of keys.
+
+    Args:
+        settings: anything that `json.dumps` takes.
+
+    Returns:
+        16 hex digits of the SHA-256 of its JSON.
+
+    Raises:
+        TypeError: JSON cannot represent it.
+    """
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder last; not all systems let one open a folder."""
+    """Flush a rename in the folder to disk. Not all systems allow opening a folder."""
     with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

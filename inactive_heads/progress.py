@@ -1,4 +1,4 @@
-"""Progress bars on terminals and in notebooks, with time left; none where nobody looks."""
+"""Progress bars with the time left, on terminals and in notebooks; elsewhere nothing is shown."""
 
 from __future__ import annotations
 
@@ -23,36 +23,61 @@ from tqdm.notebook import tqdm
 
 @runtime_checkable
 class Advance(Protocol):
-    """Says how much was done since the last call."""
+    """A callback that reports progress."""
 
-    def __call__(self, done: int, /) -> None: ...
+    def __call__(self, done: int, /) -> None:
+        """Report progress.
+
+        Args:
+            done: how much was done since the last call, in the unit of the bar's total.
+        """
+        ...
 
 
 class Board:
-    """What a sweep shows while it runs: a bar, and a table of the points that are known."""
+    """The display of a running sweep: a progress bar above which finished points fill a table.
+
+    Args:
+        title: the task's name, shown at the bar and in the table's header.
+        total: tokens that the sweep will run.
+        names: the score functions, one row each.
+        shares: percentages of heads zeroed, one column each.
+    """
 
     def __init__(self, title: str, total: int, names: Sequence[str], shares: Sequence[float]):
         self._bar = _bar()
         self._task = self._bar.add_task(title, total=total)
-        self._title, self._names, self._shares = title, names, shares
+        self._title, self._names, self._percents = title, names, shares
         self._cells: dict[tuple[str, float], str] = {}
 
     def advance(self, done: int, /) -> None:
-        """Say how many tokens were run since the last call."""
+        """Move the bar forward.
+
+        Args:
+            done: tokens run since the last call.
+        """
         self._bar.update(self._task, advance=done)
 
     def put(self, name: str, percent: float, row: Mapping[str, Any]) -> None:
-        """Show a point of the sweep: its accuracy, or its loss."""
+        """Show a finished point of the sweep in the table.
+
+        Args:
+            name: the score function.
+            percent: percentage of heads zeroed, one of the board's columns.
+            row: the point's row of the curves: ``accuracy`` (in %) is shown, or else ``loss``
+                (nats per token).
+        """
         accuracy, loss = row.get("accuracy"), row.get("loss")
         self._cells[name, percent] = f"{loss:.3f}" if accuracy is None else f"{accuracy:.1f}%"
 
     def __rich__(self) -> Group:
         table = Table()
         table.add_column(f"{self._title}, heads zeroed:")
-        for share in self._shares:
-            table.add_column(f"{share:g}%", justify="right")
+        for percent in self._percents:
+            table.add_column(f"{percent:g}%", justify="right")
         for name in self._names:
-            table.add_row(name, *(self._cells.get((name, share), "") for share in self._shares))
+            cells = (self._cells.get((name, percent), "") for percent in self._percents)
+            table.add_row(name, *cells)
         return Group(table, self._bar)
 
 
@@ -60,7 +85,18 @@ class Board:
 def sweep_board(
     title: str, total: int, names: Sequence[str], shares: Sequence[float], *, show: bool = True
 ) -> Iterator[Board]:
-    """A `Board` that is kept up to date on a terminal while its block runs."""
+    """A context that shows a `Board` on the terminal while its block runs.
+
+    Args:
+        title: the task's name.
+        total: tokens that the sweep will run.
+        names: the score functions, one row each.
+        shares: percentages of heads zeroed, one column each.
+        show: False shows nothing, as happens anyway if standard error is not a terminal.
+
+    Yields:
+        The board; it takes updates even if it is not shown.
+    """
     board, console = Board(title, total, names, shares), Console(stderr=True)
     if not (show and console.is_terminal):
         yield board
@@ -71,7 +107,21 @@ def sweep_board(
 
 @contextmanager
 def progress_bar(description: str, total: int, *, show: bool = True) -> Iterator[Advance]:
-    """A bar that counts to ``total`` while its block runs; the block calls what it is given."""
+    """A context that shows a progress bar while its block runs.
+
+        with progress_bar("Scoring heads", total=3) as advance:
+            for _ in range(3):
+                advance(1)
+
+    Args:
+        description: the text before the bar.
+        total: where the bar ends, in any unit.
+        show: False shows nothing, as happens anyway if standard error is neither a terminal nor
+            a notebook.
+
+    Yields:
+        A function to call with the amount done since the last call.
+    """
     console = Console(stderr=True)
     if show and console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None:
         with tqdm(desc=description, total=total, leave=False) as widget:

@@ -1,4 +1,4 @@
-"""Versions and times that are kept with results."""
+"""Package versions and timestamps, saved with results."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import importlib.metadata
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on, as flat attributes."""
+    """The installed versions of the packages that results depend on.
+
+    Returns:
+        A flat dictionary of attributes, such as ``version_torch``.
+    """
     packages = ("inactive-heads", "torch", "transformers", "transformer-lens", "numpy")
     return {f"version_{name}": importlib.metadata.version(name) for name in packages}
 
 
 def now() -> str:
-    """The time, UTC, to the second, as ISO 8601."""
+    """The current time.
+
+    Returns:
+        UTC as ISO 8601, to the second: "2026-01-31T12:00:00+00:00".
+    """
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

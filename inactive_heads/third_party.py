@@ -1,4 +1,4 @@
-"""Calling other libraries' readers: they are kept quiet, and what they raise is explained."""
+"""Calls into other libraries' file readers: silenced, and their errors turned into UserErrors."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from inactive_heads.errors import UserError
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers' messages and progress bars back, and leaves both as they were."""
-    transformers_logging.get_verbosity()  # sets the logger up, if nobody has yet
+    """A context that hides transformers' messages below errors, and all progress bars.
+
+    Everything written to standard error in the block is hidden too. Settings are restored
+    afterwards.
+    """
+    transformers_logging.get_verbosity()  # sets up the logger
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
     downloads_hidden = are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     try:
-        # The reader of .gguf files has a progress bar of its own that knows no switch.
+        # The reader of .gguf files has its own progress bar, which cannot be switched off.
         with redirect_stderr(io.StringIO()):
             yield
     finally:
         logger.setLevel(level)
-        if bars:  # this one function turns the bars of downloads on as well
+        if bars:  # this also turns on the progress bars of downloads
             transformers_logging.enable_progress_bar()
         if downloads_hidden:
             disable_progress_bars()
@@ -36,11 +40,23 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def explained(problem: str, remedy: str) -> Iterator[None]:
-    """Turns whatever a reader of foreign files raises into a UserError of one line."""
+    """A context that turns any exception into a UserError of one line.
+
+        with explained("the file x.json cannot be read", "get it again"):
+            json.loads(text)
+
+    Args:
+        problem: what failed, the start of the message.
+        remedy: what to do, the end of the message.
+
+    Raises:
+        UserError: the block raised an exception; at most 300 characters of it are quoted between
+            ``problem`` and ``remedy``. A UserError passes through unchanged.
+    """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # a damaged file can make a reader fail in any way
+    except Exception as error:  # a damaged file can make a reader raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{problem} ({reason[:300]}); {remedy}") from error

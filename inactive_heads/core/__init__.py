@@ -1,1 +1,1 @@
-"""What one layer's heads did on a batch, and what that is made of."""
+"""The activations of one layer's heads on a batch, and the types they are made of."""

@@ -1,4 +1,4 @@
-"""What one layer's heads did on one batch: the only thing a score function sees."""
+"""`HeadActivations`, one layer's heads on one batch: all that a score function sees."""
 
 from __future__ import annotations
 
@@ -27,59 +27,132 @@ from inactive_heads.core.tensor_types import (
 
 @runtime_checkable
 class AttentionStatistics(Protocol):
-    """Where a layer's attention weights come from: a pattern, or something that needs none."""
+    """Statistics of one layer's attention weights, computed with or without the whole pattern.
 
-    def pattern(self) -> Pattern: ...
-    def pattern_of(self, head: int) -> HeadPattern: ...
-    def first_token_weight(self) -> PerToken: ...
-    def entropy(self) -> PerToken: ...
+    Everything is float32 and per query head. Rows of queries that are padding are undefined; keys
+    that are padding have weight 0 for real queries.
+    """
+
+    def pattern(self) -> Pattern:
+        """The attention weights after the softmax.
+
+        Returns:
+            ``(batch, head, query, key)``, float32. Rows sum to 1, or to less with attention sinks
+            that are no tokens.
+        """
+        ...
+
+    def pattern_of(self, head: int) -> HeadPattern:
+        """The attention weights of one head.
+
+        Args:
+            head: the query head's number in the layer.
+
+        Returns:
+            ``(batch, query, key)``, float32.
+        """
+        ...
+
+    def first_token_weight(self) -> PerToken:
+        """The weight that every query gives to its input's first real token, ``A[i, 0]``.
+
+        Returns:
+            ``(batch, query, head)``, float32, from 0 to 1.
+        """
+        ...
+
+    def entropy(self) -> PerToken:
+        """The entropy of every query's weights.
+
+        Returns:
+            ``(batch, query, head)``, float32, in nats.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class PatternStatistics:
-    """Attention statistics read off the whole pattern of a layer."""
+    """Attention statistics computed from the whole pattern of a layer.
+
+    The weights of real queries at keys that are padding must be 0. Whatever their dtype, statistics
+    are float32.
+
+    Attributes:
+        batch: the inputs.
+        weights: attention weights, ``(batch, head, query, key)``.
+    """
 
     batch: TokenBatch
     weights: Pattern
 
     def pattern(self) -> Pattern:
+        """The attention weights after the softmax.
+
+        Returns:
+            ``weights`` in float32, ``(batch, head, query, key)``.
+        """
         return self.weights.float()
 
     def pattern_of(self, head: int) -> HeadPattern:
+        """The attention weights of one head.
+
+        Args:
+            head: the query head's number in the layer.
+
+        Returns:
+            ``(batch, query, key)``, float32.
+        """
         return self.weights[:, head].float()
 
     def first_token_weight(self) -> PerToken:
+        """The weight that every query gives to its input's first real token, ``A[i, 0]``.
+
+        Returns:
+            ``(batch, query, head)``, float32.
+        """
         rows = torch.arange(len(self.weights), device=self.weights.device)
         first = self.weights[rows, :, :, self.batch.first.to(self.weights.device)]
         return rearrange(first.float(), "batch head query -> batch query head")
 
     def entropy(self) -> PerToken:
-        # Keys that are padding have weight 0 and add nothing: 0 log 0 = 0.
+        """The entropy of every query's weights.
+
+        Returns:
+            ``(batch, query, head)``, float32, in nats.
+        """
+        # Keys that are padding have weight 0 and contribute nothing: 0 log 0 = 0.
         terms = torch.special.entr(self.weights.float())
         return reduce(terms, "batch head query key -> batch query head", "sum")
 
 
 @dataclass(eq=False)
 class HeadActivations:
-    """What the heads of one layer did on one batch of inputs.
+    """The activations of one layer's heads on one batch of inputs.
 
-    Everything is float32 and per query head: with grouped-query attention, ``v`` and what
-    comes of it is repeated for the heads of a group. Statistics are computed when first asked
-    for and kept, so that scores share them. Values at padding are undefined: use
-    `mean_over_tokens`, `at_first_token` and `at_last_token`, which never read them.
+    A visitor gets one for every layer. Its tensors are the model's own, so do not modify them.
+    Access statistics during the visit; afterwards they may no longer be computable.
+
+    These invariants hold:
+
+    - Statistics are float32 whatever the model's dtype. Only ``values``, ``outputs`` and
+      ``path.weights`` are as the model computed or stores them.
+    - Statistics are per query head. With grouped-query attention, ``v`` and ``v_norm`` are repeated
+      for the query heads that share a key/value head.
+    - Values at padding are undefined and may be NaN. `mean_over_tokens`, `at_first_token` and
+      `at_last_token` never read them.
+    - Activations already reflect the ablations in earlier layers, and not this layer's own.
+    - Statistics are computed on first access and kept, so that scores share them, except for
+      ``pattern``: each access computes or converts it again.
 
     Attributes:
-        layer: which layer of the model.
+        layer: the layer's number in the model.
         batch: the inputs, with the mask of real tokens.
-        v: value vectors, ``(batch, pos, head, d_head)`` (``hook_v``).
-        z: head outputs before W_O, ``(batch, pos, head, d_head)`` (``hook_z``).
-        result: head outputs after W_O, ``(batch, pos, head, d_model)`` (``hook_result``); as
-            large as ``n_heads`` residual streams: `result_norm` is there without it.
-        residual: the residual stream that the layer's output is added to, ``(batch, pos,
-            d_model)`` (``hook_resid_pre``).
-        path: W_O, and what else lies between z and the residual stream.
-        scored: what scores have been computed on these heads, so that others share them.
-        pattern: attention weights, ``(batch, head, query, key)`` (``hook_pattern``).
+        values: value vectors as the model computed them, ``(batch, pos, kv_head, d_head)``.
+        outputs: head outputs as the model computed them, ``(batch, pos, head, d_head)``.
+        attention: where the attention statistics come from.
+        path: W_O, and whatever else lies between z and the residual stream.
+        stream: returns the residual stream, ``(batch, pos, d_model)``, as the model computed it.
+        scored: scores already computed on these heads, by score, for scores that build on them.
     """
 
     layer: int
@@ -93,19 +166,26 @@ class HeadActivations:
 
     @property
     def n_heads(self) -> int:
+        """Number of query heads in the layer."""
         return self.outputs.shape[2]
 
     @cached_property
     def v(self) -> HeadVectors:
+        """Value vectors, ``(batch, pos, head, d_head)``, float32 (``hook_v``)."""
         group = self.n_heads // self.values.shape[2]
         return repeat(self.values.float(), "b pos kv d -> b pos (kv group) d", group=group)
 
     @cached_property
     def z(self) -> HeadVectors:
+        """Head outputs before W_O, ``(batch, pos, head, d_head)``, float32 (``hook_z``)."""
         return self.outputs.float()
 
     @cached_property
     def result(self) -> ResultVectors:
+        """Head outputs after W_O, ``(batch, pos, head, d_model)``, float32 (``hook_result``).
+
+        As large as ``n_heads`` residual streams; `result_norm` gives the norms without it.
+        """
         weights = self.path.weights.float()
         return einsum(
             self.z, weights, "b pos head d_head, head d_head d_model -> b pos head d_model"
@@ -113,57 +193,76 @@ class HeadActivations:
 
     @cached_property
     def residual(self) -> Residual:
+        """The residual stream that the layer adds to, ``(batch, pos, d_model)``, float32.
+
+        TransformerLens's ``hook_resid_pre``.
+        """
         return self.stream().to(self.outputs.device, torch.float32)
 
     @property
     def pattern(self) -> Pattern:
+        """Attention weights, ``(batch, head, query, key)``, float32 (``hook_pattern``).
+
+        The largest tensor here; `first_token_weight`, `entropy` and `pattern_of` do without it.
+        """
         return self.attention.pattern()
 
     def pattern_of(self, head: int) -> HeadPattern:
-        """Attention weights of one head, ``(batch, query, key)``; no other head's are computed."""
+        """The attention weights of one head; no other head's are computed.
+
+        Args:
+            head: the query head's number in the layer.
+
+        Returns:
+            ``(batch, query, key)``, float32.
+        """
         return self.attention.pattern_of(head)
 
     @cached_property
     def first_token_weight(self) -> PerToken:
-        """Weight every query gives to the first token, ``A[i, 0]``."""
+        """Weight of every query for the first token, ``A[i, 0]``: ``(batch, pos, head)``."""
         return self.attention.first_token_weight()
 
     @cached_property
     def entropy(self) -> PerToken:
-        """Entropy of every query's attention, in nats."""
+        """Entropy of every query's attention weights, ``(batch, pos, head)``, in nats."""
         return self.attention.entropy()
 
     @property
     def entropy_asked(self) -> bool:
-        """Whether anyone has asked for the entropy, the one statistic that costs much."""
+        """Whether `entropy`, the one expensive statistic, has been accessed."""
         return "entropy" in vars(self)
 
     @cached_property
     def v_norm(self) -> PerToken:
-        """L2 norm of every token's value vector."""
+        """L2 norm of every token's value vector, ``(batch, pos, head)``."""
         norm = torch.linalg.vector_norm(self.values, dim=-1, dtype=torch.float32)
         group = self.n_heads // self.values.shape[2]
         return repeat(norm, "b pos kv -> b pos (kv group)", group=group)
 
     @cached_property
     def z_norm(self) -> PerToken:
-        """L2 norm of every token's head output."""
+        """L2 norm of every token's head output z, ``(batch, pos, head)``."""
         return torch.linalg.vector_norm(self.outputs, dim=-1, dtype=torch.float32)
 
     @cached_property
     def result_norm(self) -> PerToken:
-        """L2 norm of every token's head output after W_O.
+        """L2 norm of every token's head output after W_O, ``(batch, pos, head)``.
 
-        By the root of the Gram matrix W_O W_Oᵀ: no vector of size d_model is formed.
+        Computed with a root of the Gram matrix W_O W_Oᵀ, without any vector of size d_model.
         """
         return rooted_norm(self.z, self.path.root)
 
     @cached_property
     def written_norm(self) -> PerToken:
-        """L2 norm of what each head adds to the residual stream at every token.
+        """L2 norm of what each head adds to the residual stream, ``(batch, pos, head)``.
 
-        `result_norm`, but for models that normalise attention's output first (Gemma 2 and 3,
-        OLMo 2): there it is the head's part of what that norm gives.
+        Equal to `result_norm`, except in models that normalise the attention output first (Gemma 2
+        and 3, OLMo 2), where it is the norm of the head's share of the normalised output, or
+        multiply it (Granite).
+
+        Raises:
+            UserError: the model adds no multiple of the attention output to the stream.
         """
         if self.path.norm is None and self.path.multiplier == 1:
             return self.result_norm
@@ -171,52 +270,87 @@ class HeadActivations:
 
     @cached_property
     def residual_norm(self) -> PerToken:
-        """L2 norm of the residual stream that the heads add to, ``(batch, pos, 1)``."""
+        """L2 norm of the residual stream that the heads add to, ``(batch, pos, 1)``, float32."""
         norm = torch.linalg.vector_norm(self.stream(), dim=-1, keepdim=True, dtype=torch.float32)
         return norm.to(self.outputs.device)
 
     @cached_property
     def updated(self) -> Residual:
-        """The residual stream with what all heads add to it, ``(batch, pos, d_model)``."""
+        """The residual stream after all heads have added to it, ``(batch, pos, d_model)``."""
         return self.residual + self.path.written(self._total)
 
     @cached_property
     def read_norm(self) -> PerToken:
-        """How much of each head later layers read: ``|g w| / |x|`` at every token.
+        """How much of each head later layers read: ``|g w| / |x|``, ``(batch, pos, head)``.
 
-        w is what the head adds to the residual stream, x the stream with all heads, and g the
-        gains (root mean square) of the norms through which layers read it from here on: of
-        this block after its attention, and of all later ones.
+        w is what the head adds to the residual stream, x the stream after all heads have added to
+        it, and g the gains of the norms through which the stream is read from here on: those after
+        attention in this block and those of all later blocks, combined by root mean square.
+
+        Raises:
+            UserError: the model adds no multiple of the attention output to the stream, or the
+                norms of later layers are unknown.
         """
         return self.read_norm_of(self.z)
 
     def read_norm_of(self, z: HeadVectors) -> PerToken:
-        """The `read_norm` of other head outputs, in the place of part of these.
+        """The `read_norm` of other vectors in place of z, measured against the same stream.
 
-        Of ``heads.z - mean``, how much is read of what a head's output differs from a mean.
+            deviation = heads.read_norm_of(heads.z - mean)  # what is read of a deviation from it
+
+        Args:
+            z: vectors in the space of head outputs, ``(batch, pos, head, d_head)``, float32.
+
+        Returns:
+            ``(batch, pos, head)``, float32.
+
+        Raises:
+            UserError: as `read_norm`.
         """
         scale = self.path.written_scale(self._total) * self.path.read_scale(self.updated)
         return scale * rooted_norm(z, self.path.read_root)
 
     @cached_property
     def _total(self) -> Residual:
+        """The attention output: all heads' results and b_O, before any norm."""
         return self.path.total(self.z)
 
     def mean_over_tokens(self, values: PerToken) -> PerHead:
-        """Mean of a per-token quantity over each input's real tokens, ``(batch, head)``."""
+        """The mean of a per-token quantity over each input's real tokens.
+
+        Args:
+            values: ``(batch, pos, head)``; at padding they may be NaN.
+
+        Returns:
+            ``(batch, head)``, in the unit of ``values``.
+        """
         if self.batch.unpadded:
             return reduce(values, "batch pos head -> batch head", "mean")
-        # where, not a product: padding may hold NaN, and NaN * 0 is NaN.
+        # torch.where rather than a product: padding may hold NaN, and NaN * 0 is NaN.
         real = torch.where(self.batch.mask.to(values.device)[:, :, None], values, 0)
         total = reduce(real, "batch pos head -> batch head", "sum")
         return total / self.batch.n_tokens.to(values.device)[:, None]
 
     def at_first_token(self, values: PerToken) -> PerHead:
-        """A per-token quantity at each input's first token, ``(batch, head)``."""
+        """A per-token quantity at each input's first real token.
+
+        Args:
+            values: ``(batch, pos, head)``.
+
+        Returns:
+            ``(batch, head)``, in the unit of ``values``.
+        """
         return self._at(values, self.batch.first)
 
     def at_last_token(self, values: PerToken) -> PerHead:
-        """A per-token quantity at each input's last token, ``(batch, head)``."""
+        """A per-token quantity at each input's last real token.
+
+        Args:
+            values: ``(batch, pos, head)``.
+
+        Returns:
+            ``(batch, head)``, in the unit of ``values``.
+        """
         return self._at(values, self.batch.last)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Inputs of unequal length as one rectangle of tokens."""
+"""Inputs of unequal length, padded to one rectangle of tokens."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from functools import cached_property
 import torch
 from einops import reduce
 
-from inactive_heads.core.tensor_types import (
-    PerRow,
-    TokenMask,
-    Tokens,
-)
+from inactive_heads.core.tensor_types import PerRow, TokenMask, Tokens
 
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """Inputs of unequal length as one rectangle: ``mask`` is true at real tokens.
+    """Inputs of unequal length, padded to one rectangle of tokens.
 
-    Padding may stand on either side of an input, not inside it. ``rows`` names the inputs,
-    for whoever treats them differently (`Random` draws by it).
+    Every input has at least one real token. Padding stands before or after an input's tokens,
+    never between them; which side may differ from input to input. All tensors are on one device.
+
+        batch = TokenBatch.of([[5, 1, 4], [7]])
+        batch.tokens  # [[5, 1, 4], [7, 0, 0]]
+        batch.last    # [2, 0]
+
+    Attributes:
+        tokens: token ids, ``(batch, pos)``. At padding, any id of the vocabulary.
+        mask: ``(batch, pos)``, true at real tokens.
+        rows: the number of each input among all inputs of a run, ``(batch,)``. Ablations that
+            differ from input to input go by it (`Random` draws by it). 0, 1, … by default.
 
     Raises:
-        ValueError: an input without a token, or with padding between its tokens.
+        ValueError: ``tokens`` and ``mask`` differ in shape, or an input has no token or has padding
+            between its tokens.
     """
 
     tokens: Tokens
@@ -57,7 +64,21 @@ class TokenBatch:
         side: str = "right",
         device: torch.device | str = "cpu",
     ) -> TokenBatch:
-        """The samples (token ids), padded to the longest on the given ``side``."""
+        """A batch of the samples, padded to the longest.
+
+        Args:
+            samples: token ids, at least one sample.
+            rows: the number of each sample among all inputs; 0, 1, … by default.
+            pad: the token id at padding; any id of the vocabulary, as no result depends on it.
+            side: where padding goes, "right" or "left".
+            device: where the tensors are made.
+
+        Returns:
+            The batch, ``len(samples)`` by the longest sample's length.
+
+        Raises:
+            ValueError: there is no sample, or one without tokens.
+        """
         width = max(len(sample) for sample in samples)
         tokens = torch.full((len(samples), width), pad, dtype=torch.long)
         mask = torch.zeros((len(samples), width), dtype=torch.bool)
@@ -69,30 +90,31 @@ class TokenBatch:
 
     @cached_property
     def n_tokens(self) -> PerRow:
+        """Number of each input's real tokens, ``(batch,)``, int64."""
         return reduce(self.mask.long(), "batch pos -> batch", "sum")
 
     @cached_property
     def first(self) -> PerRow:
-        """Position of each input's first real token."""
+        """Position of each input's first real token, ``(batch,)``, int64."""
         return self.mask.long().argmax(dim=1)
 
     @cached_property
     def last(self) -> PerRow:
-        """Position of each input's last real token."""
+        """Position of each input's last real token, ``(batch,)``, int64."""
         return self.mask.shape[1] - 1 - self.mask.flip(1).long().argmax(dim=1)
 
     @cached_property
     def padded_left(self) -> bool:
-        """Whether padding stands before any input: only then do real tokens see it."""
+        """Whether any input has padding before it. Only then can real tokens attend to padding."""
         return bool((self.first > 0).any())
 
     @cached_property
     def unpadded(self) -> bool:
-        """Whether all inputs are of one length."""
+        """Whether there is no padding: all inputs have the same length."""
         return bool(self.mask.all())
 
     @cached_property
     def keep_last(self) -> TokenMask:
-        """True at each input's last token."""
+        """True at each input's last real token, ``(batch, pos)``: the default of ``keep``."""
         positions = torch.arange(self.mask.shape[1], device=self.mask.device)
         return positions[None, :] == self.last[:, None]

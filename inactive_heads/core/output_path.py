@@ -1,9 +1,9 @@
 """How a layer's heads write into the residual stream, and how later layers read it.
 
-Heads write through W_O. Gemma 2 and 3 and OLMo 2 normalise what attention puts out before it is
-added to the stream; such a norm is linear but for one scale per token, which all heads share, so
-that what reaches the stream is still a sum over heads. Later layers read the stream through norms
-of their own, which weigh its coordinates by their gains.
+Heads write through W_O. Gemma 2 and 3 and OLMo 2 normalise the attention output before adding it
+to the stream. Such a norm is linear except for one scale per token, which all heads share, so what
+reaches the stream is still a sum over heads. Later layers read the stream through norms of their
+own, whose gains weight its coordinates.
 """
 
 from __future__ import annotations
@@ -26,9 +26,17 @@ PerPosition = Float[Tensor, "batch pos 1"]
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """``gain · (x - mean x) / sqrt(mean (x - mean x)² + eps)``; without the means if not ``centred``.
+    """A LayerNorm or RMSNorm: ``gain · (x - mean x) / sqrt(mean (x - mean x)² + eps)``.
 
-    A bias that is added belongs to no head and is left out.
+    Without the means if not ``centred``. A bias belongs to no head and is left out.
+
+        norm = Norm.of(torch.nn.RMSNorm(16, eps=1e-6))
+        normalised = norm.linear(x) * norm.scale(x)
+
+    Attributes:
+        gain: one factor per coordinate, ``(d_model,)``; float64 from `of` and `together`.
+        eps: added to the mean square.
+        centred: True for a LayerNorm, False for an RMSNorm.
     """
 
     gain: Float[Tensor, " d_model"]
@@ -37,23 +45,32 @@ class Norm:
 
     @staticmethod
     def of(module: nn.Module) -> Norm:
-        """What a norm computes, found by trying it: models keep the gain as it is or less 1.
+        """The norm that a module computes.
+
+        Found by running the module on random vectors, since some models store the gain and others
+        the gain minus 1.
+
+        Args:
+            module: a norm of a Hugging Face or TransformerLens model.
+
+        Returns:
+            The norm without its bias, with a float64 gain on the module's device.
 
         Raises:
-            UserError: it is neither a LayerNorm nor an RMSNorm.
+            UserError: the module is neither a LayerNorm nor an RMSNorm.
         """
         weight = getattr(module, "weight", getattr(module, "w", None))
         bias = getattr(module, "bias", getattr(module, "b", None))  # TransformerLens 3: w and b
         eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
         if isinstance(weight, Tensor) and weight.ndim == 1 and eps is not None:
             generator = torch.Generator().manual_seed(0)
-            tried = torch.randn(1, 4, len(weight), generator=generator).to(weight)
+            probe = torch.randn(1, 4, len(weight), generator=generator).to(weight)
             with torch.no_grad():
-                expected = module(tried).double() - (0 if bias is None else bias)
+                expected = module(probe).double() - (0 if bias is None else bias)
             for gain in (weight.detach().double(), weight.detach().double() + 1):
                 for centred in (False, True):
                     norm = Norm(gain, float(eps), centred)
-                    found = norm.linear(tried) * norm.scale(tried)
+                    found = norm.linear(probe) * norm.scale(probe)
                     if bool((found - expected).norm() < 0.01 * expected.norm()):
                         return norm
         raise UserError(
@@ -63,36 +80,66 @@ class Norm:
 
     @staticmethod
     def together(norms: Sequence[Norm], d_model: int) -> Norm:
-        """One norm for all: its gain the root mean square of theirs; gain 1 where there is none."""
+        """One norm in place of several, whose gain is the root mean square of theirs.
+
+        Args:
+            norms: the norms; may be empty.
+            d_model: width of the residual stream, used if there are none.
+
+        Returns:
+            A norm on the CPU with ``eps`` 0, centred if all of them are. Without any, an RMSNorm of
+            gain 1.
+        """
         if not norms:
             return Norm(torch.ones(d_model, dtype=torch.float64), 0.0, centred=False)
         gains = torch.stack([norm.gain.cpu() for norm in norms])
         return Norm(gains.square().mean(dim=0).sqrt(), 0.0, all(norm.centred for norm in norms))
 
     def linear(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-        """What the norm does to x, but for the scale; float64."""
-        wide = x.double()
+        """The linear part of the norm: centring and gain, without the scale.
+
+        Args:
+            x: any vectors.
+
+        Returns:
+            Vectors of the same shape, float64.
+        """
+        x64 = x.double()
         return self.gain.to(x.device) * (
-            wide - wide.mean(dim=-1, keepdim=True) if self.centred else wide
+            x64 - x64.mean(dim=-1, keepdim=True) if self.centred else x64
         )
 
     def scale(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
-        """What the norm divides x by, inverted."""
+        """The factor by which the norm scales every vector: 1 over its root mean square.
+
+        Args:
+            x: any vectors.
+
+        Returns:
+            ``(..., 1)``, in the dtype of ``x``.
+        """
         centred = x - x.mean(dim=-1, keepdim=True) if self.centred else x
         return torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + self.eps)
 
 
 @dataclass(eq=False)
 class OutputPath:
-    """The way of a layer's head outputs z into the residual stream.
+    """How a layer's head outputs z reach the residual stream.
+
+    A layer has one path, which batches and scores share: do not modify its tensors. Roots are
+    computed on first access, in float64, and kept in float32.
+
+        path = OutputPath(torch.randn(4, 8, 32))  # 4 heads, d_head 8, d_model 32
+        norms = rooted_norm(z, path.root)         # |z W_O|, (batch, pos, head)
 
     Attributes:
-        weights: W_O, one matrix per head.
-        bias: b_O, which belongs to no head.
-        norm: what attention's output goes through before it is added to the stream.
-        multiplier: what it is multiplied by there (Granite); None where that is not known.
-        reader: gives the norms through which later layers read the stream, as one; found when a
-            score first asks, for it looks at every later layer.
+        weights: W_O, one matrix per head, ``(head, d_head, d_model)``, in the model's dtype.
+        bias: b_O, ``(d_model,)``, which belongs to no head; None without one.
+        norm: the norm that the attention output goes through before it is added to the stream; None
+            without one.
+        multiplier: the factor on the attention output, after ``norm`` (Granite); None if unknown.
+        reader: returns the norms through which later layers read the stream, combined into one.
+            Called when a score first asks, since it inspects every later layer. None if unknown.
     """
 
     weights: OutputWeights
@@ -103,28 +150,49 @@ class OutputPath:
 
     @cached_property
     def root(self) -> Roots:
-        """A root of every head's Gram matrix W_O W_Oᵀ: ``|z root| = |z W_O|``."""
+        """A root of every head's Gram matrix W_O W_Oᵀ, so that ``|z root| = |z W_O|``."""
         return output_root(self.weights)
 
     @cached_property
     def written_root(self) -> Roots:
-        """The same of W_O with the norm's linear part behind it."""
+        """The root for W_O followed by the linear part of ``norm``."""
         return self.root if self.norm is None else output_root(self.norm.linear(self.weights))
 
     @cached_property
     def read_root(self) -> Roots:
-        """The same with the readers' linear part behind that."""
+        """The root for W_O followed by the linear parts of ``norm`` and of the readers' norm.
+
+        Raises:
+            UserError: the path has no ``reader``.
+        """
         written = self.weights if self.norm is None else self.norm.linear(self.weights)
         return output_root(self._reader.linear(written))
 
     def total(self, z: HeadVectors) -> Residual:
-        """What attention puts out, before any norm: all heads' results, and b_O."""
+        """The attention output before any norm: the sum of all heads' results, and b_O.
+
+        Args:
+            z: head outputs, ``(batch, pos, head, d_head)``.
+
+        Returns:
+            ``(batch, pos, d_model)``, in the dtype of ``z``.
+        """
         weights = self.weights.to(z)
         total = einsum(z, weights, "b pos head d_head, head d_head d_model -> b pos d_model")
         return total if self.bias is None else total + self.bias.to(z)
 
     def written_scale(self, total: Residual) -> PerPosition:
-        """What every head's part is multiplied by, by the norm and after it."""
+        """The factor on every head's contribution: the scale of ``norm`` times ``multiplier``.
+
+        Args:
+            total: the attention output from `total`, ``(batch, pos, d_model)``.
+
+        Returns:
+            ``(batch, pos, 1)``, the same for all heads.
+
+        Raises:
+            UserError: ``multiplier`` is None: the model adds no multiple of the attention output.
+        """
         if self.multiplier is None:
             raise UserError(
                 "what is added to the residual stream after attention is no multiple of attention's "
@@ -135,12 +203,33 @@ class OutputPath:
         return self.multiplier * self.norm.scale(total)
 
     def written(self, total: Residual) -> Residual:
-        """What is added to the stream; a norm's own bias is left out."""
+        """What the layer's heads add to the residual stream.
+
+        Args:
+            total: the attention output from `total`, ``(batch, pos, d_model)``.
+
+        Returns:
+            ``(batch, pos, d_model)``, in the dtype of ``total``, without the norm's bias.
+
+        Raises:
+            UserError: as `written_scale`.
+        """
         linear = total if self.norm is None else self.norm.linear(total)
         return (linear * self.written_scale(total)).to(total.dtype)
 
     def read_scale(self, stream: Residual) -> PerPosition:
-        """What readers multiply the stream by, over the root of d_model: 1 / |stream|."""
+        """1 / |stream|: the scale of the readers' norm divided by sqrt(d_model).
+
+        Args:
+            stream: the residual stream, ``(batch, pos, d_model)``.
+
+        Returns:
+            ``(batch, pos, 1)``. If the readers are LayerNorms, |stream| is that of the centred
+            stream.
+
+        Raises:
+            UserError: the path has no ``reader``.
+        """
         return self._reader.scale(stream) * stream.shape[-1] ** -0.5
 
     @cached_property
@@ -153,18 +242,35 @@ class OutputPath:
 def output_root(weights: OutputWeights) -> Roots:
     """A root L of every head's Gram matrix, L Lᵀ = W_O W_Oᵀ, so that |z W_O| = |z L|.
 
-    By Cholesky in float64; where W_O has lost rank, by the slower QR decomposition of W_Oᵀ.
+    Computed in float64 by Cholesky decomposition, or by the slower QR decomposition of W_Oᵀ if a
+    head's W_O is rank-deficient.
+
+    Args:
+        weights: W_O, ``(head, d_head, d_model)``, in any floating-point dtype.
+
+    Returns:
+        ``(head, d_head, root)``, float32.
     """
-    wide = weights.double()
-    gram = einsum(wide, wide, "head i d_model, head j d_model -> head i j")
+    w64 = weights.double()
+    gram = einsum(w64, w64, "head i d_model, head j d_model -> head i j")
     root, failed = torch.linalg.cholesky_ex(gram)
     if bool(failed.any()):
-        upper = torch.linalg.qr(wide.mT, mode="r").R
+        upper = torch.linalg.qr(w64.mT, mode="r").R
         root = rearrange(upper, "head root d_head -> head d_head root")
     return root.float()
 
 
 def rooted_norm(z: HeadVectors, root: Roots) -> Float[Tensor, "batch pos head"]:
-    """``|z root|``: the norm of what the root stands for, with no vector of size d_model formed."""
+    """The norm of z after a linear map, from a root of the map's Gram matrix: ``|z root|``.
+
+    No vector of size d_model is computed.
+
+    Args:
+        z: vectors, ``(batch, pos, head, d_head)``, float32.
+        root: from `output_root`, ``(head, d_head, root)``, float32.
+
+    Returns:
+        ``(batch, pos, head)``, float32.
+    """
     rooted = einsum(z, root, "b pos head d_head, head d_head root -> b pos head root")
     return torch.linalg.vector_norm(rooted, dim=-1)
