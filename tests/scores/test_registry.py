@@ -155,6 +155,48 @@ def test_a_fingerprint_sees_every_number_of_an_array(dtype):
     assert fingerprint(np.array([{"a"}, None])) == fingerprint(np.array([{"a"}, None]))
 
 
+def twice(heads):
+    return 2 * heads.mean_over_tokens(heads.z_norm[:, :, :])
+
+
+def twice_documented(heads):
+    """Twice the head output norm."""
+    # A comment, and a docstring that moves every constant by one.
+    return 2 * heads.mean_over_tokens(heads.z_norm[:, :, :])
+
+
+def three_times(heads):
+    return 3 * heads.mean_over_tokens(heads.z_norm[:, :, :])
+
+
+def twice_at_last(heads):
+    return 2 * heads.at_last_token(heads.z_norm[:, :, :])
+
+
+def test_a_fingerprint_leaves_out_docstrings_and_comments():
+    assert fingerprint(twice) == fingerprint(twice_documented)
+
+    def nested(heads):
+        def scaled(values):
+            return 2 * values
+
+        return heads.mean_over_tokens(scaled(heads.z_norm))
+
+    def nested_documented(heads):
+        def scaled(values):
+            """The inner function has a docstring too."""
+            return 2 * values
+
+        return heads.mean_over_tokens(scaled(heads.z_norm))
+
+    assert fingerprint(nested) == fingerprint(nested_documented)
+
+
+@pytest.mark.parametrize("changed", [three_times, twice_at_last])
+def test_a_fingerprint_sees_constants_and_called_names(changed):
+    assert fingerprint(twice) != fingerprint(changed)
+
+
 def test_a_dataclass_and_a_partial_are_named_after_their_parameters(registry):
     @dataclass
     class TopShare:
