@@ -96,7 +96,7 @@ def generate(
     prompts: Sequence[Sample],
     ablation: Ablation | None = None,
     *,
-    decide: str = "every-step",
+    decide: Decide = "every-step",
     max_new_tokens: int = 256,
     stop: Callable[[list[int]], bool] = lambda written: False,
     choose: Choose = greedy,

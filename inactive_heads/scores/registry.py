@@ -87,7 +87,7 @@ REGISTRY: dict[str, Score] = {}
 
 
 def score_function(
-    name: str, *, inactive: str, definition: str = "", layer_mean_of: str | None = None
+    name: str, *, inactive: Side, definition: str = "", layer_mean_of: str | None = None
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """A decorator that registers a score as ``name``, and its layer-normalized form.
 
