@@ -1,4 +1,4 @@
-"""What zeroing costs: accuracy or loss against the % of heads zeroed."""
+"""The cost of zeroing: accuracy, loss and other effects against the percent of heads zeroed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EFFECTS = {
     "kl": "KL from the unablated choices, nats",
     "answer_logprob_change": "change of the right answer's log-probability, nats",
 }
-"""Columns of a sweep's curves that say what zeroing changes, and what their axis is called."""
+"""Columns of a sweep's curves with effects other than the metric → the titles of their axes."""
 
 
 def accuracy_curves(
@@ -30,12 +30,27 @@ def accuracy_curves(
     highlight: str | None = None,
     title: str | None = None,
 ) -> go.Figure:
-    """Accuracy (or loss) against the % of heads zeroed, one line per score; the figure.
+    """Draw accuracy or loss against the percent of heads zeroed, one line per score.
 
-    ``curves`` holds one model, task and mode. The legend is sorted by rank (normalized AUC), a
-    click there shows a line alone, another brings all back. ``highlight`` (by default the best
-    score) and Random are drawn strong and with their 95% intervals, where there are any; the
-    model with no head zeroed is the dotted line.
+        curves = ih.sweep(model, task, scores=["AHON (LN)", "Random"])
+        ih.plots.accuracy_curves(curves, task.metric)
+
+    The legend is sorted by rank (normalized AUC). Clicking a name there shows that line alone, a
+    second click brings all lines back. The dotted line is the unablated model.
+
+    Args:
+        curves: of one model, task and mode, from `sweep` or `read_curves`.
+        metric: the column to draw.
+        highlight: the score to draw strong and with its 95% intervals, as Random is; by default the
+            best score by rank.
+        title: the title of the figure; none by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: the metric is unknown, the curves have no value of it or are of several models,
+            tasks or modes, or there is no score ``highlight``.
     """
     metric = get_metric(metric)
     rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
@@ -60,10 +75,17 @@ def accuracy_curves(
 
 
 def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
-    """What zeroing changes beside the metric, against the % of heads zeroed; the figure.
+    """Draw an effect of zeroing other than on the metric, against the percent of heads zeroed.
 
-    ``effect`` is a column of `EFFECTS`; ``curves`` holds one model, task and mode. What is 0 with
-    no head zeroed resolves differences that right and wrong answers are too coarse for.
+    Effects are 0 with no head zeroed. They show differences that right and wrong answers are too
+    coarse for.
+
+    Args:
+        curves: of one model, task and mode, from `sweep`.
+        effect: the column to draw, one of ``EFFECTS``.
+
+    Returns:
+        The figure, with one line per score; the best score (by rank) and Random are drawn strong.
     """
     rows = curves[curves[effect].notna()]
     metric = metric_of(rows)
@@ -92,11 +114,23 @@ def _against_zeroed(figure: go.Figure, what: str) -> go.Figure:
 def curve_grid(
     curves: pd.DataFrame, metric: Metric | MetricName = "accuracy", *, columns: int = 4
 ) -> go.Figure:
-    """The curves of many models, one panel a model, in the order of the table; the figure.
+    """Draw the curves of many models, one panel per model, in the order of the table.
 
-    ``curves`` holds one task and mode. Each panel has its own y axis, the dotted line of its model
-    with every head, and its best score (by normalized AUC) and Random drawn strong. A click on a
-    name in the legend shows that score alone in every panel.
+    Each panel has its own y axis. The dotted line is the unablated model; the best score (by
+    normalized AUC) and Random are drawn strong. Clicking a name in the legend shows that score
+    alone in every panel.
+
+    Args:
+        curves: of one task and mode and any number of models, from `sweep` or `read_curves`.
+        metric: the column to draw.
+        columns: the number of panels in a row.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: the metric is unknown, or the curves have no value of it or are of several tasks
+            or modes.
     """
     metric = get_metric(metric)
     rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
@@ -124,7 +158,7 @@ def curve_grid(
         own = rows[rows["model"] == model]
         ranks = _ranks(own, metric)
         best = next((name for name in ranks if name != RANDOM), RANDOM)
-        # In the order of the table, so that the legend has the same order for any first panel.
+        # In the order of the table, so that the legend's order does not depend on the first panel.
         for name in dict.fromkeys(own["score"]):
             curve = own[own["score"] == name].sort_values("percent_zeroed")
             line = _grid_line(curve, metric, ranks[name], strong=name in (best, RANDOM))
@@ -192,7 +226,7 @@ def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: boo
 
 
 def _ranks(rows: pd.DataFrame, metric: Metric) -> dict[str, int | None]:
-    """Each score's rank, the best first; None, in order of appearance, where none can be told."""
+    """Score → rank, the best first; the scores without ranks if the curves cannot be ranked."""
     try:
         table = rank_scores(rows, metric=metric)
     except UserError:

@@ -1,4 +1,4 @@
-"""The metrics a task is judged by, accuracy and loss, and what depends on which of them it is."""
+"""The metrics a task is judged by, accuracy and loss, and everything that depends on the metric."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Metric(str):
 
     Being a string, a metric serves as a column label, a dictionary key or a JSON value, and equals
     the plain name. ``ACCURACY`` and ``LOSS`` are the only instances: `get_metric` looks them up,
-    and copying or unpickling a metric gives the same object.
+    and copying or unpickling a metric returns the same object.
 
     Attributes:
-        higher_is_better: whether a higher value is the better one.
-        is_binary: whether the outcome of an item is right (1) or wrong (0), not a number.
+        higher_is_better: whether higher values are better.
+        is_binary: whether the outcome of an item is right (1) or wrong (0) rather than a number.
         scale: the curve's unit per unit of an item's outcome: 100 for accuracy, which is in %.
-        tolerance: by default, how much worse a model may get and still count as unharmed: 1 point
-            of accuracy, 0.05 nats of loss.
-        unit: of a value: "%" or "nats per token".
-        change_unit: of a difference between two values: "points" or "nats per token".
+        tolerance: how much worse still counts as unharmed by default: 1 point of accuracy, 0.05
+            nats of loss.
+        unit: the unit of a value: "%" or "nats per token".
+        change_unit: the unit of a difference: "points" or "nats per token".
         digits: decimals of a value.
-        auc_digits: decimals of a normalized AUC that stands beside its interval.
-        item_column: the outcome of an item in `Outcomes.items`.
-        weight_column: the weight of an item there; None where items weigh the same.
+        auc_digits: decimals of a normalized AUC with an interval.
+        item_column: the column of `Outcomes.items` with the outcome of an item.
+        weight_column: the column there with the weight of an item; None if all weigh the same.
         bounds: the columns of curves with the ends of the 95% interval.
-        items: what the items of a task are: "questions" or "texts".
+        items: the items of a task in words: "questions" or "texts".
         subject: the metric as the subject of a sentence: "accuracy" or "the loss".
-        suffix: the tolerance's unit in names of columns, such as ``percent_within_1pt``.
+        suffix: the unit of the tolerance in column names such as ``percent_within_1pt``.
     """
 
     def __new__(cls, name: str, **_: object) -> Metric:
@@ -95,41 +95,66 @@ class Metric(str):
 
     @property
     def heading(self) -> str:
-        """The heading of a column: "accuracy, %" or "loss, nats/token"."""
+        """The heading of a table's column: "accuracy, %" or "loss, nats/token"."""
         return self.axis_title.replace(" per ", "/")
 
     def upward(self, values: T) -> T:
-        """Values, or changes of them, turned so that higher is better: losses are negated."""
+        """Return values or changes turned so that higher is better: losses are negated.
+
+        Args:
+            values: numbers in the metric's unit.
+        """
         return values if self.higher_is_better else -values
 
     def within_column(self, within: float | None = None) -> str:
-        """The column of how many heads can be zeroed within a tolerance: ``percent_within_1pt``.
+        """Return the column with the percent of heads that can be zeroed: ``percent_within_1pt``.
 
-        ``within`` is the tolerance in points or nats, the metric's own if None.
+        Args:
+            within: the tolerance, in points or nats; by default the metric's own.
         """
         amount = self.tolerance if within is None else within
         return f"percent_within_{amount:g}{self.suffix}"
 
     def within_of(self, column: str) -> float:
-        """The tolerance that a column named by `within_column` is of."""
+        """Return the tolerance that a column is for.
+
+        Args:
+            column: a name from `within_column`.
+        """
         return float(column.removeprefix("percent_within_").removesuffix(self.suffix))
 
     def amount(self, within: float) -> str:
-        """A tolerance in words: "1 point", "2 points" or "0.05 nats"."""
+        """Return a tolerance in words: "1 point", "2 points" or "0.05 nats".
+
+        Args:
+            within: the tolerance, in points or nats.
+        """
         if self.change_unit == "points":
             return f"{within:g} point" if within == 1 else f"{within:g} points"
         return f"{within:g} nats"
 
     def written(self, value: float) -> str:
-        """A value as it stands in a sentence that names the unit of loss: "61.2%" or "2.345"."""
+        """Return a value as text, without the unit of a loss: "61.2%" or "2.345".
+
+        Args:
+            value: a value in the metric's unit.
+        """
         return f"{value:.{self.digits}f}" + ("%" if self.unit == "%" else "")
 
     def with_unit(self, value: float) -> str:
-        """A value with its unit: "61.2%" or "2.345 nats per token"."""
+        """Return a value as text with its unit: "61.2%" or "2.345 nats per token".
+
+        Args:
+            value: a value in the metric's unit.
+        """
         return self.written(value) if self.unit == "%" else f"{self.written(value)} {self.unit}"
 
     def signed(self, change: float) -> str:
-        """A change with its sign, to stand beside a value: "-2.3 points" or "+0.064"."""
+        """Return a change as text to follow a value: "-2.3 points" or "+0.064".
+
+        Args:
+            change: a difference of two values.
+        """
         points = " points" if self.change_unit == "points" else ""
         return f"{change:+.{self.digits}f}{points}"
 
@@ -173,17 +198,19 @@ LOSS = Metric(
 """Next-token loss, in nats per token."""
 
 METRICS: tuple[Metric, ...] = (ACCURACY, LOSS)
+"""All metrics."""
 TOLERANCE: dict[Metric, float] = {metric: metric.tolerance for metric in METRICS}
+"""Metric → its default tolerance."""
 
 Tolerances: TypeAlias = Mapping[Metric | MetricName, float]
-"""How much worse each metric may get; a metric that is not in it has its own tolerance."""
+"""How much worse each metric may get; metrics that are left out have their own tolerance."""
 
 
 def get_metric(name: str) -> Metric:
-    """The metric of that name.
+    """Return the metric of a given name.
 
     Args:
-        name: "accuracy" or "loss"; a `Metric` is returned as it is.
+        name: "accuracy" or "loss"; a `Metric` is returned unchanged.
 
     Raises:
         UserError: there is no such metric.

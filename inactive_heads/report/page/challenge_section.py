@@ -1,4 +1,4 @@
-"""The section of a page that compares scores of one's own with the best of the paper's."""
+"""The section that compares a user's scores with the best of the paper's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from inactive_heads.report.page.summary_tables import between
 
 
 def challenge_section(models: Mapping[str, ModelResults]) -> list[Section]:
-    """The section of models that were swept by scores that are not the paper's; none without."""
+    """Return the section of models that were swept by scores other than the paper's.
+
+    Args:
+        models: label → results.
+
+    Returns:
+        One section with a table per model, task and reference; none if no model has such scores.
+    """
     tables = []
     for label, one in models.items():
         if one.challenges is None:

@@ -1,4 +1,4 @@
-"""The sections that compare models by their curves, and thresholds over data sets."""
+"""The sections that compare models by their curves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ from inactive_heads.report.page.summary_tables import tolerance
 
 @dataclass(frozen=True)
 class Setting:
-    """The curves of all models on one task in one mode, and their ranking."""
+    """The curves of all models on one task in one mode, and their ranking.
+
+    Attributes:
+        task: the name of the task.
+        mode: "per-input" or "fixed".
+        metric: the metric that the ranking is by.
+        curves: the rows of models that have values of the metric.
+        ranking: from `rank_scores`, models in the order of the curves.
+    """
 
     task: str
     mode: str
@@ -35,26 +43,37 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """What it is called in a page."""
+        """The name of the setting on the page."""
         return f"{self.task}, {self.mode}"
 
     @property
     def n_models(self) -> int:
-        """How many models it compares."""
+        """The number of models that are compared."""
         return int(self.ranking["model"].nunique())
 
 
 def settings(curves: pd.DataFrame | None, within: Tolerances) -> list[Setting]:
-    """The settings of a table of curves, in the order in which they appear."""
+    """Return the settings of a table of curves, in order of appearance.
+
+    Args:
+        curves: the curves of all models; None gives no settings.
+        within: the tolerances of the rankings.
+
+    Returns:
+        One setting per task, mode and metric that has values.
+
+    Raises:
+        UserError: a curve cannot be ranked.
+    """
     if curves is None:
         return []
     found = []
     for (task, mode), group in curves.groupby(["task", "mode"], sort=False, dropna=False):
         for metric in metrics_of(group):
-            # A model without this metric here is left out by the ranking, and by the grid.
+            # Models without values of this metric are left out of the ranking and the grid.
             own = group[group.groupby("model")[metric].transform("count") > 0]
             ranking = rank_scores(own, metric=metric, within=within.get(metric))
-            # Models in the order in which they were given, not in that of their names.
+            # Keep models in the given order instead of sorting them by name.
             places = {model: i for i, model in enumerate(dict.fromkeys(own["model"]))}
             ranking = ranking.sort_values(
                 "model", key=lambda names: names.map(places), kind="stable", ignore_index=True
@@ -64,7 +83,16 @@ def settings(curves: pd.DataFrame | None, within: Tolerances) -> list[Setting]:
 
 
 def comparison(found: Sequence[Setting], within: Tolerances) -> list[Section]:
-    """The sections that compare the models of each setting that has several."""
+    """Return the sections that compare the models of each setting that has several.
+
+    Args:
+        found: from `settings`.
+        within: the tolerances of the rankings.
+
+    Returns:
+        Four sections (gains, ranks, agreement, grid of curves); none if no setting has several
+        models.
+    """
     several = [setting for setting in found if setting.n_models > 1]
     if not several:
         return []

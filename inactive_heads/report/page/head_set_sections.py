@@ -1,4 +1,4 @@
-"""The sections about single models' heads: agreement of scores' sets, and heads input by input."""
+"""The sections on the heads of single models: agreement of scores, and heads input by input."""
 
 from __future__ import annotations
 
@@ -28,10 +28,19 @@ from inactive_heads.report.page.parts import (
 )
 
 Parts = list[Table | Chart]
+"""The parts of a section."""
 
 
 def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
-    """The sections of all models that were scored, each shown for its own model and share."""
+    """Return the sections of all scored models; each part is shown for its own model and percent.
+
+    Args:
+        models: label → results; those without scores or thresholds are left out.
+
+    Returns:
+        Up to five sections: agreement of scores, how often heads are inactive, dependence on the
+        text, KV cache, and fixed against per-input sets. Sections without parts are left out.
+    """
     agreement: Parts = []
     split: Parts = []
     texts: Parts = []
@@ -42,7 +51,7 @@ def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
             continue
         model = label if len(models) > 1 else None
         where = f"{label}, " if len(models) > 1 else ""
-        # How many heads have keys and values of their own; files of others may not say it.
+        # The number of key/value heads; files from elsewhere may lack it.
         known = one.scores.attrs.get("n_key_value_heads")
         shared = None if known is None else int(known)
         for percent in one.thresholds["percent"].to_numpy().astype(float).tolist():

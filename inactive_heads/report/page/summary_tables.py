@@ -1,4 +1,4 @@
-"""The tables of a page about single models: the summary at one share, or the ranking alone."""
+"""The tables on single models: the summary at one percent of heads, the ranking, its certainty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ from inactive_heads.report.page.verdict import CHANGE, start_row
 
 
 def tolerance(metric: Metric, within: Tolerances) -> str:
-    """How much worse still counts as unharmed, in words: ``1 point``, ``0.05 nats``."""
+    """Return how much worse still counts as unharmed, in words: "1 point" or "0.05 nats".
+
+    Args:
+        metric: the metric.
+        within: the tolerances asked for; a metric that is not in it has its own.
+    """
     return metric.amount(within.get(metric, metric.tolerance))
 
 
@@ -34,9 +39,16 @@ def summary_tables(
     *,
     several: bool,
 ) -> list[Table]:
-    """The summary as tables, one per model, task and mode; or of thresholds alone.
+    """Return the summary as tables, one per model, task and mode.
 
-    With ``several`` models each is shown for its own.
+    Args:
+        summary: from `summarize`; rows without a rank become tables of thresholds.
+        curves: the curves behind it, for the unablated model and other tolerances; may be None.
+        within: the tolerances asked for.
+        several: whether the page has several models, so that each table is shown for its own.
+
+    Raises:
+        UserError: a curve cannot be ranked.
     """
     unranked = summary[summary["rank"].isna()]
     columns = {"score": ("score", ""), "threshold": ("threshold", ".3g")}
@@ -80,7 +92,17 @@ def summary_tables(
 def certainty_tables(
     summary: pd.DataFrame, curves: pd.DataFrame | None, within: Tolerances, *, several: bool
 ) -> list[Table]:
-    """How sure the ranking of each model, task and mode is, where every item's outcome is known."""
+    """Return how certain the ranking of each model, task and mode is.
+
+    Args:
+        summary: from `with_certainty`; groups without per-item outcomes are left out.
+        curves: the curves behind it, for other tolerances; may be None.
+        within: the tolerances asked for.
+        several: whether the page has several models, so that each table is shown for its own.
+
+    Raises:
+        UserError: a curve cannot be ranked.
+    """
     tables = []
     known = summary[summary["first"].notna()]
     for keys, group in known.groupby(CURVE_KEYS, sort=False, dropna=False):
@@ -125,7 +147,14 @@ def _sure(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
 
 
 def between(value: float, low: float, high: float, digits: int) -> Cell:
-    """``1.2 [0.9, 1.5]``; an end that the data do not bound is infinite."""
+    """Return a cell with a value and its interval: ``1.2 [0.9, 1.5]``.
+
+    Args:
+        value: the value; a dash if it is not finite.
+        low: the lower end of its interval; left out if an end is NaN, ∞ if unbounded.
+        high: the upper end.
+        digits: decimals of all three.
+    """
     if not np.isfinite(value):
         return number(value)
     text = f"{value:.{digits}f}"
@@ -141,7 +170,17 @@ def _signs(text: str) -> str:
 def ranking_tables(
     ranking: pd.DataFrame, metric: Metric, within: Tolerances, *, several: bool
 ) -> list[Table]:
-    """The ranking as tables, one per model, task and mode, for curves without known shares."""
+    """Return the ranking as tables, for curves that do not list the percents asked for.
+
+    Args:
+        ranking: from `rank_scores`.
+        metric: the metric that it is by.
+        within: the tolerances that it was made with.
+        several: whether the page has several models, so that each table is shown for its own.
+
+    Returns:
+        One table per model, task and mode.
+    """
     digits = f".{metric.digits + 1}f"
     columns = {
         "rank": ("rank", ".0f"),
@@ -170,7 +209,7 @@ def _with_reach(
     metric: Metric,
     within: Tolerances,
 ) -> pd.DataFrame:
-    """The group with how much can be zeroed within the tolerance asked for, whichever it is."""
+    """The group with the column of how many heads can be zeroed within the tolerance asked for."""
     column = metric.within_column(within.get(metric))
     if column in group or curves is None:
         return group.assign(**{column: group.get(column, np.nan)})
@@ -193,7 +232,7 @@ def _cells(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
 
 
 def _interval(row: pd.Series, metric: Metric) -> str:
-    """``61.2 [54.0, 68.1]``, or the value alone where its interval is not known."""
+    """``61.2 [54.0, 68.1]``, or the value alone if its interval is not known."""
     digits = metric.digits
     value, low, high = (float(row[name]) for name in (metric, *metric.bounds))
     text = f"{value:.{digits}f}"

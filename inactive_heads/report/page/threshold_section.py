@@ -1,4 +1,4 @@
-"""The section on thresholds of one share on several data sets."""
+"""The section on thresholds for the same percent of heads on several data sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from inactive_heads.report.page.parts import Chart, Section, Shown, Table, frame
 
 
 def stability(table: pd.DataFrame) -> list[Section]:
-    """The section of thresholds of one share on several data sets; none without several."""
+    """Return the section on how far thresholds carry over from one data set to another.
+
+    Args:
+        table: thresholds, with the columns task, model, score, percent and threshold.
+
+    Returns:
+        One section; none unless a score has thresholds on two data sets.
+
+    Raises:
+        UserError: two thresholds are given for the same model, score, percent and data set.
+    """
     tasks = list(dict.fromkeys(table["task"]))
     if len(tasks) < 2:
         return []

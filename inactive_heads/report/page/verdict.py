@@ -1,4 +1,4 @@
-"""What came out, in words: the sentences a reader takes away from a report."""
+"""The results in words: the sentences that a reader takes away from a report."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ CHANGE = ("change_low", "change_high")
 
 
 def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[str]:
-    """What came out, in plain sentences: one text per model, task and mode.
+    """Return the results in plain sentences, one text per model, task and mode.
 
-    The best score by its whole curve, what zeroing its heads does at the share of ``summary``,
-    and what zeroing as many at random does. "Not distinguishable" is said where 95% intervals
-    overlap: those of the paired changes, where the curves have them.
+    A text names the best score by its whole curve, what zeroing its heads does at the percent of
+    ``summary``, and what zeroing as many at random does. Two results are called not
+    distinguishable if their 95% intervals overlap: those of the paired changes, if known.
+
+    Args:
+        summary: from `summarize`; None if no task was run.
+        curves: the curves behind it, for the unablated model; may be None.
     """
     if summary is None or summary["rank"].isna().all():
         return [
@@ -33,10 +37,18 @@ def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[s
 
 
 def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -> str:
-    """What came out over several models, in plain sentences; ``setting`` names task and mode.
+    """Return the comparison of several models in plain sentences.
 
-    What the reference and the best score of each model find on average, and which score is first
-    and among the first three most often.
+    They say what the reference and the best score of each model find on average, and which score is
+    most often first and among the first three.
+
+    Args:
+        ranking: from `rank_scores`, of one task and mode and several models.
+        setting: the task and mode in words.
+        metric: the metric that the ranking is by.
+
+    Raises:
+        UserError: the metric is unknown, or the ranking is of several tasks or modes.
     """
     table, counts = compare_models(ranking), count_ranks(ranking)
     means = table[["reference", "best"]].mean()
@@ -64,7 +76,12 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -
 
 
 def start_row(keys: tuple[Any, ...], curves: pd.DataFrame | None) -> pd.Series | None:
-    """The row of the model with every head, for one model, task and mode; None if there is none."""
+    """Return the row of the unablated model, for one model, task and mode; None if there is none.
+
+    Args:
+        keys: model, task and mode.
+        curves: the curves of all models; may be None.
+    """
     if curves is None:
         return None
     for other, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
@@ -104,7 +121,7 @@ def _words(
 def _apart(
     best: pd.Series, random: pd.Series | None, start: pd.Series | None, metric: Metric
 ) -> str:
-    """What the best score's result can be told from; nothing where no interval is known."""
+    """What the best score can be told apart from; empty if no interval is known."""
     same: list[str] = []
     different: list[str] = []
     for other, name in ((random, "Random"), (start, "the model with every head")):
@@ -122,7 +139,7 @@ def _apart(
 
 
 def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
-    """Whether the best score is shown to be better than the next, where every outcome is known."""
+    """Whether the best score is shown to beat the next one; empty without per-item outcomes."""
     below = ranked[ranked["rank"] > best["rank"]]
     lead = float(best.get("lead", np.nan))
     if below.empty or not np.isfinite(lead):
@@ -137,9 +154,9 @@ def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
 
 
 def _overlap(one: pd.Series, other: pd.Series, metric: Metric) -> bool | None:
-    """Whether two intervals share a value; None where one of them is not known.
+    """Whether two intervals overlap; None if one of them is not known.
 
-    Of the changes from the model with every head, which are paired, where both are known.
+    They are those of the paired changes from the unablated model, if both are known.
     """
     for low, high in (CHANGE, metric.bounds):
         bounds = [float(row.get(bound, np.nan)) for row in (one, other) for bound in (low, high)]
