@@ -1,1 +1,32 @@
-"""How a model is run so that a visitor sees its heads."""
+"""Engines run a model so that a visitor sees its heads. Engine authors import everything from here.
+
+What an engine must do, as the protocol `Engine` states in detail:
+
+1. Describe the model in ``shape``, a `ModelShape`.
+2. In ``run``, compute each attention layer's value vectors v and head outputs z, the input of W_O.
+3. Wrap them in `HeadActivations`, with their attention statistics (`PatternStatistics`, if you have
+   the pattern) and their `OutputPath`, and call the visitor with it.
+4. Apply the `Silence` that the visitor returns (``silence.apply(z)``) before going on.
+5. Return float32 next-token logits after the tokens in ``keep``, whatever the padding.
+
+A `SharingEngine` can also run prefixes that inputs share once. CONTRIBUTING.md has a complete example.
+"""
+
+from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.output_path import OutputPath
+from inactive_heads.engines.base import Engine, ModelShape, SharingEngine, Silence, Visitor
+
+__all__ = [
+    # the protocols, and what passes between an engine and a visitor
+    "Engine",
+    "SharingEngine",
+    "ModelShape",
+    "Silence",
+    "Visitor",
+    # what a visitor sees
+    "HeadActivations",
+    "PatternStatistics",
+    "OutputPath",
+    "TokenBatch",
+]

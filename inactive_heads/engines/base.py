@@ -1,34 +1,44 @@
-"""What engines and visitors promise each other."""
+"""The protocols of engines and visitors, and the types that pass between them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadMask, HeadMeans, HeadVectors, Logits, TokenMask
-
-if TYPE_CHECKING:
-    from inactive_heads.core.activations import HeadActivations
-    from inactive_heads.core.batch import TokenBatch
-    from inactive_heads.engines.prefix_tree import Row
+from inactive_heads.engines.prefix_tree import Row
 
 
 @dataclass(frozen=True)
 class Silence:
-    """A visitor's answer: the heads whose output is replaced at every position.
+    """A visitor's answer: the heads of one layer whose output z is replaced at every position.
 
-    ``mask`` is true where a head of an input is silenced. ``value`` is what its output ``z``
-    becomes: zero when None, else one vector per head (its mean over a calibration set, say).
+        silence = Silence(heads.mean_over_tokens(heads.z_norm) < 0.1)
+
+    Attributes:
+        mask: ``(batch, head)``, true where an input's head is silenced; with one row for all inputs
+            alike. On any device.
+        value: what the head's output becomes, ``(head, d_head)``: for example its mean over a
+            calibration set. Zero if None.
     """
 
     mask: HeadMask
     value: HeadMeans | None = None
 
     def apply(self, z: HeadVectors) -> HeadVectors:
-        """``z`` with the silenced heads replaced; ``z`` itself is left as it was."""
+        """The head outputs with the silenced heads replaced, padding included.
+
+        Args:
+            z: head outputs, ``(batch, pos, head, d_head)``. Not modified.
+
+        Returns:
+            A new tensor of the same shape, dtype and device.
+        """
         mask = self.mask.to(z.device)[:, None, :, None]
         if self.value is None:
             return z.masked_fill(mask, 0)
@@ -37,24 +47,39 @@ class Silence:
 
 @runtime_checkable
 class Visitor(Protocol):
-    """Sees every layer's heads in the order the model computes them.
+    """A function that sees every layer's heads, in the order in which the model computes them."""
 
-    What it answers is applied before the model goes on, so that later layers see it; None
-    leaves the layer as it is.
-    """
+    def __call__(self, heads: HeadActivations, /) -> Silence | None:
+        """Look at one layer's heads, and answer with those to silence.
 
-    def __call__(self, heads: HeadActivations, /) -> Silence | None: ...
+        Args:
+            heads: the layer's activations, which reflect the answers in earlier layers.
+
+        Returns:
+            The heads to silence before the model goes on to the next layer. None leaves the layer
+            as it is.
+        """
+        ...
 
 
 LayerSilences = Callable[[int], Silence | None]
-"""What is silenced in a layer, whatever the inputs; its mask has one row, for all of them."""
+"""Which heads of a layer are silenced whatever the input: a mask of one row, or None."""
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a model, with TransformerLens's names.
+    """The sizes of a model, under TransformerLens's names. All its attention layers are alike.
 
-    ``layers`` are the layers that have attention heads: all of them, but in hybrids.
+    Attributes:
+        layers: the layers that have attention heads, in ascending order: all layers, except in
+            hybrids.
+        n_layers: number of layers, with or without attention heads.
+        n_heads: query heads per layer.
+        n_key_value_heads: key/value heads per layer, a divisor of ``n_heads``.
+        d_head: width of a head's value vectors and output z.
+        d_model: width of the residual stream.
+        n_ctx: the longest input, in tokens.
+        d_vocab: number of tokens that the model has logits for.
     """
 
     layers: tuple[int, ...]
@@ -67,53 +92,107 @@ class ModelShape:
     d_vocab: int
 
     def bytes_per_token(self, itemsize: int) -> int:
-        """Memory that one token takes in one layer, roughly, with numbers of that many bytes."""
+        """A rough estimate of the memory that one token takes in one layer.
+
+        Args:
+            itemsize: bytes per number in the model's dtype.
+
+        Returns:
+            Bytes, logits and attention patterns not included.
+        """
         residual, heads = self.d_model, self.n_heads * self.d_head
-        # The residual stream, its norm and sum; an MLP four times as wide, three times over; the
-        # heads' vectors, and in float32 what scores make of them.
+        # The residual stream, its norm and the sum, and three tensors of an MLP four times as wide;
+        # the heads' vectors, and what scores compute from them in float32.
         return itemsize * (4 + 3 * 4) * residual + (6 * itemsize + 6 * 4) * heads
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs a model once over a batch and shows a visitor the heads of every layer."""
+    """Runs a model once over a batch and shows a visitor the heads of every layer.
+
+    What every engine guarantees:
+
+    - The visitor is called for every layer of ``shape.layers``, in ascending order, and its answer
+      is applied to z, the input of W_O, before later layers run.
+    - An input's results do not depend on padding, on its side, or on the rest of the batch.
+    - Without a visitor, logits are those of the model itself.
+    - A run leaves the model as it was, even if it fails: no hook or setting outlives it. No
+      gradients are recorded.
+
+    Attributes:
+        name: the engine's name, as in ``load_model(..., engine=name)``.
+        shape: the model's sizes.
+    """
 
     name: str
     shape: ModelShape
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """The device on which the model takes its tokens."""
+        ...
 
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """The dtype of the model's weights."""
+        ...
 
     def bytes_per_token(self, longest: int) -> int:
-        """Memory that a token of an input of ``longest`` tokens takes while it runs, roughly."""
+        """A rough estimate of the memory that one token takes during a run.
+
+        Args:
+            longest: length of the batch's longest input, in tokens.
+
+        Returns:
+            Bytes; used to choose batch sizes.
+        """
         ...
 
     def run(
         self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
     ) -> Logits:
-        """Next-token logits (float32) after the tokens where ``keep`` is true, row after row.
+        """Run the model once over a batch.
 
-        Without ``keep``, after each input's last token.
+        Args:
+            batch: the inputs, none longer than ``shape.n_ctx``, on the engine's device.
+            visitor: sees every layer's heads and may answer with those to silence; None runs the
+                model alone.
+            keep: ``(batch, pos)``, true at the tokens after which logits are wanted; each input's
+                last token by default.
+
+        Returns:
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
+            of the second, and so on.
         """
         ...
 
 
 @runtime_checkable
 class SharingEngine(Engine, Protocol):
-    """An engine that can run once what inputs share, where nobody has to see their heads."""
+    """An engine that can run shared prefixes once if no visitor needs activations."""
 
     def shares_prefixes(self) -> bool:
-        """Whether it can for this model; if not, `run_row` is not to be called."""
+        """Whether prefixes can be shared for this model.
+
+        Returns:
+            False if `run_row` must not be called.
+        """
         ...
 
     def run_row(
         self, row: Row, keep: TokenMask, silences: LayerSilences, cache: Any = None
     ) -> tuple[Logits, Any]:
-        """Next-token logits (float32) after the kept tokens ``(1, pos)``, and the next row's cache.
+        """Run a row of segments, each of which continues segments above it.
 
-        ``cache`` is what the run of the row before gave, and is used up.
+        Args:
+            row: the segments; see `inactive_heads.engines.prefix_tree`.
+            keep: ``(1, pos)``, true at the row's tokens after which logits are wanted.
+            silences: returns the heads to silence in a layer, the same for all inputs.
+            cache: the cache that the run of the previous row returned, which must not be used
+                again; None for the first row.
+
+        Returns:
+            Next-token logits after the kept tokens, ``(kept, d_vocab)``, float32, and the cache for
+            the next row.
         """
         ...

@@ -1,4 +1,4 @@
-"""The blocks of a network around its attention: the residual stream, and the norms beside it."""
+"""The blocks around a network's attention layers: their residual stream and their norms."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import torch
 from torch import Tensor, nn
 
 Streams = dict[int, Tensor]
+"""The residual stream that entered each layer's block, ``(batch, pos, d_model)``, by layer."""
 
 
 @dataclass
 class BlockNorms:
-    """The norms of one block, by what they are given.
+    """The norms of one block, sorted by their input.
 
     Attributes:
-        before: those given the residual stream as it enters the block.
-        after: those given it with what attention has added.
-        post: the one that attention's output goes through before it is added.
-        multiplier: what is added is that many times attention's output (after ``post``); None if
-            something else is added. 1 where no norm shows it.
+        before: norms of the residual stream that enters the block.
+        after: norms of the residual stream after attention has been added.
+        post: the norm of the attention output before it is added; None without one.
+        multiplier: the factor on the attention output (after ``post``) when it is added; None if
+            what is added is no multiple of it. 1 if no norm reads the sum.
     """
 
     before: list[nn.Module] = field(default_factory=list)
@@ -32,108 +33,134 @@ class BlockNorms:
     multiplier: float | None = 1.0
 
 
-def blocks_around(network: nn.Module, attentions: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
-    """The block of each attention layer: what holds it and is one of a list of such.
+def enclosing_blocks(
+    network: nn.Module, attentions: Mapping[int, nn.Module]
+) -> dict[int, nn.Module]:
+    """The block that contains each attention layer.
 
-    A layer that stands in no list is left out.
+    Args:
+        network: the model.
+        attentions: attention modules by layer.
+
+    Returns:
+        Blocks by layer: the innermost module around the attention that is an item of an
+        `nn.ModuleList`. A layer without one is left out.
     """
     modules = dict(network.named_modules())
     names = {id(module): name for name, module in modules.items()}
-    found = {}
+    blocks = {}
     for layer, attention in attentions.items():
         name = names[id(attention)]
         while name:
             parent = name.rpartition(".")[0]
             if isinstance(modules[parent], nn.ModuleList):
-                found[layer] = modules[name]
+                blocks[layer] = modules[name]
                 break
             name = parent
-    return found
+    return blocks
 
 
 @contextmanager
-def watched_streams(blocks: Mapping[int, nn.Module]) -> Iterator[Streams]:
-    """Within its block, what each layer's block is given: the residual stream, as it comes.
+def capture_streams(blocks: Mapping[int, nn.Module]) -> Iterator[Streams]:
+    """A context in which the residual stream that enters each block is captured.
 
-    Whoever reads a layer's should take it out, so that one layer is held at a time.
+    Args:
+        blocks: blocks by layer.
+
+    Yields:
+        A dictionary that fills as the model runs. Remove a layer's stream once it has been used, so
+        that one layer is held at a time.
     """
     streams: Streams = {}
 
-    def note(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any], layer: int) -> None:
-        streams[layer] = _stream(args, named)
+    def capture(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: int
+    ) -> None:
+        streams[layer] = _hidden_states(args, kwargs)
 
     with ExitStack() as stack:
         for layer, block in blocks.items():
-            hook = partial(note, layer=layer)
+            hook = partial(capture, layer=layer)
             handle = block.register_forward_pre_hook(hook, with_kwargs=True)
             stack.callback(handle.remove)
         yield streams
 
 
 @contextmanager
-def found_norms(
+def detect_norms(
     blocks: Mapping[int, nn.Module], attentions: Mapping[int, nn.Module]
 ) -> Iterator[dict[int, BlockNorms]]:
-    """Within its block, the norms of every block that runs, by what they are given.
+    """A context in which the norms of every block that runs are detected and sorted.
 
-    Not by their names: Llama's ``post_attention_layernorm`` comes after the sum with the
-    residual stream, Gemma's before it.
+    They are sorted by their input, not by name: Llama's ``post_attention_layernorm`` comes after
+    the sum with the residual stream, Gemma's before it.
+
+    Args:
+        blocks: blocks by layer.
+        attentions: attention modules by layer.
+
+    Yields:
+        Each block's norms by layer; complete once the model has run.
     """
     with ExitStack() as stack:
-        yield {layer: _watch(block, attentions[layer], stack) for layer, block in blocks.items()}
+        yield {
+            layer: _detect_block_norms(block, attentions[layer], stack)
+            for layer, block in blocks.items()
+        }
 
 
-def _watch(block: nn.Module, attention: nn.Module, stack: ExitStack) -> BlockNorms:
+def _detect_block_norms(block: nn.Module, attention: nn.Module, stack: ExitStack) -> BlockNorms:
     norms = BlockNorms()
-    # Tensors are held, so that no later one gets the memory of one of them.
+    # Tensors are identified by their address, so they are kept alive: none may reuse another's.
     stream: list[Tensor] = []
     outputs: dict[nn.Module, Tensor] = {}
 
-    def enter(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        stream[:] = [_stream(args, named)]
+    def on_block_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        stream[:] = [_hidden_states(args, kwargs)]
 
-    def leave(module: nn.Module, _args: Any, output: Any) -> None:
+    def on_output(module: nn.Module, _args: Any, output: Any) -> None:
         outputs[module] = output[0] if isinstance(output, tuple) else output
 
-    def see(norm: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        given = _stream(args, named).data_ptr()
-        if given == stream[0].data_ptr():
+    def on_norm_input(norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden_states = _hidden_states(args, kwargs)
+        address = hidden_states.data_ptr()
+        if address == stream[0].data_ptr():
             norms.before.append(norm)
-        elif attention in outputs and given == outputs[attention].data_ptr():
+        elif attention in outputs and address == outputs[attention].data_ptr():
             norms.post = norm
-        elif given not in [output.data_ptr() for output in outputs.values()]:
+        elif address not in [output.data_ptr() for output in outputs.values()]:
             norms.after.append(norm)
             if attention in outputs:
                 added = outputs[attention if norms.post is None else norms.post]
-                norms.multiplier = _multiplier(_stream(args, named), stream[0], added)
+                norms.multiplier = _multiplier(hidden_states, stream[0], added)
 
-    handles = [block.register_forward_pre_hook(enter, with_kwargs=True)]
-    handles.append(attention.register_forward_hook(leave))
+    handles = [block.register_forward_pre_hook(on_block_input, with_kwargs=True)]
+    handles.append(attention.register_forward_hook(on_output))
     for child in block.children():
         weight = getattr(child, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 1:
-            handles.append(child.register_forward_pre_hook(see, with_kwargs=True))
+            handles.append(child.register_forward_pre_hook(on_norm_input, with_kwargs=True))
         if child is not attention:
-            handles.append(child.register_forward_hook(leave))
+            handles.append(child.register_forward_hook(on_output))
     for handle in handles:
         stack.callback(handle.remove)
     return norms
 
 
 def _multiplier(after: Tensor, before: Tensor, output: Tensor) -> float | None:
-    """The c of ``after = before + c output``; None if there is none, 1 where it cannot be seen."""
-    if not after.shape == before.shape == output.shape:  # several streams side by side, say
+    """The c of ``after = before + c output``; None if there is none, 1 if rounding hides it."""
+    if not after.shape == before.shape == output.shape:  # for example, several parallel streams
         return None
-    # Where the stream is large beside the output, rounding is all that is left of their sum.
-    seen = output.abs() > 32 * torch.finfo(after.dtype).eps * after.abs()
-    change, shown = (after.double() - before.double())[seen], output.double()[seen]
-    if not len(shown):
+    # Where the stream is far larger than the output, rounding hides the output in their sum.
+    visible = output.abs() > 32 * torch.finfo(after.dtype).eps * after.abs()
+    change, added = (after.double() - before.double())[visible], output.double()[visible]
+    if not len(added):
         return 1.0
-    found = float(change @ shown / (shown @ shown))
-    found = 1.0 if abs(found - 1) < 0.02 else found
-    return found if bool((change - found * shown).norm() <= 0.1 * change.norm()) else None
+    factor = float(change @ added / (added @ added))
+    factor = 1.0 if abs(factor - 1) < 0.02 else factor
+    return factor if bool((change - factor * added).norm() <= 0.1 * change.norm()) else None
 
 
-def _stream(args: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-    given: Tensor = args[0] if args else named["hidden_states"]
-    return given
+def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    hidden_states: Tensor = args[0] if args else kwargs["hidden_states"]
+    return hidden_states

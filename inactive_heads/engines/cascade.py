@@ -1,13 +1,13 @@
-"""Attention of a row of segments: each token sees its own segment's past and those above it.
+"""Attention over a row of segments: a token attends to its own segment and to those above it.
 
-Where the softmax is plain, no mask is formed and no key is copied for those that share it: the
-flash kernel is called once for all segments of a length, causally within each, and once for
-every segment with others below it, with the queries of all of them. Two softmaxes over
-different keys, z with logsumexp l and z' with l', make that over both: s·z' + (1 - s)·z, where
-s = e^l' / (e^l + e^l'). (Hydragen, arXiv 2402.05099, and FlashInfer's cascade attention.)
+For a plain softmax, no mask is formed and no shared key is copied. The flash kernel is called once
+for all segments of the same length, causally within each, and once for every segment that has
+descendants, with the queries of all of them. Two softmaxes over different keys, z with logsumexp l
+and z' with l', combine to the softmax over both: s·z' + (1 - s)·z, where s = e^l' / (e^l + e^l').
+(Hydragen, arXiv 2402.05099, and FlashInfer's cascade attention.)
 
-Any other softmax gets a mask. transformers describes one as a function of two positions, so
-that a window is as wide here as in an input of its own.
+Any other softmax gets a mask. transformers defines a mask as a function of two positions, so a
+sliding window is as wide here as in a separate input.
 """
 
 from __future__ import annotations
@@ -37,39 +37,47 @@ from inactive_heads.errors import Notice, UserError
 
 RowMask = Bool[Tensor, "1 1 query key"]
 RowVectors = Float[Tensor, "1 head place d"]
-Places = slice | Int[Tensor, "segment pos"]
+Indices = slice | Int[Tensor, "segment pos"]
+"""Where segments of one length are in a row: a slice for one, an index tensor for several."""
 
 ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3}
-"""How far apart, as a share of their norm, logits computed in two correct ways may be."""
+"""The largest difference, relative to their norm, between logits computed in two correct ways."""
 
 HALF_ROUNDING = 0.05
-"""The same in half precision: 0.015 was seen in bfloat16, and 0.08 where something was wrong."""
+"""The same in half precision: 0.015 was seen in bfloat16, and 0.08 in a model that shares wrongly."""
 
 
 class RowAttention:
-    """Which keys each token of a row may see. The keys are those of ``before``, then the row's.
+    """Which keys each token of a row may attend to, and attention over them.
+
+    Keys are in the order of the cache: those of ``row.before``, then the row's own. All tensors are
+    on ``device``.
+
+    Args:
+        row: the segments to run.
+        device: where the model takes its tokens.
 
     Attributes:
-        positions: of the row's tokens in the inputs that they belong to, ``(query,)``.
-        kept: which keys the next row goes on from.
+        positions: positions of the row's tokens in the inputs that they belong to, ``(query,)``.
+        kept: indices of the keys that the next row needs, ``(kept,)``.
     """
 
     def __init__(self, row: Row, device: torch.device) -> None:
         self._row, self._segments = row, [*row.before, *row.segments]
         ends = list(accumulate(len(segment.tokens) for segment in self._segments))
-        self._places = {
+        self._keys_of = {
             segment: slice(end - len(segment.tokens), end)
             for segment, end in zip(self._segments, ends, strict=True)
         }
         self._n_before = ends[-1] - len(row.tokens)
-        self._key_positions = _joined(
+        self._key_positions = _concatenated(
             [range(segment.start, segment.stop) for segment in self._segments], device
         )
         self.positions = self._key_positions[self._n_before :]
-        places = [self._places[segment] for segment in row.after]
-        self.kept = _joined([range(place.start, place.stop) for place in places], device)
-        self._own = self._own_queries()
-        self._above = self._queries_below()
+        kept = [self._keys_of[segment] for segment in row.after]
+        self.kept = _concatenated([range(keys.start, keys.stop) for keys in kept], device)
+        self._segments_by_length = self._group_by_length()
+        self._descendants = self._find_descendants()
 
     def mask(
         self,
@@ -79,10 +87,20 @@ class RowAttention:
         use_vmap: bool = False,
         **_sizes: Any,
     ) -> RowMask | None:
-        """The mask that transformers asks for with these keywords; None where it is plain.
+        """The mask function that transformers calls.
+
+        Args:
+            mask_function: whether a query may attend to a key, from ``(batch, head, query position,
+                key position)``.
+            local_size: width of a sliding window in tokens; None without one.
+            use_vmap: whether ``mask_function`` depends on more than positions.
+
+        Returns:
+            ``(1, 1, query, key)``, true where a query may attend to a key; None if attention is
+            plainly causal along each input.
 
         Raises:
-            ValueError: it is not a function of positions alone.
+            ValueError: the mask is not a function of positions alone.
         """
         if use_vmap:
             raise ValueError("the model's attention mask is not a function of positions alone")
@@ -93,62 +111,69 @@ class RowAttention:
         return self._masked(mask_function)
 
     def attend(self, inputs: AttentionInputs) -> HeadVectors:
-        """The heads' outputs z, ``(1, query, head, d_head)``."""
+        """Attention of the row's queries.
+
+        Args:
+            inputs: queries of the row, keys and values of the cache and the row.
+
+        Returns:
+            The head outputs z, ``(1, query, head, d_head)``, in the dtype of the queries.
+        """
         if inputs.plain and (z := self._flash(inputs)) is not None:
             return z
         mask = self._causal if inputs.mask is None else inputs.mask
         return attend(replace(inputs, mask=mask))[0]
 
     def _flash(self, inputs: AttentionInputs) -> HeadVectors | None:
-        """Plain attention; None where PyTorch has no kernel that gives the logsumexp."""
+        """Plain attention; None if PyTorch has no kernel that returns the logsumexp."""
         query, key, value = inputs.query, inputs.key, inputs.value
         _, n_heads, length, _ = query.shape
         z = query.new_empty(length, n_heads, value.shape[-1], dtype=torch.float32)
         lse = query.new_empty(length, n_heads, dtype=torch.float32)
         row = query, key[:, :, self._n_before :], value[:, :, self._n_before :]
-        for at in self._own:
-            q, k, v = (_one_by_one(part, at) for part in row)
-            if (found := flash_attention(q, k, v, inputs.scale)) is None:
+        for at in self._segments_by_length:
+            q, k, v = (_as_batch(part, at) for part in row)
+            if (output := flash_attention(q, k, v, inputs.scale)) is None:
                 return None
-            z[at], lse[at] = found[0].float(), found[1]
-        for queries, keys in self._above:
+            z[at], lse[at] = output[0].float(), output[1]
+        for queries, keys in self._descendants:
             q, k, v = query[:, :, queries], key[:, :, keys], value[:, :, keys]
-            if (found := flash_attention(q, k, v, inputs.scale, causal=False)) is None:
+            if (output := flash_attention(q, k, v, inputs.scale, causal=False)) is None:
                 return None
-            z_above, lse_above = found[0][0].float(), found[1][0]
-            share = torch.sigmoid(lse_above - lse[queries])
-            z[queries].lerp_(z_above, share[..., None])
+            z_above, lse_above = output[0][0].float(), output[1][0]
+            weight_above = torch.sigmoid(lse_above - lse[queries])
+            z[queries].lerp_(z_above, weight_above[..., None])
             lse[queries] = torch.logaddexp(lse[queries], lse_above)
         return z[None].to(query.dtype)
 
-    def _own_queries(self) -> list[Places]:
-        """Where in the row the segments of each length stand."""
+    def _group_by_length(self) -> list[Indices]:
+        """Indices in the row of the segments of each length."""
         starts: dict[int, list[int]] = {}
         for segment in self._row.segments:
-            start = self._places[segment].start - self._n_before
+            start = self._keys_of[segment].start - self._n_before
             starts.setdefault(len(segment.tokens), []).append(start)
         device = self.positions.device
         return [
-            slice(found[0], found[0] + length)
-            if len(found) == 1
-            else (torch.tensor(found)[:, None] + torch.arange(length)).to(device)
-            for length, found in starts.items()
+            slice(same[0], same[0] + length)
+            if len(same) == 1
+            else (torch.tensor(same)[:, None] + torch.arange(length)).to(device)
+            for length, same in starts.items()
         ]
 
-    def _queries_below(self) -> list[tuple[slice, slice]]:
-        """For each segment with others below it in the row: their queries, and its keys.
+    def _find_descendants(self) -> list[tuple[slice, slice]]:
+        """For each segment with descendants in the row, their queries and its keys.
 
-        What is below a segment stands in one piece.
+        The descendants of a segment are adjacent.
         """
         below: dict[Segment, slice] = {}
         for segment in self._row.segments:
-            place = self._places[segment]
-            for higher in segment.above:
-                first = below.get(higher, place).start
-                below[higher] = slice(first, place.stop)
+            own = self._keys_of[segment]
+            for ancestor in segment.above:
+                first = below.get(ancestor, own).start
+                below[ancestor] = slice(first, own.stop)
         n = self._n_before
         return [
-            (slice(queries.start - n, queries.stop - n), self._places[segment])
+            (slice(queries.start - n, queries.stop - n), self._keys_of[segment])
             for segment, queries in below.items()
         ]
 
@@ -157,42 +182,49 @@ class RowAttention:
         return self._masked(causal_mask_function)
 
     def _masked(self, visible: Callable[..., Any]) -> RowMask:
-        """True where a key stands in the query's segment or above it, and is ``visible``."""
-        known = [
+        """True where a key is in the query's segment or above it, and is ``visible``."""
+        same_or_above = [
             [other is segment or other in segment.above for other in self._segments]
             for segment in self._row.segments
         ]
         device = self.positions.device
         lengths = torch.tensor([len(segment.tokens) for segment in self._segments])
-        numbers = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        queries = numbers[self._n_before :] - len(self._row.before)
-        related = torch.tensor(known)[queries][:, numbers].to(device)
+        segment_of_key = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        segment_of_query = segment_of_key[self._n_before :] - len(self._row.before)
+        on_path = torch.tensor(same_or_above)[segment_of_query][:, segment_of_key].to(device)
         zero = self.positions.new_zeros(1, 1, 1, 1)
         query = rearrange(self.positions, "query -> 1 1 query 1")
         key = rearrange(self._key_positions, "key -> 1 1 1 key")
-        return visible(zero, zero, query, key) & related
+        return visible(zero, zero, query, key) & on_path
 
 
-def _one_by_one(row: RowVectors, at: Places) -> Float[Tensor, "segment head pos d"]:
+def _as_batch(row: RowVectors, at: Indices) -> Float[Tensor, "segment head pos d"]:
     """Segments of one length as a batch; a single one is not copied."""
     if isinstance(at, slice):
         return row[:, :, at]
     return rearrange(row[0][:, at.to(row.device)], "head segment pos d -> segment head pos d")
 
 
-def _joined(ranges: list[range], device: torch.device) -> Int[Tensor, " total"]:
+def _concatenated(ranges: list[range], device: torch.device) -> Int[Tensor, " total"]:
     numbers = [number for span in ranges for number in span]
     return torch.tensor(numbers, dtype=torch.long, device=device)
 
 
 def can_run_rows(engine: SharingEngine, network: PreTrainedModel) -> bool:
-    """Whether a model run by rows gives the logits of its inputs run whole.
+    """Whether a model gives the same logits for rows of segments as for whole inputs.
 
-    By what it is made of, and tried on a few tokens. A model that cannot be run so at all
-    fails in ways of its own; a `Notice` says how, and it can still be run whole.
+    Decided by the model's architecture and by a test on a few tokens. If the test raises an error,
+    a `Notice` quotes it; whole inputs can still be run.
+
+    Args:
+        engine: runs the model.
+        network: the model.
+
+    Returns:
+        Whether `SharingEngine.run_row` may be used.
     """
     try:
-        return _sees_keys_alone(engine, network) and _rows_agree(engine)
+        return _shares_only_keys(engine, network) and _rows_agree(engine)
     except (
         UserError,
         ArithmeticError,
@@ -211,26 +243,27 @@ def can_run_rows(engine: SharingEngine, network: PreTrainedModel) -> bool:
         return False
 
 
-def _sees_keys_alone(engine: SharingEngine, network: PreTrainedModel) -> bool:
-    """Whether tokens know of others by keys and values alone, and of positions by being told."""
+def _shares_only_keys(engine: SharingEngine, network: PreTrainedModel) -> bool:
+    """Whether only keys and values pass between tokens, and positions are an argument."""
     if "position_ids" not in inspect.signature(network.forward).parameters:
         return False
-    # What the model would keep from one token to the next: a state of another kind is shared
-    # by all that follow in a row.
+    # Any other kind of state (a convolution's, say) would leak between the segments of a row.
     layers = DynamicCache(config=network.config).layers
     kinds = {type(layer) for layer in layers}
     if len(layers) != len(engine.shape.layers) or kinds - {DynamicLayer, DynamicSlidingWindowLayer}:
         return False
-    # These turn keys by an angle that depends on the longest input that is run with them.
-    found = [getattr(module, "rope_type", "default") for module in network.modules()]
-    types = [kind for one in found for kind in (one.values() if isinstance(one, dict) else [one])]
+    # These rotate keys by an angle that depends on the longest input in the batch.
+    declared = [getattr(module, "rope_type", "default") for module in network.modules()]
+    types = [
+        kind for one in declared for kind in (one.values() if isinstance(one, dict) else [one])
+    ]
     return not any("dynamic" in kind or kind == "longrope" for kind in types)
 
 
 def _rows_agree(engine: SharingEngine) -> bool:
-    """Whether three inputs that begin alike get the same logits by rows as each alone."""
-    # From all over the vocabulary: its first tokens are special, and what models make of a text
-    # of them may be decided by rounding.
+    """Whether three inputs with shared prefixes get the same logits in rows as each alone."""
+    # Spread over the vocabulary: its first tokens are special, and rounding may decide what a model
+    # predicts after a text made of them.
     a, b, c, d, e, f, g, h, i, j = (engine.shape.d_vocab * n // 11 for n in range(1, 11))
     trunk = Segment([a, b, c], 0, None, [0, 1, 2])
     branch = Segment([d, e], 3, trunk, [0, 1])
@@ -240,17 +273,17 @@ def _rows_agree(engine: SharingEngine) -> bool:
         Row([trunk, branch, twigs[0]], after=[trunk, branch]),
         Row([twigs[1], other], before=[trunk, branch]),
     ]
-    alone = [[a, b, c, d, e, f, g], [a, b, c, d, e, h], [a, b, c, i, f, j]]
-    if engine.shape.n_ctx < max(map(len, alone)):
+    inputs = [[a, b, c, d, e, f, g], [a, b, c, d, e, h], [a, b, c, i, f, j]]
+    if engine.shape.n_ctx < max(map(len, inputs)):
         return False
-    batch = TokenBatch.of(alone, device=engine.device)
-    whole = engine.run(batch, keep=batch.mask).split([len(tokens) for tokens in alone])
+    batch = TokenBatch.of(inputs, device=engine.device)
+    whole = engine.run(batch, keep=batch.mask).split([len(tokens) for tokens in inputs])
     expected = torch.cat([whole[0], whole[1][5:], whole[2][3:]])
     parts, cache = [], None
     for row in rows:
         keep = torch.ones(1, len(row.tokens), dtype=torch.bool)
         logits, cache = engine.run_row(row, keep, lambda layer: None, cache)
         parts.append(logits)
-    found = torch.cat(parts)
+    by_rows = torch.cat(parts)
     allowed = ROUNDING.get(engine.dtype, HALF_ROUNDING)
-    return bool((found - expected).norm() < allowed * expected.norm())
+    return bool((by_rows - expected).norm() < allowed * expected.norm())

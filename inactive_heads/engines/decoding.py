@@ -1,4 +1,4 @@
-"""Token after token, with a cache of keys and values: what is silenced is decided beforehand."""
+"""Decoding one token at a time with a key/value cache, with heads silenced as decided beforehand."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from inactive_heads.engines.forward_pass import only_kept
 
 
 class CachedDecoding:
-    """Next-token logits of inputs that grow a token at a time, each token run once.
+    """Next-token logits of inputs that grow by one token at a time; each token is run once.
 
         decoding = CachedDecoding(engine, TokenBatch.of(prompts, side="left"), lambda layer: None)
         logits = decoding.start()
         logits = decoding.step(logits.argmax(dim=-1))
 
+    The same heads are silenced at every step.
+
     Args:
-        engine: the model's.
-        batch: the inputs, padded on the left.
-        silences: what is silenced in a layer: a mask with a row for each input, or None.
+        engine: runs the model.
+        batch: the inputs, padded on the left only, on the engine's device.
+        silences: returns the heads to silence in a layer, with one row for each input or one for
+            all; or None.
     """
 
     def __init__(self, engine: FlashEngine, batch: TokenBatch, silences: LayerSilences) -> None:
@@ -39,31 +42,42 @@ class CachedDecoding:
 
     @property
     def device(self) -> torch.device:
-        """Where tokens are taken."""
+        """The device on which the model takes its tokens."""
         return self._engine.device
 
     def start(self) -> Logits:
-        """Logits after the inputs' last tokens."""
+        """Run the inputs. Call it once, before any `step`.
+
+        Returns:
+            Next-token logits after each input's last token, ``(batch, d_vocab)``, float32.
+        """
         return self._run(self._batch.tokens, self._batch.mask)
 
     def step(self, tokens: Tensor) -> Logits:
-        """Logits after one more token of every input."""
+        """Append one token to every input and run it.
+
+        Args:
+            tokens: token ids, ``(batch,)``, on `device`.
+
+        Returns:
+            Next-token logits after these tokens, ``(batch, d_vocab)``, float32.
+        """
         return self._run(tokens[:, None], torch.ones_like(tokens[:, None], dtype=torch.bool))
 
     def _run(self, tokens: Tokens, mask: TokenMask) -> Logits:
         self._mask = torch.cat([self._mask, mask], dim=1)
-        told = {"attention_mask": self._mask.long()}
+        arguments = {"attention_mask": self._mask.long()}
         if self._takes_positions:
             positions = (self._mask.long().cumsum(dim=1) - 1).clamp(min=0)
-            told["position_ids"] = positions[:, -tokens.shape[1] :]
+            arguments["position_ids"] = positions[:, -tokens.shape[1] :]
         last = torch.zeros_like(mask)
         last[:, -1] = True
         with (
             self._engine.attending(self._batch, self._attend) as network,
             only_kept(network.get_output_embeddings(), last),
         ):
-            found = network(tokens, past_key_values=self._cache, use_cache=True, **told)
-        return found.logits[0].float()
+            output = network(tokens, past_key_values=self._cache, use_cache=True, **arguments)
+        return output.logits[0].float()
 
     def _attend(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
         silence = self._silences(int(module.layer_idx))  # type: ignore[arg-type]
@@ -72,13 +86,13 @@ class CachedDecoding:
 
 
 def _attend_to_all(inputs: AttentionInputs) -> HeadVectors:
-    """Attention of one query, which without a mask sees every key."""
+    """z of the last query alone, which attends to every key unless there is a mask."""
     if inputs.plain:
         query, key, value = inputs.query, inputs.key, inputs.value
-        found = flash_attention(query, key, value, inputs.scale, causal=False)
-        if found is not None:
-            return found[0]
+        output = flash_attention(query, key, value, inputs.scale, causal=False)
+        if output is not None:
+            return output[0]
     if inputs.mask is None:
-        everything = inputs.query.new_ones(1, 1, 1, inputs.key.shape[2], dtype=torch.bool)
-        inputs = replace(inputs, mask=everything)
+        every_key = inputs.query.new_ones(1, 1, 1, inputs.key.shape[2], dtype=torch.bool)
+        inputs = replace(inputs, mask=every_key)
     return attend(inputs)[0]

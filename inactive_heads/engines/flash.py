@@ -1,8 +1,8 @@
-"""Visits heads through Hugging Face's attention interface: exact statistics, O(N) memory.
+"""An engine over Hugging Face's attention interface: exact statistics in O(N) memory.
 
-transformers lets an attention function be registered by name and a model be switched to it, so
-no model code is patched: the function computes the layer's attention, shows it to the visitor
-and gives the model what the visitor leaves of it. What is computed is in
+transformers lets an attention function be registered by name and a model be switched to it, so no
+model code is patched. The function computes a layer's attention, shows its heads to the visitor and
+returns the outputs to the model, with the silenced heads replaced. The computation itself is in
 `inactive_heads.engines.attention`.
 """
 
@@ -17,10 +17,7 @@ from functools import cache, partial
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from transformers import (
-    DynamicCache,
-    PreTrainedModel,
-)
+from transformers import DynamicCache, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.core.activations import HeadActivations
@@ -32,32 +29,42 @@ from inactive_heads.engines.base import LayerSilences, ModelShape, Visitor
 from inactive_heads.engines.blocks import (
     BlockNorms,
     Streams,
-    blocks_around,
-    found_norms,
-    watched_streams,
+    capture_streams,
+    detect_norms,
+    enclosing_blocks,
 )
 from inactive_heads.engines.cascade import RowAttention, can_run_rows
-from inactive_heads.engines.forward_pass import only_kept, running_alone
-from inactive_heads.engines.hf_attention import Run, attention_by, configs_of, unsupported
+from inactive_heads.engines.forward_pass import only_kept, run_lock
+from inactive_heads.engines.hf_attention import (
+    AttentionHandler,
+    configs_of,
+    route_attention,
+    unsupported,
+)
 from inactive_heads.engines.prefix_tree import Row
 
 OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
-"""What models call the layer that the heads' outputs go through, W_O."""
+"""The names that models give to the output projection, W_O."""
 
 
 class FlashEngine:
-    """An engine over a Hugging Face model, which stays as it was given.
+    """An engine over a Hugging Face model, which it leaves unmodified.
 
-    The model is switched to this engine's attention for the length of one run with a visitor;
-    a run without one is the model's own.
+    A run with a visitor switches the model to this engine's attention for its length; a run without
+    one is the model's own. Attention statistics are exact and float32. Value vectors and head
+    outputs have the model's dtype. No attention pattern is held unless a visitor asks for it. A
+    model serves one run at a time, whichever threads ask.
+
+        engine = FlashEngine(network, "gpt2")
+        logits = engine.run(TokenBatch.of([[5, 1, 4]]), lambda heads: print(heads.z_norm))
 
     Args:
-        network: a causal language model.
-        name: what error messages call it.
+        network: a causal language model in evaluation mode.
+        name: the model's name, used in error messages.
 
     Raises:
         UserError: the model does not compute its attention through transformers' attention
-            interface, or in a way that is not known; the message says to use engine="lens".
+            interface, or has attention of an unknown kind; the message says to use engine="lens".
     """
 
     name = "flash"
@@ -69,42 +76,68 @@ class FlashEngine:
         self._paths: dict[int, OutputPath] = {}
         self._blocks: dict[int, nn.Module] = {}
         self._norms: dict[int, BlockNorms] = {}
-        self._norm = cache(Norm.of)  # every layer is asked for the norms of all later ones
+        self._norm = cache(Norm.of)  # every layer needs the norms of all later layers
         self._shares: bool | None = None
         self._configs = configs_of(network)
-        self.shape = self._look()
+        self.shape = self._probe()
 
     @property
     def device(self) -> torch.device:
-        """Where the model takes its tokens."""
+        """The device on which the model takes its tokens."""
         return self.network.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the model's weights."""
+        """The dtype of the model's weights."""
         return self.network.dtype
 
     def bytes_per_token(self, longest: int) -> int:
-        """Memory that a token takes while it runs; whatever the length, no pattern is held."""
+        """A rough estimate of the memory that one token takes during a run.
+
+        Args:
+            longest: the longest input's length; makes no difference, as no pattern is held.
+
+        Returns:
+            Bytes.
+        """
         return self.shape.bytes_per_token(self.dtype.itemsize)
 
     def run(
         self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
     ) -> Logits:
-        """Next-token logits after the kept tokens, while ``visitor`` sees every layer's heads."""
+        """Run the model once over a batch.
+
+        Args:
+            batch: the inputs, none longer than ``shape.n_ctx``, on `device`.
+            visitor: sees every layer's heads and may answer with those to silence; None runs the
+                model alone.
+            keep: ``(batch, pos)``, true at the tokens after which logits are wanted; each input's
+                last token by default.
+
+        Returns:
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
+            of the second, and so on.
+
+        Raises:
+            UserError: a layer's attention turns out to be of an unknown kind.
+        """
         keep = batch.keep_last if keep is None else keep
-        with running_alone(self.network), torch.no_grad(), ExitStack() as stack:
+        with run_lock(self.network), torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
-                streams = stack.enter_context(watched_streams(self._blocks))
-                showing = _Showing(self, batch, visitor, streams)
-                stack.enter_context(attention_by(self._configs, Run(batch, showing)))
+                streams = stack.enter_context(capture_streams(self._blocks))
+                handler = AttentionHandler(batch, _VisitedRun(self, batch, visitor, streams))
+                stack.enter_context(route_attention(self._configs, handler))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
-            # Right padding is never seen by a real token of a causal model; left padding is.
-            padding = _padding(self.network, batch) if batch.padded_left else {}
+            # In a causal model, real tokens never attend to right padding; to left padding they do.
+            padding = _padding_arguments(self.network, batch) if batch.padded_left else {}
             return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
 
     def shares_prefixes(self) -> bool:
-        """Whether this model can be run by `run_row`: tried once, on a few tokens."""
+        """Whether this model can be run by `run_row`.
+
+        Returns:
+            The result of a test on a few tokens, made once.
+        """
         if self._shares is None:
             self._shares = can_run_rows(self, self.network)
         return self._shares
@@ -116,36 +149,61 @@ class FlashEngine:
         silences: LayerSilences,
         cache: DynamicCache | None = None,
     ) -> tuple[Logits, DynamicCache]:
-        """Next-token logits after the kept tokens ``(1, pos)``, and the cache for the next row.
+        """Run a row of segments, each of which continues segments above it.
 
-        ``silences`` says which heads are silenced in a layer, in all inputs alike. ``cache`` is
-        what the run of the row before gave; it is used up.
+        Args:
+            row: the segments; see `inactive_heads.engines.prefix_tree`.
+            keep: ``(1, pos)``, true at the row's tokens after which logits are wanted.
+            silences: returns the heads to silence in a layer, the same for all inputs.
+            cache: the cache that the run of the previous row returned, which must not be used
+                again; None for the first row.
+
+        Returns:
+            Next-token logits after the kept tokens, ``(kept, d_vocab)``, float32, and the cache for
+            the next row.
         """
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
-        silencing = _Silencing(attention, silences)
-        with running_alone(self.network), torch.no_grad(), ExitStack() as stack:
-            stack.enter_context(attention_by(self._configs, Run(batch, silencing, attention.mask)))
+        visit = _RowRun(attention, silences)
+        handler = AttentionHandler(batch, visit, attention.mask)
+        with run_lock(self.network), torch.no_grad(), ExitStack() as stack:
+            stack.enter_context(route_attention(self._configs, handler))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
-            found = self.network(
+            output = self.network(
                 batch.tokens,
                 position_ids=attention.positions[None],
                 past_key_values=DynamicCache() if cache is None else cache,
                 use_cache=True,
             )
-        return found.logits[0].float(), silencing.cache
+        return output.logits[0].float(), visit.cache
 
     @contextmanager
     def attending(
         self, batch: TokenBatch, attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors]
     ) -> Iterator[PreTrainedModel]:
-        """The model, whose attention is what ``attend_by`` computes for the length of a block."""
-        attention = attention_by(self._configs, Run(batch, attend_by))
-        with running_alone(self.network), torch.no_grad(), attention:
+        """A context in which the model's attention is computed by a function.
+
+        Args:
+            batch: the inputs that will be run.
+            attend_by: returns a layer's head outputs z, ``(batch, pos, head, d_head)``, given the
+                attention module and its inputs.
+
+        Yields:
+            The model, which no other thread can run meanwhile.
+        """
+        attention = route_attention(self._configs, AttentionHandler(batch, attend_by))
+        with run_lock(self.network), torch.no_grad(), attention:
             yield self.network
 
     def path(self, layer: int) -> OutputPath:
-        """How a layer's heads write into the residual stream."""
+        """How a layer's heads write into the residual stream.
+
+        Args:
+            layer: one of ``shape.layers``.
+
+        Returns:
+            The layer's path, made once; its weights are views of the model's.
+        """
         if layer not in self._paths:
             projection = self._projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
@@ -161,49 +219,49 @@ class FlashEngine:
         return self._paths[layer]
 
     def _readers(self, layer: int) -> Norm:
-        """The norms through which the stream is read once this layer's heads have written."""
+        """The norms that read the stream after this layer's heads have written, as one."""
         own = self._norms[layer].after if layer in self._norms else []
         later = [self._norms[other] for other in self._norms if other > layer]
         modules = own + [norm for norms in later for norm in (*norms.before, *norms.after)]
         return Norm.together([self._norm(module) for module in modules], self.shape.d_model)
 
-    def _look(self) -> ModelShape:
-        """Runs four tokens to see which layers have heads, how many, and of what size."""
-        seen: dict[int, tuple[int, int, int]] = {}
+    def _probe(self) -> ModelShape:
+        """Runs four tokens to find the attention layers, their sizes, output projections and norms."""
+        sizes: dict[int, tuple[int, int, int]] = {}
         attentions: dict[int, nn.Module] = {}
 
-        def look(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+        def record(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
             layer = getattr(module, "layer_idx", None)
-            if not isinstance(layer, int) or layer in seen:
+            if not isinstance(layer, int) or layer in sizes:
                 raise unsupported(self._subject, "does not number its attention layers")
             n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
-            seen[layer] = (n_heads, inputs.key.shape[1], d_head)
+            sizes[layer] = (n_heads, inputs.key.shape[1], d_head)
             attentions[layer] = module
             self._projections[layer] = _output_projection(module, n_heads * d_head)
             return attend(inputs)[0]
 
         config = self.network.config.get_text_config()
         batch = TokenBatch.of([[1, 2, 3, 4]], device=self.device)
-        with torch.no_grad(), attention_by(self._configs, Run(batch, look)):
-            found = self.run(batch)
-        if not seen:
+        with torch.no_grad(), route_attention(self._configs, AttentionHandler(batch, record)):
+            logits = self.run(batch)
+        if not sizes:
             raise unsupported(self._subject, "does not use transformers' attention interface")
-        if len(set(seen.values())) > 1:
+        if len(set(sizes.values())) > 1:
             raise unsupported(
                 self._subject,
-                f"has layers of different (heads, key/value heads, d_head) {sorted(set(seen.values()))}",
+                f"has layers of different (heads, key/value heads, d_head) {sorted(set(sizes.values()))}",
             )
-        self._blocks = blocks_around(self.network, attentions)
-        with found_norms(self._blocks, attentions) as norms:
+        self._blocks = enclosing_blocks(self.network, attentions)
+        with detect_norms(self._blocks, attentions) as norms:
             expected = self.run(batch)
         self._norms = norms
-        # In half precision two correct ways to compute attention can differ by more than that.
+        # In half precision two correct ways to compute attention can differ by more than 1%.
         exact = self.dtype in (torch.float32, torch.float64)
-        if exact and (found - expected).norm() > 0.01 * expected.norm():
+        if exact and (logits - expected).norm() > 0.01 * expected.norm():
             raise unsupported(self._subject, "computes attention in a way of its own")
-        n_heads, n_key_value_heads, d_head = next(iter(seen.values()))
+        n_heads, n_key_value_heads, d_head = next(iter(sizes.values()))
         return ModelShape(
-            layers=tuple(sorted(seen)),
+            layers=tuple(sorted(sizes)),
             n_layers=config.num_hidden_layers,
             n_heads=n_heads,
             n_key_value_heads=n_key_value_heads,
@@ -215,11 +273,11 @@ class FlashEngine:
 
 
 @dataclass(eq=False)
-class _Showing:
-    """One run with a visitor: computes each layer's heads, shows them, leaves what it answers.
+class _VisitedRun:
+    """One run with a visitor: computes each layer's heads, shows them and applies the answer.
 
-    Visitors do not say what they will ask for. One that asked for the entropy in a layer will
-    in the next, where it is then computed along with the outputs.
+    Visitors do not say beforehand what they will ask for. If one asks for the entropy in a layer, it
+    is computed along with z in the next.
     """
 
     engine: FlashEngine
@@ -255,8 +313,8 @@ class _Showing:
 
 
 @dataclass(eq=False)
-class _Silencing:
-    """One row: computes each layer's heads, silences those given, keeps what the next row needs."""
+class _RowRun:
+    """One run of a row: computes and silences each layer's heads, and caches for the next row."""
 
     attention: RowAttention
     silences: LayerSilences
@@ -271,8 +329,8 @@ class _Silencing:
         return z if silence is None else silence.apply(z)
 
 
-def _padding(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
-    """What tells a model where the tokens are, so that padding changes nothing."""
+def _padding_arguments(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
+    """The arguments that tell a model which tokens are real, and their positions."""
     arguments = {"attention_mask": batch.mask.long()}
     if "position_ids" in inspect.signature(network.forward).parameters:
         arguments["position_ids"] = (batch.mask.long().cumsum(dim=1) - 1).clamp(min=0)
@@ -280,11 +338,11 @@ def _padding(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
 
 
 def _output_projection(module: nn.Module, width: int) -> nn.Module:
-    """The layer of an attention module that the heads' outputs, ``width`` numbers, go through."""
+    """The output projection W_O of an attention module, with ``width`` inputs."""
     for name in OUTPUT_PROJECTIONS:
-        found = getattr(module, name, None)
-        if isinstance(found, nn.Linear | Conv1D) and _input_by_output(found).shape[0] == width:
-            return found
+        layer = getattr(module, name, None)
+        if isinstance(layer, nn.Linear | Conv1D) and _input_by_output(layer).shape[0] == width:
+            return layer
     raise unsupported(
         f"a layer {type(module).__name__}",
         f"has no {', '.join(OUTPUT_PROJECTIONS)} with {width} inputs and unpacked weights",
@@ -292,5 +350,6 @@ def _output_projection(module: nn.Module, width: int) -> nn.Module:
 
 
 def _input_by_output(projection: nn.Module) -> Tensor:
+    """A projection's weights, ``(input, output)``."""
     weight: Tensor = projection.weight.detach()  # type: ignore[operator]
     return weight if isinstance(projection, Conv1D) else weight.T

@@ -1,4 +1,4 @@
-"""One run of a model at a time, whoever asks and however many engines it has."""
+"""Locks and hooks for a single run of a model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,31 @@ from inactive_heads.core.tensor_types import TokenMask
 _locks: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
 
 
-def running_alone(network: nn.Module) -> RLock:
-    """A lock for the length of a run; the model's hooks and settings are then this run's alone.
+def run_lock(network: nn.Module) -> RLock:
+    """The lock that serialises a model's runs, whichever threads and engines start them.
 
-    A notebook may answer a click in one thread while a cell runs in another.
+    A notebook may answer a click in one thread while a cell runs in another. Whoever holds the lock
+    has the model's hooks and settings to itself.
+
+    Args:
+        network: the model; all its engines share one lock.
+
+    Returns:
+        A reentrant lock, to be held for the length of a run.
     """
     return _locks.setdefault(network, RLock())
 
 
 @contextmanager
 def only_kept(unembed: nn.Module, keep: TokenMask) -> Iterator[None]:
-    """Within its block, ``unembed`` is given the residual at the kept tokens alone.
+    """A context in which logits are computed at the kept tokens only.
 
-    The model's logits are then ``(1, kept, d_vocab)``, the kept tokens row after row.
+    The model's logits are then ``(1, kept, d_vocab)``: the kept tokens of the first input, then of
+    the second, and so on.
+
+    Args:
+        unembed: the module that turns the residual stream into logits.
+        keep: ``(batch, pos)``, true at the kept tokens.
     """
 
     def select(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""The attention function registered with transformers, and the run that it shows layers to."""
+"""The attention function registered with transformers, which hands layers to the current handler."""
 
 from __future__ import annotations
 
@@ -22,23 +22,30 @@ from inactive_heads.engines.attention import AttentionInputs
 from inactive_heads.errors import UserError
 
 INTERFACE = "inactive_heads"
-"""The name under which transformers knows this engine's attention."""
+"""The name under which this engine's attention is registered with transformers."""
 
 IGNORED = {"position_ids", "cache_position", "hidden_states"}
-"""Tensors that models hand to any attention function and that do not change the softmax."""
+"""Tensors that models pass to every attention function and that do not affect the softmax."""
 
 
-class Run(NamedTuple):
-    """What a model's attention layers are shown to while they run, and where masks come from."""
+class AttentionHandler(NamedTuple):
+    """Computes a model's attention during one run.
+
+    Attributes:
+        batch: the inputs of the run.
+        visit: returns a layer's head outputs z, ``(batch, pos, head, d_head)``, given the attention
+            module and its inputs.
+        mask: returns the boolean attention mask, or None if attention is plainly causal, given
+            transformers' keywords for mask functions. A window or left padding costs one byte per
+            query and key, shared by all heads and layers; SDPA gets the same mask.
+    """
 
     batch: TokenBatch
     visit: Callable[[nn.Module, AttentionInputs], HeadVectors]
-    # A boolean mask, or None where attention is plainly causal. A window or left padding costs
-    # one byte per query and key, shared by all heads and layers; SDPA is given the same.
     mask: Callable[..., Tensor | None] = sdpa_mask
 
 
-_running: ContextVar[Run | None] = ContextVar("inactive_heads_running", default=None)
+_handler: ContextVar[AttentionHandler | None] = ContextVar("inactive_heads_handler", default=None)
 
 
 def _attention(
@@ -53,10 +60,10 @@ def _attention(
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function that transformers' models call by the name `INTERFACE`."""
-    run = _current()
+    """The attention function registered under `INTERFACE`."""
+    handler = _current_handler()
     subject = f"a layer {type(module).__name__}"
-    unknown = [name for name, given in others.items() if isinstance(given, Tensor)]
+    unknown = [name for name, value in others.items() if isinstance(value, Tensor)]
     if unknown := sorted(set(unknown) - IGNORED):
         raise unsupported(subject, f"gives its attention {', '.join(unknown)}")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
@@ -67,24 +74,24 @@ def _attention(
         key=key,
         value=value,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        first=run.batch.first,
+        first=handler.batch.first,
         mask=attention_mask,
         softcap=softcap,
         sinks=s_aux,
     )
-    return run.visit(module, inputs), None
+    return handler.visit(module, inputs), None
 
 
-def _mask(**asked: Any) -> Tensor | None:
-    """The function that transformers asks for masks by the name `INTERFACE`."""
-    return _current().mask(**asked)
+def _mask(**arguments: Any) -> Tensor | None:
+    """The mask function registered under `INTERFACE`."""
+    return _current_handler().mask(**arguments)
 
 
-def _current() -> Run:
-    run = _running.get()
-    if run is None:
+def _current_handler() -> AttentionHandler:
+    handler = _handler.get()
+    if handler is None:
         raise RuntimeError("the model is being run by a FlashEngine in another thread")
-    return run
+    return handler
 
 
 AttentionInterface.register(INTERFACE, _attention)
@@ -92,27 +99,50 @@ AttentionMaskInterface.register(INTERFACE, _mask)
 
 
 def configs_of(network: PreTrainedModel) -> list[PreTrainedConfig]:
-    """Every config in which a module of the network looks up what computes its attention."""
+    """Every config in which a module of the network looks up its attention implementation.
+
+    Args:
+        network: the model.
+
+    Returns:
+        The distinct configs: one in most models, several in those made of submodels.
+    """
     found = (getattr(module, "config", None) for module in network.modules())
     configs = {id(config): config for config in found if isinstance(config, PreTrainedConfig)}
     return list(configs.values())
 
 
 @contextmanager
-def attention_by(configs: list[PreTrainedConfig], run: Run) -> Iterator[None]:
-    """Attention layers with these configs are shown to ``run``; afterwards all is as it was."""
+def route_attention(configs: list[PreTrainedConfig], handler: AttentionHandler) -> Iterator[None]:
+    """A context in which a model's attention is computed by a handler.
+
+    The configs' attention implementations are restored afterwards.
+
+    Args:
+        configs: from `configs_of`.
+        handler: computes the attention. It is seen by the current thread only; meanwhile other
+            threads get a RuntimeError from the model.
+    """
     before = [config._attn_implementation for config in configs]
-    token = _running.set(run)
+    token = _handler.set(handler)
     try:
         for config in configs:
-            config._attn_implementation = {"": INTERFACE}  # this one, not those inside it
+            config._attn_implementation = {"": INTERFACE}  # this config, not those nested in it
         yield
     finally:
-        _running.reset(token)
+        _handler.reset(token)
         for config, implementation in zip(configs, before, strict=True):
             config._attn_implementation = {"": implementation}
 
 
 def unsupported(subject: str, what: str) -> UserError:
-    """What is raised where a model computes attention in a way that this engine does not know."""
+    """The error for a model whose attention this engine cannot compute.
+
+    Args:
+        subject: the architecture or layer.
+        what: what it does or lacks, as a predicate.
+
+    Returns:
+        The error, to be raised; its message says to use engine="lens".
+    """
     return UserError(f'{subject} {what}: engine="flash" cannot show its heads; use engine="lens"')

@@ -1,8 +1,8 @@
-"""Visits heads through TransformerLens hooks.
+"""An engine over TransformerLens hooks.
 
 Works on a TransformerBridge (TransformerLens 3.9 and 4) and on a HookedTransformer
-(TransformerLens 3): both name ``hook_v``, ``hook_pattern`` and ``hook_z`` alike. One layer's
-activations are held at a time, never the whole cache.
+(TransformerLens 3), which share the hook names ``hook_v``, ``hook_pattern`` and ``hook_z``. One
+layer's activations are held at a time, never the whole cache.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from inactive_heads.core.tensor_types import (
     TokenMask,
 )
 from inactive_heads.engines.base import ModelShape, Silence, Visitor
-from inactive_heads.engines.forward_pass import only_kept, running_alone
+from inactive_heads.engines.forward_pass import only_kept, run_lock
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 
@@ -36,12 +36,23 @@ HOOKS = ("hook_v", "hook_pattern", "hook_z")
 
 
 def bridge_of(network: PreTrainedModel, name: str) -> Any:
-    """A TransformerBridge over a loaded Hugging Face model: raw weights, no hub, no tokenizer.
+    """A TransformerBridge over a loaded Hugging Face model, with raw weights and no tokenizer.
+
+    Nothing is downloaded.
+
+        engine = LensEngine(bridge_of(network, "gpt2"))
+
+    Args:
+        network: the model, loaded with eager attention.
+        name: the model's name, used in error messages and as ``bridge.cfg.model_name``.
+
+    Returns:
+        The bridge in evaluation mode. It runs the model's own modules.
 
     Raises:
-        UserError: TransformerLens does not know the architecture.
+        UserError: TransformerLens does not support the architecture.
     """
-    # TransformerLens takes seconds to import, and only models loaded for its hooks need it.
+    # TransformerLens takes seconds to import, and only this engine needs it.
     from transformer_lens.model_bridge.sources import build_bridge_from_module
 
     architecture = type(network).__name__
@@ -54,9 +65,28 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
 
 
 class LensEngine:
-    """An engine over a TransformerBridge or HookedTransformer, which stays as it was given.
+    """An engine over a TransformerBridge or HookedTransformer, which it leaves unmodified.
 
-    Hooks are added for the length of one run and removed whatever happens in it.
+    Hooks are added for the length of one run and removed even if it fails. Value vectors, head
+    outputs and the pattern are those of the hooks, in the model's dtype, with whatever weight
+    processing the model has; statistics are float32. The whole pattern of one layer is held at a
+    time. A model serves one run at a time, whichever threads ask.
+
+    In some architectures (GPT-J, OPT, GPT-Neo) the pattern is known only after the head outputs. A
+    visitor that asks for it is then called again, and its answer must be None.
+
+        bridge = TransformerBridge.boot_transformers("gpt2")
+        LensEngine(bridge).run(TokenBatch.of([[5, 1, 4]]), lambda heads: print(heads.z_norm))
+
+    Args:
+        bridge: the model.
+
+    Attributes:
+        bridge: the model as it was given.
+        shape: the model's sizes; ``shape.layers`` are those that have all hooks in `HOOKS`.
+
+    Raises:
+        UserError: no layer has these hooks.
     """
 
     name = "lens"
@@ -86,29 +116,54 @@ class LensEngine:
             d_vocab=cfg.d_vocab,
         )
         self._paths: dict[int, OutputPath] = {}
-        self._norm = cache(_norm)  # every layer is asked for the norms of all later ones
+        self._norm = cache(_norm)  # every layer needs the norms of all later layers
 
     @property
     def device(self) -> torch.device:
+        """The device on which the model takes its tokens."""
         return next(self.bridge.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the model's weights."""
         return next(self.bridge.parameters()).dtype
 
     def bytes_per_token(self, longest: int) -> int:
-        """Memory that a token takes while it runs: logits, pattern and a copy of it among it."""
+        """A rough estimate of the memory that one token takes during a run.
+
+        Args:
+            longest: length of the batch's longest input, in tokens.
+
+        Returns:
+            Bytes, including attention logits, the pattern and copies of both.
+        """
         patterns = 4 * 4 * self.shape.n_heads * longest
         return self.shape.bytes_per_token(self.dtype.itemsize) + patterns
 
     def run(
         self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
     ) -> Logits:
-        """Next-token logits after the kept tokens, while ``visitor`` sees every layer's heads."""
+        """Run the model once over a batch.
+
+        Args:
+            batch: the inputs, none longer than ``shape.n_ctx``, on `device`.
+            visitor: sees every layer's heads and may answer with those to silence; None runs the
+                model alone.
+            keep: ``(batch, pos)``, true at the tokens after which logits are wanted; each input's
+                last token by default.
+
+        Returns:
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
+            of the second, and so on.
+
+        Raises:
+            UserError: the visitor silences heads by attention weights, and the model gives them
+                only after the head outputs.
+        """
         keep = batch.keep_last if keep is None else keep
-        # Right padding is never seen by a real token of a causal model; left padding is.
+        # In a causal model, real tokens never attend to right padding; to left padding they do.
         mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
-        with running_alone(self.bridge), torch.no_grad(), ExitStack() as stack:
+        with run_lock(self.bridge), torch.no_grad(), ExitStack() as stack:
             if visitor is not None:
                 visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
@@ -117,7 +172,14 @@ class LensEngine:
             return self.bridge(batch.tokens, return_type="logits", **mask)[0].float()
 
     def path(self, layer: int) -> OutputPath:
-        """How a layer's heads write into the residual stream."""
+        """How a layer's heads write into the residual stream.
+
+        Args:
+            layer: one of ``shape.layers``.
+
+        Returns:
+            The layer's path, made once.
+        """
         if layer not in self._paths:
             block = self.bridge.blocks[layer]
             post, bias = getattr(block, "ln1_post", None), getattr(block.attn, "b_O", None)
@@ -131,36 +193,53 @@ class LensEngine:
         return self._paths[layer]
 
     def _readers(self, layer: int) -> Norm:
-        """The norms through which the stream is read once this layer's heads have written."""
+        """The norms that read the stream after this layer's heads have written, as one."""
         parallel = getattr(self.bridge.cfg, "parallel_attn_mlp", False)
-        wanted = [] if parallel else [(layer, "ln2")]
-        wanted += [
+        places = [] if parallel else [(layer, "ln2")]
+        places += [
             (other, name) for other in self.shape.layers for name in ("ln1", "ln2") if other > layer
         ]
-        found = [getattr(self.bridge.blocks[other], name, None) for other, name in wanted]
-        norms = [self._norm(one) for one in found if one is not None]
-        return Norm.together([one for one in norms if one is not None], self.shape.d_model)
+        modules = [getattr(self.bridge.blocks[other], name, None) for other, name in places]
+        norms = [self._norm(module) for module in modules if module is not None]
+        return Norm.together([norm for norm in norms if norm is not None], self.shape.d_model)
 
 
 def hook_name(layer: int, hook: str) -> str:
-    """TransformerLens's name of an attention hook, as ``blocks.0.attn.hook_z``."""
+    """TransformerLens's name of an attention hook.
+
+        hook_name(0, "hook_z")  # 'blocks.0.attn.hook_z'
+
+    Args:
+        layer: the layer's number.
+        hook: the hook's own name.
+
+    Returns:
+        The full name.
+    """
     return f"blocks.{layer}.attn.{hook}"
 
 
 def residual_hook(layer: int) -> str:
-    """TransformerLens's name of the residual stream before a layer."""
+    """TransformerLens's name of the hook on the residual stream that enters a layer.
+
+    Args:
+        layer: the layer's number.
+
+    Returns:
+        The full name, such as "blocks.0.hook_resid_pre".
+    """
     return f"blocks.{layer}.hook_resid_pre"
 
 
 def _norm(component: Any) -> Norm | None:
-    """What a norm of the bridge computes; None where its gain was folded into other weights."""
+    """The norm that a component computes; None if its gain was folded into other weights."""
     module = getattr(component, "original_component", component)
     if not hasattr(module, "weight") and not hasattr(module, "w"):
         return None
     return Norm.of(module)
 
 
-class _PatternNotYet(Exception):
+class _PatternNotReady(Exception):
     """A visitor asked for the pattern before the model computed it."""
 
 
@@ -168,8 +247,8 @@ class _LayerVisit:
     """Collects one layer's activations from its hooks and shows them to the visitor once.
 
     The visitor is called at ``hook_z``, where its answer can still change the output. Some
-    architectures (GPT-J, OPT, GPT-Neo) run ``hook_pattern`` after ``hook_z``: a visitor that
-    asks for the pattern there is called again when it has come, and may then only look.
+    architectures (GPT-J, OPT, GPT-Neo) run ``hook_pattern`` after ``hook_z``: a visitor that asks
+    for the pattern there is called again at ``hook_pattern``, and can then only look.
     """
 
     def __init__(self, engine: LensEngine, batch: TokenBatch, visitor: Visitor, layer: int) -> None:
@@ -177,13 +256,13 @@ class _LayerVisit:
         self.residual: Residual | None = None
         self.v: KeyValueVectors | None = None
         self.pattern: Pattern | None = None
-        self.z_waiting: HeadVectors | None = None
+        self.pending_z: HeadVectors | None = None
         self.visited = False
 
     def hooks(self) -> list[tuple[str, Any]]:
-        on = {"hook_v": self.on_v, "hook_pattern": self.on_pattern, "hook_z": self.on_z}
-        residual = (residual_hook(self.layer), self.on_residual)
-        return [residual, *((hook_name(self.layer, hook), seen) for hook, seen in on.items())]
+        callbacks = {"hook_v": self.on_v, "hook_pattern": self.on_pattern, "hook_z": self.on_z}
+        attention = [(hook_name(self.layer, hook), call) for hook, call in callbacks.items()]
+        return [(residual_hook(self.layer), self.on_residual), *attention]
 
     def on_residual(self, residual: Tensor, hook: object) -> None:
         self.residual = residual
@@ -195,7 +274,7 @@ class _LayerVisit:
         if self.visited:
             return
         self.pattern = pattern
-        if self.z_waiting is not None and self.visit(self.z_waiting) is not None:
+        if self.pending_z is not None and self.visit(self.pending_z) is not None:
             raise UserError(
                 f"{self.engine.bridge.cfg.model_name!r} shows its attention pattern only after the "
                 "head outputs, so heads cannot be zeroed by a score of attention weights through "
@@ -205,8 +284,8 @@ class _LayerVisit:
     def on_z(self, z: Tensor, hook: object) -> Tensor | None:
         try:
             silence = self.visit(z)
-        except _PatternNotYet:
-            self.z_waiting = z
+        except _PatternNotReady:
+            self.pending_z = z
             return None
         return None if silence is None else silence.apply(z)
 
@@ -217,14 +296,14 @@ class _LayerVisit:
             batch=self.batch,
             values=self.v,
             outputs=z,
-            attention=_ComingPattern(self),
+            attention=_PendingPattern(self),
             path=self.engine.path(self.layer),
             stream=self.stream,
         )
         silence = self.visitor(heads)
         self.visited = True
-        # One layer is held at a time.
-        self.v = self.pattern = self.z_waiting = self.residual = None
+        # Release the tensors, so that one layer is held at a time.
+        self.v = self.pattern = self.pending_z = self.residual = None
         return silence
 
     def stream(self) -> Residual:
@@ -232,15 +311,15 @@ class _LayerVisit:
         return self.residual
 
 
-class _ComingPattern:
-    """Attention statistics of a layer whose pattern may still be on its way."""
+class _PendingPattern:
+    """Attention statistics of a layer whose pattern may not have been computed yet."""
 
     def __init__(self, visit: _LayerVisit) -> None:
         self.visit = visit
 
     def _statistics(self) -> PatternStatistics:
         if self.visit.pattern is None:
-            raise _PatternNotYet
+            raise _PatternNotReady
         return PatternStatistics(self.visit.batch, self.visit.pattern)
 
     def pattern(self) -> Pattern:

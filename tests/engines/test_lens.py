@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import reference
-from helpers.tiny_models import SAMPLES, tiny_llama
+from helpers.tiny_models import SAMPLES, tiny, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,7 +147,6 @@ def test_silencing_all_heads_removes_the_layers_attention_output_but_its_bias(ne
 
 def test_a_pattern_that_comes_after_z_is_scored_and_its_ablation_refused():
     import transformers
-    from conftest import tiny
 
     sizes = {"vocab_size": 97, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
     network = tiny(transformers.GPTJConfig(**sizes, rotary_dim=4))
@@ -163,7 +162,6 @@ def test_a_pattern_that_comes_after_z_is_scored_and_its_ablation_refused():
 
 def test_hybrids_are_scored_where_they_have_heads():
     import transformers
-    from conftest import tiny
 
     config = transformers.Lfm2Config(
         vocab_size=97,

@@ -14,6 +14,7 @@ from helpers.tiny_families import N_HEADS, attention_modules, tiny
 from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
+from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.engines import cascade as rows
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
@@ -106,7 +107,7 @@ def n_through(network, run):
 
 
 def shared(model, inputs, ablation=None, batch_size="auto"):
-    recorder = ablation and ih.ablation.ZeroedRecorder(ablation, model.shape, len(inputs))
+    recorder = ablation and ZeroedRecorder(ablation, model.shape, len(inputs))
     found = log_likelihoods(
         model, inputs, recorder, advance=lambda done: None, batch_size=batch_size
     )
