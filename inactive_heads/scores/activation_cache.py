@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import Residual, TokenMask
 from inactive_heads.engines.lens import HOOKS, LensEngine, hook_name, residual_hook

@@ -91,7 +91,7 @@ def test_they_stand_apart_from_the_papers():
 
 def heads_of(z, weights):
     """One layer of one input, seen by scores of outputs alone: (token, head, d_head)."""
-    from inactive_heads.core.activations import PatternStatistics
+    from inactive_heads.core.attention_statistics import PatternStatistics
     from inactive_heads.core.output_path import OutputPath
 
     n, n_heads, _ = z.shape

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import inactive_heads as ih
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import OutputPath, output_root
 from inactive_heads.scores.fingerprint import fingerprint

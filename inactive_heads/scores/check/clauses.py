@@ -10,9 +10,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import PerHead
+from inactive_heads.scores.check.altered import (
+    ALTERED_HEAD,
+    rounded,
+    spoil_padding,
+    with_sink,
+    with_small_output,
+    without_token_ids,
+)
 from inactive_heads.scores.check.tiny_models import (
     grouped_model,
     hooked_model,
@@ -26,20 +35,22 @@ from inactive_heads.scores.check.trial import (
     Trial,
     copied,
     padded,
-    with_activations,
     with_stored_pattern,
 )
 
 Outcome = Literal["passed", "failed", "not decided"]
+
+
 Judgement = tuple[Outcome, str]
+
 
 SAMPLES = ([0, 11, 3, 96, 4, 8, 45], [5, 7, 9, 60, 2, 2, 31], [80, 1, 23, 50, 12, 77, 6])
 """Three inputs of equal length. The first begins with token 0, which stands for BOS."""
+
+
 TOLERANCE = 1e-3
 """The largest accepted difference between two computations of a score, relative to the largest
 score in the layer."""
-ALTERED_HEAD = 1
-"""The head that is made inactive, to check the side its score moves to."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ def _padding(trial: Trial) -> Judgement:
         batch = padded(sample, left, right)
         _assert_same_scores(trial.scores(plain_model(), batch), expected, where, mend)
         try:
-            trial.scores(plain_model(), batch, _spoil_padding)
+            trial.scores(plain_model(), batch, spoil_padding)
         except Failed as failure:
             raise Failed(
                 f"{where}, and NaN in it, {failure}: use torch.where to leave padding out, not a "
@@ -141,7 +152,7 @@ def _bos(trial: Trial) -> Judgement:
     for start, sample in (("with", SAMPLES[0]), ("without", SAMPLES[0][1:])):
         batch = TokenBatch.of([sample])
         _assert_same_scores(
-            trial.scores(plain_model(), batch, _without_token_ids),
+            trial.scores(plain_model(), batch, without_token_ids),
             trial.scores(plain_model(), batch),
             f"{start} BOS, and token ids not known",
             "with the ids: it must not ask for them, as an ActivationCache has none; the first "
@@ -155,8 +166,8 @@ def _dtype(trial: Trial) -> Judgement:
     for dtype in (torch.bfloat16, torch.float16):
         name = str(dtype).removeprefix("torch.")
         _assert_same_scores(
-            trial.scores(plain_model(), batch, partial(_rounded, to=dtype, held_in=dtype)),
-            trial.scores(plain_model(), batch, partial(_rounded, to=dtype, held_in=torch.float32)),
+            trial.scores(plain_model(), batch, partial(rounded, to=dtype, held_in=dtype)),
+            trial.scores(plain_model(), batch, partial(rounded, to=dtype, held_in=torch.float32)),
             f"on activations in {name}",
             "on the same numbers in float32: compute with heads.v, heads.z and their norms, which "
             "are float32 always; heads.values and heads.outputs have the model's dtype",
@@ -170,8 +181,8 @@ def _direction(trial: Trial) -> Judgement:
     before = trial.scores(plain_model(), batch, with_stored_pattern)[..., ALTERED_HEAD]
     least, right, unsaid = TOLERANCE * before.abs().max(), [], []
     for what, make in (
-        ("a thousandth of its output left", _with_small_output),
-        ("all its attention on a first token of value 0", _with_sink),
+        ("a thousandth of its output left", with_small_output),
+        ("all its attention on a first token of value 0", with_sink),
     ):
         try:
             after = trial.scores(plain_model(), batch, make)[..., ALTERED_HEAD]
@@ -242,6 +253,8 @@ def _engines(trial: Trial) -> Judgement:
 
 
 _COMPARED = ("shape", "finite", "repeatable")
+
+
 CLAUSES = (
     Clause("shape", _shape),
     Clause("finite", _finite, ("shape",)),
@@ -280,58 +293,6 @@ def _assert_same_scores(
 def _assert_unchanged(now: Tensor, before: Tensor, name: str) -> None:
     if not now.allclose(before, rtol=1e-6, equal_nan=True):
         raise Failed(f"it changes {name}; work on a copy (.clone())")
-
-
-def _spoil_padding(heads: HeadActivations) -> HeadActivations:
-    """The heads, with NaN in v, z and attention weights at padding.
-
-    Real queries give padding no weight, so that nothing else becomes NaN.
-    """
-    own = with_stored_pattern(heads)
-    padding = ~own.batch.mask
-    outside = padding[:, :, None, None]
-    return with_activations(
-        own,
-        own.values.masked_fill(outside, torch.nan),
-        own.outputs.masked_fill(outside, torch.nan),
-        own.pattern.masked_fill(padding[:, None, :, None], torch.nan),
-    )
-
-
-def _without_token_ids(heads: HeadActivations) -> HeadActivations:
-    own = copied(heads)
-    return replace(own, batch=replace(own.batch, tokens=torch.full_like(own.batch.tokens, 33)))
-
-
-def _rounded(heads: HeadActivations, to: torch.dtype, held_in: torch.dtype) -> HeadActivations:
-    """The heads, with numbers rounded to one dtype and stored in another."""
-    own = with_stored_pattern(heads)
-    values, outputs, pattern, weights, residual = (
-        tensor.to(to).to(held_in)
-        for tensor in (own.values, own.outputs, own.pattern, own.path.weights, own.stream())
-    )
-    return replace(
-        with_activations(own, values, outputs, pattern),
-        path=replace(own.path, weights=weights),
-        stream=lambda: residual,
-    )
-
-
-def _with_small_output(heads: HeadActivations) -> HeadActivations:
-    own = with_stored_pattern(heads)
-    own.values[:, :, ALTERED_HEAD] *= 1e-3
-    own.outputs[:, :, ALTERED_HEAD] *= 1e-3
-    return own
-
-
-def _with_sink(heads: HeadActivations) -> HeadActivations:
-    own = with_stored_pattern(heads)
-    pattern = own.pattern
-    pattern[:, ALTERED_HEAD] = 0
-    pattern[:, ALTERED_HEAD, :, 0] = 1
-    own.values[:, 0, ALTERED_HEAD] = 0
-    own.outputs[:, :, ALTERED_HEAD] = 0
-    return with_activations(own, own.values, own.outputs, pattern)
 
 
 def _named_inputs(heads: HeadActivations) -> dict[str, Tensor]:
