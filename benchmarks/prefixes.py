@@ -1,13 +1,13 @@
-"""What running few-shot examples once saves: MMLU under a fixed set of heads, both ways.
+"""What is saved by running shared few-shot examples once, on MMLU with a fixed set of heads.
 
     python benchmarks/prefixes.py --data FOLDER
     python benchmarks/prefixes.py --data FOLDER --dtypes float32 bfloat16
     python benchmarks/prefixes.py --data FOLDER --limit 40 --subjects 6
 
-Both ways answer the same questions with the same tenth of the heads zeroed (the most inactive by
-AHON (LN) on bundled texts). Printed are the tokens run, the time of each way and their ratio, the
-largest difference between log-probabilities, and how many questions are answered differently. The
-more questions a subject has, the more is saved: ``--subjects`` takes the first few only.
+The same questions are answered with and without sharing, with the same tenth of the heads zeroed
+(the most inactive by AHON (LN) on bundled texts). The script prints the tokens run, the times and
+their ratio, the largest difference in log-probabilities, and how many choices differ. The more
+questions a subject has, the more is saved; ``--subjects`` takes the first few subjects only.
 """
 
 from __future__ import annotations
@@ -25,12 +25,20 @@ import inactive_heads as ih
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.engines.base import Visitor
 from inactive_heads.engines.prefix_tree import segments_of
-from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
+from inactive_heads.evaluation.log_likelihood import log_likelihoods
 from inactive_heads.evaluation.prepared_task import PreparedTask
+from inactive_heads.tasks.base import ScoredInput
 
 
 def inactive_tenth(model: ih.Model) -> ih.Fixed:
-    """The tenth of the heads that do least on a few bundled texts."""
+    """The most inactive tenth of the heads by AHON (LN) on four bundled texts.
+
+    Args:
+        model: the model.
+
+    Returns:
+        The ablation that zeroes them.
+    """
     texts = [model.encode(text)[:200] for text in ih.load_texts(n=4)]
     scores = ih.score_heads(model, texts, scores=["AHON (LN)"], progress=False)
     return ih.Fixed(ih.select_heads(scores, "AHON (LN)", 10))
@@ -39,14 +47,23 @@ def inactive_tenth(model: ih.Model) -> ih.Fixed:
 def answered(
     model: ih.Model, inputs: Sequence[ScoredInput], visitor: Visitor
 ) -> tuple[np.ndarray, float]:
-    """Log-probabilities of the choices, ``(question, choice)``, and the seconds it took."""
+    """Runs the questions and measures the time.
+
+    Args:
+        model: the model.
+        inputs: one per question, with the choices as targets.
+        visitor: silences heads.
+
+    Returns:
+        The log-probabilities in nats, ``(question, choice)``, and the time in seconds.
+    """
     start = time.perf_counter()
     found = log_likelihoods(model, inputs, visitor, advance=lambda *_: None)
     return np.stack(found), time.perf_counter() - start
 
 
 def main() -> None:
-    """Read the command line, measure, print."""
+    """Reads the command line, measures and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", help="what load_model takes; the bundled model if not given")
     parser.add_argument("--data", help="a copy of cais/mmlu; from the hub if not given")
@@ -78,9 +95,9 @@ def main() -> None:
         print(f"ratio {n_tokens / n_shared:.2f}", flush=True)
 
         recorder = ZeroedRecorder(heads, model.shape, len(inputs))
-        # A visitor of which nothing is known has to be shown the heads of every input.
+        # A visitor of unknown type must see every input's heads, which rules out sharing.
         looking = partial(ih.Fixed.__call__, heads)
-        answered(model, inputs[:3], looking)  # the first run of a process is slower
+        answered(model, inputs[:3], looking)  # warm-up: the first run of a process is slower
         shared, seconds = answered(model, inputs, recorder)
         alone, seconds_alone = answered(model, inputs, looking)
         differ = int((shared.argmax(axis=1) != alone.argmax(axis=1)).sum())

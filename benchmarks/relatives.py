@@ -1,7 +1,8 @@
-"""The scores around RON that were tried: other lengths, other readers, other ways over tokens.
+"""Variants of RON: other lengths, other readers, other ways of pooling over tokens.
 
-Each is a score like any other: what a head writes, weighed by those who read it, over what it is
-added to, and that over the tokens of an input.
+Each is a score: the length of what a head writes, weighted by its readers, relative to the stream
+that it is added to, pooled over the tokens of an input. In docstrings, w is what a head adds to the
+residual stream, and x the stream with all heads of the layer added.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ Lengths = Callable[[ih.HeadActivations], PerToken]
 
 @dataclass(frozen=True, eq=False)
 class Relative:
-    """A length per token and head, over an input's tokens; the first is left out but where said."""
+    """A score that pools a length per token and head over an input's tokens.
+
+    Args:
+        lengths: returns ``(batch, pos, head)``.
+        pooling: how tokens are pooled. The first token is left out, except in "last" and in
+            "rms, first token in".
+    """
 
     lengths: Lengths
     pooling: Pooling = "rms"
@@ -50,7 +57,14 @@ class Relative:
 
 
 def written(heads: ih.HeadActivations) -> ResultVectors:
-    """What each head adds to the residual stream, after a norm of attention's output."""
+    """What each head adds to the residual stream, after a post-attention norm if there is one.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head, d_model)``, float32.
+    """
     norm = heads.path.norm
     if norm is None:
         return heads.result
@@ -59,37 +73,72 @@ def written(heads: ih.HeadActivations) -> ResultVectors:
 
 
 def over_stream_before(heads: ih.HeadActivations) -> PerToken:
-    """|w| / |x|, x the stream that the layer's heads add to."""
+    """|w| over the norm of the stream before the layer's heads are added.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     return heads.written_norm / heads.residual_norm
 
 
 def over_stream_after(heads: ih.HeadActivations) -> PerToken:
-    """|w| / |x|, x the stream with all heads of the layer."""
+    """|w| / |x|.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     return heads.written_norm / heads.updated.norm(dim=-1, keepdim=True)
 
 
 def across_stream(heads: ih.HeadActivations) -> PerToken:
-    """The part of w orthogonal to x, over |x|."""
+    """The norm of the part of w orthogonal to x, over |x|.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     return _across(written(heads), heads.updated[:, :, None]) / heads.updated.norm(
         dim=-1, keepdim=True
     )
 
 
 def across_others(heads: ih.HeadActivations) -> PerToken:
-    """The part of w orthogonal to the sum of the layer's other heads, over |x|."""
+    """The norm of the part of w orthogonal to the sum of the layer's other heads, over |x|.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     own = written(heads)
     others = reduce(own, "batch pos head d -> batch pos 1 d", "sum") - own
     return _across(own, others) / heads.updated.norm(dim=-1, keepdim=True)
 
 
 def share_of_layer(heads: ih.HeadActivations) -> PerToken:
-    """|w| over the length of the sum of the layer's heads."""
+    """|w| over the norm of the sum of the layer's heads.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     total = reduce(written(heads), "batch pos head d -> batch pos d", "sum")
     return heads.written_norm / total.norm(dim=-1, keepdim=True)
 
 
 def _across(own: Tensor, other: Tensor) -> PerToken:
-    """Length of what of ``own`` is orthogonal to ``other``; all of it where ``other`` is 0."""
+    """The norm of the part of ``own`` orthogonal to ``other``; of all of ``own`` if that is 0."""
     direction = other / other.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     along = (own * direction).sum(dim=-1)
     return (own.square().sum(dim=-1) - along.square()).clamp(min=0).sqrt()
@@ -97,16 +146,17 @@ def _across(own: Tensor, other: Tensor) -> PerToken:
 
 @dataclass(eq=False)
 class Readers:
-    """Who reads the residual stream of a model: the gains of norms, and the weights behind them.
+    """The readers of a model's residual stream: gains of norms, and the weights behind them.
 
-    Known of models built like Llama: gate and up projections in the MLP, queries, keys and values.
+    Args:
+        model: built like Llama, with gate and up projections in the MLP, in the flash engine.
     """
 
     model: ih.Model
 
     @cached_property
     def _read_by(self) -> dict[int, dict[str, tuple[Tensor, Tensor]]]:
-        """Of each layer's "attention" and "mlp": the norm's gain, and the weights it is read by."""
+        """For each layer's "attention" and "mlp": the norm's gain and the weights behind it."""
         engine = self.model.engine
         found = {}
         for layer, norms in engine._norms.items():
@@ -124,7 +174,7 @@ class Readers:
         return found
 
     def _later(self, layer: int) -> list[tuple[Tensor, Tensor]]:
-        """The readers of what a layer's heads write: its own MLP, and all of later layers."""
+        """The readers of what a layer's heads write: its MLP, and those of later layers."""
         own = [self._read_by[layer]["mlp"]]
         return own + [
             reader
@@ -134,7 +184,15 @@ class Readers:
         ]
 
     def gains(self, which: Literal["own mlp", "later", "later, of equal size", "last"]) -> Lengths:
-        """|g w| / |x| with other gains g."""
+        """|g w| / |x| with the gains of other readers.
+
+        Args:
+            which: the readers whose gains make up g: the layer's MLP, all later readers (with
+                gains as they are or scaled to equal size), or the last norm.
+
+        Returns:
+            A function of a layer's heads that returns ``(batch, pos, head)``.
+        """
 
         def gain(layer: int) -> Tensor:
             if which == "own mlp":
@@ -149,7 +207,11 @@ class Readers:
         return self._weighed({layer: gain(layer).diag() for layer in self._read_by})
 
     def number(self) -> Lengths:
-        """|g w| / |x| times the root of the number of readers: their sum in place of their mean."""
+        """|g w| / |x| with the sum over readers in place of their mean.
+
+        Returns:
+            A function of a layer's heads that returns ``(batch, pos, head)``.
+        """
 
         def lengths(heads: ih.HeadActivations) -> PerToken:
             return heads.read_norm * len(self._later(heads.layer)) ** 0.5
@@ -157,7 +219,14 @@ class Readers:
         return lengths
 
     def weights(self, which: Literal["own mlp", "later", "unembedding"]) -> Lengths:
-        """|w R| / |x|, R all weights that read w, with their gains."""
+        """|w R| / |x|, where R are the weights that read w, multiplied by their norms' gains.
+
+        Args:
+            which: the readers: the layer's MLP, all later readers, or the unembedding.
+
+        Returns:
+            A function of a layer's heads that returns ``(batch, pos, head)``.
+        """
         read = {layer: self._weights(layer, which) for layer in self._read_by}
         return self._weighed(read)
 
@@ -165,7 +234,7 @@ class Readers:
         network = self.model.engine.network
         if which == "unembedding":
             unembedding = network.get_output_embeddings().weight.detach().float()
-            # What all logits have in common changes no probability.
+            # A constant added to all logits changes no probability.
             centred = unembedding - unembedding.mean(dim=0)
             return _root((_gain(network.base_model.norm) * centred, False))
         if which == "own mlp":
@@ -189,7 +258,10 @@ def _gain(norm: torch.nn.Module) -> Tensor:
 
 
 def _root(*readers: tuple[Tensor, bool]) -> Tensor:
-    """R with |w R|² the sum over readers of |W w|², those marked first made of equal size."""
+    """R such that |w R|² is the sum over readers of |W w|².
+
+    Readers marked true are scaled to equal size first.
+    """
     grams = []
     for weights, equal in readers:
         gram = (weights.T @ weights).double()

@@ -1,7 +1,7 @@
-"""The search that led to RON: its relatives on the half of the texts that scores are chosen by.
+"""The search that led to RON, over many candidate scores, on the half of the texts for choices.
 
-Every candidate zeroes the same share of heads of the same texts, per input; `better_scores.py` runs
-this beside the judging, on the other half.
+Every candidate zeroes the same share of heads on the same texts, per input. `better_scores.py` runs
+this search, and judges on the other half.
 """
 
 from __future__ import annotations
@@ -38,11 +38,18 @@ from inactive_heads.core.tensor_types import PerHead
 
 PERCENTS = (10.0, 20.0)
 CLOSE_ENOUGH, TRIES = 0.75, 2
-"""How near to the share asked for, in points, the share really zeroed must be; and how often asked."""
+"""The accepted difference between shares requested and zeroed, in points, and the attempts."""
 
 
 class Candidate(NamedTuple):
-    """A score that is tried, what it is called in the table, and what is put in place of heads."""
+    """A candidate score.
+
+    Attributes:
+        kind: the group in the table.
+        name: the name in the table.
+        score: the score.
+        replacement: ``(layer, head, d_head)`` in place of zeroed heads; None for zero.
+    """
 
     kind: str
     name: str
@@ -53,18 +60,19 @@ class Candidate(NamedTuple):
 def search(
     model: ih.Model, texts: list[list[int]], others: list[list[int]], file: Path
 ) -> pd.DataFrame:
-    """What every candidate adds to the loss of the texts, at 10% and at 20% of heads.
+    """The increase in loss for every candidate, at 10% and at 20% of heads zeroed.
 
     Args:
         model: built like Llama, in the flash engine.
         texts: token ids; candidates are swept on these.
-        others: texts that heads' damage is measured on, for candidates that are calibrated by it.
-        file: a CSV that keeps each candidate when it is done, and that a search goes on from.
+        others: token ids; candidates are calibrated on these.
+        file: a CSV of finished candidates; an interrupted search resumes from it.
 
     Returns:
-        kind, score, and for each share p: change_p (nats per token, mean over texts), zeroed_p (the
-        % of heads at which: less than p where a score did not get so far), vs_ron_p (the change
-        less RON's) with vs_ron_low_p and vs_ron_high_p, its paired 95% interval; seconds.
+        One row per candidate: ``kind``, ``score``, ``seconds``, and for each percentage p:
+        ``change_p``, the increase in nats per token, mean over texts; ``zeroed_p``, the percentage
+        of heads zeroed there, less than p if the score did not reach it; ``vs_ron_p``, the change
+        minus RON's, with ``vs_ron_low_p`` and ``vs_ron_high_p``, its paired 95% interval.
     """
     before, _ = losses(model, texts)
     done = pd.read_csv(file).to_dict("records") if file.exists() else []
@@ -100,10 +108,11 @@ def _at_share(
     percent: float,
     before: np.ndarray,
 ) -> tuple[float, np.ndarray]:
-    """The share zeroed, and how much each text's loss rises there.
+    """The percentage zeroed, and each text's increase in loss there.
 
-    What earlier layers lose changes the scores of later ones, so that another share is zeroed than
-    was asked for. More or less is then asked for, and the rise read off between the nearest points.
+    Zeroing in earlier layers changes the scores in later ones, so that the share zeroed differs
+    from the one requested. The request is then corrected, and the increase is interpolated
+    linearly between the points.
     """
     asked, shares, rises = percent, [0.0], [np.zeros(len(texts))]
     for _ in range(TRIES):
@@ -117,7 +126,7 @@ def _at_share(
         asked = min(100.0, asked * percent / share)
     order = np.argsort(shares)
     at = min(percent, max(shares))
-    # Each point's part in the height at this share: the same for every text.
+    # Each point's weight in the interpolation, the same for every text.
     parts = [np.interp(at, np.sort(shares), alone) for alone in np.eye(len(shares))]
     return at, np.array(parts) @ np.array(rises)[order]
 
@@ -125,7 +134,16 @@ def _at_share(
 def candidates(
     model: ih.Model, texts: list[list[int]], others: list[list[int]]
 ) -> Iterator[Candidate]:
-    """All that are tried, RON first; what they need is computed when they are reached."""
+    """All candidates, RON first.
+
+    Args:
+        model: built like Llama, in the flash engine.
+        texts: token ids; candidates are swept on these.
+        others: token ids; candidates are calibrated on these.
+
+    Yields:
+        Each candidate; what it needs is computed when it is reached.
+    """
     for name in ("RON", "AHON (LN)", "RON (LN)", "RRN"):
         yield Candidate("as they are in the library", name, ih.get_score(name))
     yield from _lengths()
@@ -211,7 +229,7 @@ def _calibrated(
         called, every = f"{name}, of other texts", (len(texts), *damage.shape)
         score = _below(called, Given(np.broadcast_to(damage, every), model.shape.layers))
         yield Candidate("calibrated: one order of heads for all inputs", called, score)
-    # A factor has to be positive; what seems to do good is taken to do next to nothing.
+    # Factors must be positive: a decrease in loss counts as almost no damage.
     damages["damage alone"] = alone.clip(min=1e-3)
     kind, ron, ahon = "calibrated on other texts", ih.get_score("RON"), ih.get_score("AHON (LN)")
     for name, damage in list(damages.items())[:-1]:

@@ -1,14 +1,13 @@
-"""What looking at every head costs, against a plain forward of the same model.
+"""The cost of scoring every head, relative to a plain forward pass of the same model.
 
     python benchmarks/speed.py
     python benchmarks/speed.py --lengths 600 3000 --dtypes float32 bfloat16 --model FOLDER
     python benchmarks/speed.py --memory
 
-Everything computes logits at the last token only. A plain forward (SDPA, no hooks) is timed
-before every other one; printed are the median of the ratios and the quartiles. ``--processor-time``
-counts the processor's time instead of the clock's, for a machine that does other things too.
-``--memory`` runs each in a process of its own and prints the peak of its resident memory
-while it runs (Linux only).
+Every run computes logits at the last token only. A plain forward pass (SDPA, no hooks) is timed
+before each other run; the script prints the medians and quartiles of the ratios.
+``--processor-time`` measures processor time instead of elapsed time, for machines with other load.
+``--memory`` runs each in a separate process and prints the peak resident memory (Linux only).
 """
 
 from __future__ import annotations
@@ -38,7 +37,14 @@ Forward = Callable[[TokenBatch], Any]
 
 
 def look(*names: str) -> Visitor:
-    """A visitor that computes these scores; the paper's fifteen without any."""
+    """A visitor that computes scores and silences no head.
+
+    Args:
+        names: registered scores. Default: the paper's fifteen.
+
+    Returns:
+        The visitor.
+    """
     scores = get_scores(names or None)
 
     def visit(heads: Any) -> None:
@@ -49,15 +55,28 @@ def look(*names: str) -> Visitor:
 
 
 def plain(network: PreTrainedModel) -> Forward:
-    """The model as transformers runs it, its last position alone multiplied with the vocabulary.
+    """The model as transformers runs it, with logits at the last position only.
 
-    Not by ``logits_to_keep=1``: in bfloat16 on a CPU that copies the whole unembedding.
+    ``logits_to_keep=1`` is not used: in bfloat16 on a CPU, it copies the whole unembedding.
+
+    Args:
+        network: loaded with SDPA or eager attention.
+
+    Returns:
+        A function that runs a batch.
     """
     return FlashEngine(network, "benchmark").run
 
 
 def flash(visitor: Visitor) -> Callable[[PreTrainedModel], Forward]:
-    """A run of the flash engine with a visitor."""
+    """Makes the flash engine's run with a visitor.
+
+    Args:
+        visitor: sees every layer's heads.
+
+    Returns:
+        A function from a network to a function that runs a batch.
+    """
 
     def of(network: PreTrainedModel) -> Forward:
         engine = FlashEngine(network, "benchmark")
@@ -67,7 +86,14 @@ def flash(visitor: Visitor) -> Callable[[PreTrainedModel], Forward]:
 
 
 def lens(visitor: Visitor) -> Callable[[PreTrainedModel], Forward]:
-    """A run of the lens engine with a visitor."""
+    """Makes the lens engine's run with a visitor.
+
+    Args:
+        visitor: sees every layer's heads.
+
+    Returns:
+        A function from a network to a function that runs a batch.
+    """
 
     def of(network: PreTrainedModel) -> Forward:
         engine = LensEngine(bridge_of(network, "benchmark"))
@@ -77,7 +103,12 @@ def lens(visitor: Visitor) -> Callable[[PreTrainedModel], Forward]:
 
 
 class Way(NamedTuple):
-    """One way to run a model: the attention it is loaded with, and what runs it."""
+    """One way to run a model.
+
+    Attributes:
+        attention: the attention implementation that the model is loaded with.
+        make: makes the function that runs a batch.
+    """
 
     attention: str
     make: Callable[[PreTrainedModel], Forward]
@@ -99,7 +130,17 @@ WAYS = {
 def time_ratios(
     ways: dict[str, Forward], batch: TokenBatch, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Each way's time over that of the plain forward before it, round by round."""
+    """Each way's time relative to the plain forward pass just before it.
+
+    Args:
+        ways: functions that run a batch, by name; "plain" among them.
+        batch: the input.
+        rounds: the number of measurements of each way.
+        clock: returns the time in seconds.
+
+    Returns:
+        One ratio per round for each way; under "plain, seconds", the times of the plain passes.
+    """
 
     def seconds(forward: Forward) -> float:
         start = clock()
@@ -120,20 +161,45 @@ def time_ratios(
 
 
 def peak_megabytes(arguments: list[str]) -> float:
-    """Peak resident memory of this script in a process of its own."""
+    """Peak resident memory of this script in a separate process.
+
+    Args:
+        arguments: of the script's command line.
+
+    Returns:
+        Mebibytes.
+    """
     command = [sys.executable, __file__, *arguments]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(run.stdout.splitlines()[-1])
 
 
 def load(model: str | None, dtype: str, attention: str) -> PreTrainedModel:
-    """The model's network; the bundled model's without a name."""
+    """Loads a network for inference.
+
+    Args:
+        model: as `load_model` takes it. Default: the bundled model.
+        dtype: the name of a torch dtype.
+        attention: "sdpa" or "eager".
+
+    Returns:
+        The network.
+    """
     network = find_model(model).weights.network(getattr(torch, dtype), attention)
     return network.eval().requires_grad_(False)
 
 
 def load_ways(names: list[str], model: str | None, dtype: str) -> dict[str, Forward]:
-    """The ways ready to run: those with SDPA share a network, the others have their own."""
+    """Loads the networks for several ways to run a model; ways with SDPA share one.
+
+    Args:
+        names: keys of `WAYS`.
+        model: as `load_model` takes it. Default: the bundled model.
+        dtype: the name of a torch dtype.
+
+    Returns:
+        Functions that run a batch, by name.
+    """
     shared = load(model, dtype, "sdpa")
     return {
         name: way.make(shared if way.attention == "sdpa" else load(model, dtype, way.attention))
@@ -142,13 +208,20 @@ def load_ways(names: list[str], model: str | None, dtype: str) -> dict[str, Forw
 
 
 def input_of(length: int) -> TokenBatch:
-    """One input of random tokens."""
+    """One input of random tokens.
+
+    Args:
+        length: in tokens.
+
+    Returns:
+        The batch, ``(1, pos)``.
+    """
     generator = torch.Generator().manual_seed(0)
     return TokenBatch.of([torch.randint(0, 1000, (length,), generator=generator).tolist()])
 
 
 def main() -> None:
-    """Read the command line, measure, print a table."""
+    """Reads the command line, measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", help="what load_model takes; the bundled model if not given")
     parser.add_argument("--lengths", type=int, nargs="+", default=[128, 600, 1200, 2000, 3000])
@@ -165,7 +238,9 @@ def main() -> None:
     if given.once:
         way = WAYS[given.once]
         forward = way.make(load(given.model, given.dtypes[0], way.attention))
-        Path("/proc/self/clear_refs").write_text("5")  # the peak of loading does not count
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # resets the peak, which loading the model has raised
         forward(input_of(given.lengths[0]))
         status = Path("/proc/self/status").read_text()
         print(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024)

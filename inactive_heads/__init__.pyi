@@ -55,7 +55,9 @@ from .ablation.generation import (
 )
 
 # texts, tasks and evaluation
-from .tasks.base import ChoiceItem as ChoiceItem, ChoiceTask as ChoiceTask, TextTask as TextTask
+from .tasks.base import ChoiceItem as ChoiceItem
+from .tasks.choice_task import ChoiceTask as ChoiceTask
+from .tasks.text_task import TextTask as TextTask
 from .evaluation.outcomes import Evaluation as Evaluation, Outcomes as Outcomes
 from .sweeps.results import Sweep as Sweep, load_sweeps as load_sweeps
 from .tasks.texts import cut_at_random as cut_at_random, cut_to as cut_to, load_texts as load_texts

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,33 +15,112 @@ from einops import repeat
 from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.tensor_types import HeadMask
 from inactive_heads.engines.base import ModelShape, Silence
 from inactive_heads.errors import UserError
+from inactive_heads.files import digest_of
 from inactive_heads.scores.registry import Score, ScoreLike, get_score
 
+HEADS_FORMAT = "inactive_heads heads 1"
+"""The format that a file of heads names."""
 
-@runtime_checkable
-class Ablation(Protocol):
-    """A visitor that answers at every layer, and can say whether it fits a model."""
 
-    def __call__(self, heads: HeadActivations, /) -> Silence: ...
+class Ablation(ABC):
+    """A visitor that answers at every layer with the heads to silence.
+
+    A subclass of your own needs `__call__` and `label`; a sweep, `evaluate`, `ablate` and
+    `generate` then take it like those that come with the package.
+
+    Attributes:
+        depends_on_activations: whether the answer depends on what the model computes. If not,
+            generated text can be decided beforehand and needs no second run.
+        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`, put in the place of
+            silenced heads; zero if None.
+    """
+
+    depends_on_activations: ClassVar[bool] = True
+    replacement: xr.DataArray | None = None
+
+    @abstractmethod
+    def __call__(self, heads: HeadActivations, /) -> Silence:
+        """The heads of one layer to silence.
+
+        Args:
+            heads: what the layer's heads did on a batch, with all earlier layers already ablated.
+
+        Returns:
+            A mask ``(batch, head)``, true where a head is silenced, and what replaces it.
+        """
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Tells the ablation apart from others of the same run; equal for equal ablations."""
 
     def check(self, shape: ModelShape) -> None:
-        """Raise a UserError if the ablation was made for a model of another shape."""
-        ...
+        """Check that the ablation fits a model.
+
+        Args:
+            shape: the model's sizes.
+
+        Raises:
+            UserError: it was made for a model of another shape.
+        """
+        if self.replacement is None:
+            return
+        expected = (len(shape.layers), shape.n_heads, shape.d_head)
+        if self.replacement.shape != expected:
+            raise UserError(
+                f"the replacement has shape {self.replacement.shape}, the model's heads (layer, head, "
+                f"d_head) = {expected}; make it with mean_head_outputs on this model"
+            )
+
+    def silence(self, layer: int, n_heads: int) -> Silence | None:
+        """What is silenced in a layer whatever the input, with a mask of one row.
+
+        Args:
+            layer: the layer's number in the model.
+            n_heads: the number of its heads.
+
+        Returns:
+            The answer for every input; None if it differs from input to input.
+        """
+        return None
+
+    def starting_at(self, first: int) -> Ablation:
+        """The same ablation for inputs that are a part of more.
+
+        Args:
+            first: the number of the first of them among all inputs.
+
+        Returns:
+            An ablation that answers for them as it would among all inputs.
+        """
+        return self
+
+    def _silenced(self, mask: HeadMask, layer: int) -> Silence:
+        means = self.replacement
+        if means is None:
+            return Silence(mask)
+        return Silence(mask, torch.as_tensor(means.sel(layer=layer).values).float())
 
 
 @dataclass
-class PerInput:
+class PerInput(Ablation):
     """Silences, for each input, the heads on the inactive side of a threshold.
 
-    A layer's scores come of activations as already changed by the layers before it, as in the
-    paper.
+    Scores are computed on activations that already reflect the ablations in earlier layers, as in
+    the paper.
+
+        ih.ablate(model, samples, ih.PerInput("AHON (LN)", threshold=0.457))
 
     Args:
         score: a name or a function.
-        threshold: compared strictly, on the score's inactive side.
+        threshold: in the score's unit; compared strictly, on the score's inactive side.
         replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; zero if not given.
+
+    Raises:
+        UserError: an unknown score.
     """
 
     score: ScoreLike
@@ -50,17 +130,18 @@ class PerInput:
     def __post_init__(self) -> None:
         self._score: Score = get_score(self.score)
 
-    def check(self, shape: ModelShape) -> None:
-        """Raise a UserError if the replacement was made for another model."""
-        _check_replacement(self.replacement, shape)
+    @property
+    def label(self) -> str:
+        """``per-input``, the score's name and the threshold."""
+        return f"per-input-{self._score.name}-{self.threshold!r}"
 
     def __call__(self, heads: HeadActivations) -> Silence:
         mask = self._score.is_inactive(self._score(heads), self.threshold)
-        return Silence(mask, _replacement(self.replacement, heads.layer))
+        return self._silenced(mask, heads.layer)
 
 
 @dataclass
-class Fixed:
+class Fixed(Ablation):
     """Silences one set of heads, the same for every input.
 
         ih.Fixed([(5, 3), (11, 0)]);  ih.Fixed(mask);  ih.Fixed.load("heads.json")
@@ -69,8 +150,13 @@ class Fixed:
         heads: ``(layer, head)`` pairs, or a boolean mask ``(layer, head)`` as `select_heads`
             gives it (a DataArray's ``layer`` coordinate is honoured).
         replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; zero if not given.
-        about: what the set is, kept in its file (model, score, share, …).
+        about: what the set is, kept in its file (model, score, percent, …).
+
+    Raises:
+        UserError: ``heads`` is neither a mask nor pairs.
     """
+
+    depends_on_activations = False
 
     heads: Any
     replacement: xr.DataArray | None = None
@@ -79,29 +165,48 @@ class Fixed:
     def __post_init__(self) -> None:
         self.heads = _head_list(self.heads)
 
+    @property
+    def label(self) -> str:
+        """``fixed`` and a digest of the heads."""
+        return f"fixed-{digest_of(self.heads)}"
+
     def check(self, shape: ModelShape) -> None:
-        """Raise a UserError if a head is not one of the model's."""
+        """Check that the model has the heads, and that the replacement fits it.
+
+        Args:
+            shape: the model's sizes.
+
+        Raises:
+            UserError: a head is not one of the model's; the message names it.
+        """
         for layer, head in self.heads:
             if layer not in shape.layers or not 0 <= head < shape.n_heads:
                 raise UserError(
                     f"head L{layer}H{head} is not in the model: its attention layers are "
                     f"{min(shape.layers)} to {max(shape.layers)}, with heads 0 to {shape.n_heads - 1}"
                 )
-        _check_replacement(self.replacement, shape)
+        super().check(shape)
 
     def __call__(self, heads: HeadActivations) -> Silence:
-        alike = self.silence(heads.layer, heads.n_heads)
-        mask = repeat(alike.mask, "1 head -> batch head", batch=len(heads.batch.tokens))
-        return Silence(mask, alike.value)
+        same = self.silence(heads.layer, heads.n_heads)
+        mask = repeat(same.mask, "1 head -> batch head", batch=len(heads.batch.tokens))
+        return Silence(mask, same.value)
 
     def silence(self, layer: int, n_heads: int) -> Silence:
-        """What is silenced in a layer: a mask with one row, for every input alike."""
+        """What is silenced in a layer, for every input: a mask with one row."""
         mask = torch.zeros(1, n_heads, dtype=torch.bool)
         mask[0, [head for at, head in self.heads if at == layer]] = True
-        return Silence(mask, _replacement(self.replacement, layer))
+        return self._silenced(mask, layer)
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON, with ``about``; `load` reads it."""
+        """Write the set as JSON, with ``about``; `load` reads it.
+
+        Args:
+            path: the file to write.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         content = {
             "format": HEADS_FORMAT,
             **self.about,
@@ -111,7 +216,13 @@ class Fixed:
 
     @staticmethod
     def load(path: str | Path) -> Fixed:
-        """The set of a file that `save` or a report wrote.
+        """The set of heads in a file that `save` or a report wrote.
+
+        Args:
+            path: the file, such as a report's ``heads.json``.
+
+        Returns:
+            The ablation; what else the file holds is in ``about``.
 
         Raises:
             UserError: the file cannot be read, or is not such a file.
@@ -131,16 +242,26 @@ class Fixed:
         return Fixed(heads, about=content)
 
 
-HEADS_FORMAT = "inactive_heads heads 1"
-
-
 @dataclass
-class Random:
-    """The baseline: every (input, layer, head) is silenced with probability ``p``, seeded.
+class Random(Ablation):
+    """The baseline: every (input, layer, head) is silenced with the same probability, seeded.
 
-    The draw depends on the seed, the input's place among the samples and the layer alone: not
-    on how inputs are batched. ``start`` is the place of the first, where they are some of many.
+    A draw depends on the seed, the input's number among the samples, and the layer: not on how
+    inputs are batched.
+
+        ih.ablate(model, samples, ih.Random(0.1, seed=0))
+
+    Args:
+        p: the probability, 0 to 1.
+        seed: of the draws.
+        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; zero if not given.
+        start: the number of the first input, if the samples are a part of more.
+
+    Raises:
+        UserError: ``p`` is outside 0 to 1.
     """
+
+    depends_on_activations = False
 
     p: float
     seed: int = 0
@@ -151,9 +272,14 @@ class Random:
         if not 0 <= self.p <= 1:
             raise UserError(f"Random takes a probability from 0 to 1, not {self.p!r}")
 
-    def check(self, shape: ModelShape) -> None:
-        """Raise a UserError if the replacement was made for another model."""
-        _check_replacement(self.replacement, shape)
+    @property
+    def label(self) -> str:
+        """``random``, the probability and the seed."""
+        return f"random-{self.p!r}-{self.seed}"
+
+    def starting_at(self, first: int) -> Random:
+        """The same draws for inputs of which the first has another number."""
+        return replace(self, start=self.start + first)
 
     def __call__(self, heads: HeadActivations) -> Silence:
         draws = [
@@ -161,7 +287,7 @@ class Random:
             for row in heads.batch.rows
         ]
         mask = torch.as_tensor(np.stack(draws) < self.p, device=heads.outputs.device)
-        return Silence(mask, _replacement(self.replacement, heads.layer))
+        return self._silenced(mask, heads.layer)
 
 
 def _head_list(heads: Any) -> list[tuple[int, int]]:
@@ -185,18 +311,3 @@ def _head_list(heads: Any) -> list[tuple[int, int]]:
         raise UserError(
             f"heads are a boolean mask or a list of (layer, head) pairs, not {heads!r:.80}"
         ) from error
-
-
-def _check_replacement(means: xr.DataArray | None, shape: ModelShape) -> None:
-    if means is None:
-        return
-    expected = (len(shape.layers), shape.n_heads, shape.d_head)
-    if means.shape != expected:
-        raise UserError(
-            f"the replacement has shape {means.shape}, the model's heads (layer, head, d_head) = "
-            f"{expected}; make it with mean_head_outputs on this model"
-        )
-
-
-def _replacement(means: xr.DataArray | None, layer: int) -> Tensor | None:
-    return None if means is None else torch.as_tensor(means.sel(layer=layer).values).float()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from inactive_heads.ablation.ablations import Ablation, Fixed, Random
+from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
@@ -96,7 +96,7 @@ def generate(
     prompts: Sequence[Sample],
     ablation: Ablation | None = None,
     *,
-    decide: str = "every-step",
+    decide: Decide = "every-step",
     max_new_tokens: int = 256,
     stop: Callable[[list[int]], bool] = lambda written: False,
     choose: Choose = greedy,
@@ -133,7 +133,7 @@ def generate(
     """
     subject = as_model(model)
     check_decide(decide)
-    engine, constant = subject.engine, ablation is None or isinstance(ablation, Fixed | Random)
+    engine, constant = subject.engine, ablation is None or not ablation.depends_on_activations
     if decide == "prompt" and not constant and not isinstance(engine, FlashEngine):
         raise UserError(
             f'decide="prompt" keeps a cache, which engine={engine.name!r} cannot; use '

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from inactive_heads.ablation.ablations import Ablation, Fixed
+from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import HeadMask
 from inactive_heads.engines.base import LayerSilences, ModelShape, Silence, Visitor
@@ -28,28 +28,47 @@ class ZeroedRecorder:
         self.masks[list(heads.batch.rows), self.layers.index(heads.layer)] = mask.cpu().numpy()
         return silence
 
-    def alike(self) -> LayerSilences | None:
-        """The ablation's answers, recorded for all samples, if it gives all the same.
+    def same_for_all(self) -> LayerSilences | None:
+        """What is silenced in each layer for every input, recorded for all of them.
 
-        None if it has to see the heads first.
+        Returns:
+            A function from a layer to its answer; None if the ablation differs from input to input.
         """
-        if not isinstance(self.ablation, Fixed):
-            return None
         n_heads = self.masks.shape[-1]
         for index, layer in enumerate(self.layers):
-            self.masks[:, index] = self.ablation.silence(layer, n_heads).mask.numpy()
+            silence = self.ablation.silence(layer, n_heads)
+            if silence is None:
+                return None
+            self.masks[:, index] = silence.mask.numpy()
         return partial(self.ablation.silence, n_heads=n_heads)
 
 
 def layer_silences(visitor: Visitor | None) -> LayerSilences | None:
-    """What a visitor silences in each layer whatever it is shown; None if it must be shown it."""
+    """What a visitor silences in each layer, if that is known without showing it the heads.
+
+    Args:
+        visitor: any visitor, or None.
+
+    Returns:
+        A function from a layer to its answer, which has a mask of one row; None if the visitor has
+        to see the heads.
+    """
     if visitor is None:
         return lambda layer: None
-    return visitor.alike() if isinstance(visitor, ZeroedRecorder) else None
+    return visitor.same_for_all() if isinstance(visitor, ZeroedRecorder) else None
 
 
 def zeroed_array(model: Model, recorder: ZeroedRecorder | None, n_samples: int) -> xr.DataArray:
-    """The recorded masks, labelled; nothing zeroed where there was no recorder."""
+    """The recorded masks with labels.
+
+    Args:
+        model: the model that was run.
+        recorder: recorded the run; None if nothing was silenced.
+        n_samples: the number of inputs.
+
+    Returns:
+        Boolean ``(sample, layer, head)``, true where a head was silenced.
+    """
     layers = list(model.shape.layers)
     shape = (n_samples, len(layers), model.shape.n_heads)
     return xr.DataArray(

@@ -1,6 +1,6 @@
-"""What is read off results: areas, ranks and agreement from curves; distances from scores.
+"""Numbers derived from results: areas and ranks of curves, distances of scores, head sets.
 
-The functions live in modules of one idea each; here they have one address.
+Each function lives in a module of its own idea; all of them are importable from here.
 """
 
 from inactive_heads.analysis.curves.area import normalized_auc, percent_within
@@ -45,6 +45,7 @@ from inactive_heads.analysis.heads.per_input import (
     group_shares,
     inactive_shares,
     key_value_groups,
+    layer_shares,
     length_correlations,
     length_shares,
     split_heads,
@@ -100,6 +101,7 @@ __all__ = [
     "group_shares",
     "inactive_shares",
     "key_value_groups",
+    "layer_shares",
     "length_correlations",
     "length_shares",
     "split_heads",

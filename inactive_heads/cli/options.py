@@ -1,102 +1,140 @@
-"""The options that commands share: a type and what --help says, and what is read out of text."""
+"""The options of commands: those that a spec's fields describe, and others that commands share."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import Field, fields, is_dataclass
+from functools import wraps
+from types import UnionType
+from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 import typer
 
 from inactive_heads.errors import UserError
 
-MODEL_HELP = (
-    "A hub name (gpt2), a local folder, a .gguf file, a preset, or a .toml file that describes an "
-    "architecture; demo is the bundled SmolLM2-135M-Instruct, which is taken if none is given."
-)
+P = ParamSpec("P")
+T = TypeVar("T")
 
-ModelArgument = Annotated[str | None, typer.Argument(help=MODEL_HELP, show_default=False)]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="mmlu: a local copy of cais/mmlu; quiz: a .jsonl file of your own questions; lm-eval: a "
-        "folder of task files."
-    ),
-]
-Shots = Annotated[
-    int | None,
-    typer.Option("--num-fewshot", help="Answered examples in the prompt (mmlu 5, quiz 0)."),
-]
-Limit = Annotated[int | None, typer.Option(help="Questions to ask, spread over the subjects.")]
-Subjects = Annotated[str | None, typer.Option(help="Only these subjects, separated by commas.")]
-Scoring = Annotated[
-    str | None,
-    typer.Option(
-        help="letter or cloze; letter for mmlu, cloze for quiz if not given. lm-eval: acc or acc_norm."
-    ),
-]
-Engine = Annotated[
-    str, typer.Option(help="How heads are read: flash (fast) or lens (TransformerLens hooks).")
-]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Map = Annotated[
-    str | None,
-    typer.Option(help="auto spreads the model over all GPUs (Hugging Face's device_map)."),
-]
-Revision = Annotated[str | None, typer.Option(help="A branch, tag or commit of the hub's model.")]
-Tokenizer = Annotated[
-    str | None, typer.Option(help="A folder or hub name, if not the model's own.")
-]
-Bos = Annotated[str, typer.Option(help="auto (the tokenizer's own rule), on or off.")]
-ChatTemplate = Annotated[
-    str,
-    typer.Option(
-        help="on writes prompts by the tokenizer's chat template, few-shot examples as turns; auto: "
-        "as a preset says, else off."
-    ),
-]
-ShowPrompt = Annotated[
-    bool,
-    typer.Option("--show-prompt", help="Print the first prompt as the model reads it, and stop."),
-]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run the Python code of the model's repository.")
-]
-BatchSize = Annotated[str, typer.Option(help="Inputs run together, or auto.")]
-Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
 
-ScoreFile = Annotated[
-    str | None,
-    typer.Option(
-        help="A Python file of your own that registers scores with @score_function: it is run."
-    ),
-]
+def specs_as_options(**left_out: Collection[str]) -> Callable[[Callable[P, T]], Callable[..., T]]:
+    """A decorator that turns a command's parameters that are specs into options.
 
-SavedCurves = Annotated[
-    list[str] | None,
-    typer.Option(help="Saved curves: ours, or any with model, score, percent_zeroed, accuracy."),
-]
-SavedScores = Annotated[
-    list[str] | None, typer.Option(help="Saved scores: a scores.nc; once for each model.")
-]
-SavedThresholds = Annotated[
-    list[str] | None,
-    typer.Option(help="Saved thresholds: a .csv of task, model, score, percent, threshold."),
-]
-Within = Annotated[
-    float | None, typer.Option(help="Points of accuracy that may be lost (1 if not given).")
-]
-WithinNats = Annotated[
-    float | None, typer.Option(help="Nats of loss that may be gained (0.05 if not given).")
-]
+        @app.command()
+        @specs_as_options(model=["revision"])
+        def evaluate(model: ModelSpec, seed: int = 0): ...
+
+    Typer reads a command's signature, so every option would have to stand in it, and in the
+    call that makes the spec. Instead, each field of a spec becomes an option: its name, type,
+    default and help are the field's. The command is given the spec.
+
+    Args:
+        left_out: for a parameter, the fields that are no options of this command.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(command: Callable[P, T]) -> Callable[..., T]:
+        hints = get_type_hints(command, include_extras=True)
+        options: list[inspect.Parameter] = []
+        specs: dict[str, Any] = {}
+        for name, parameter in inspect.signature(command).parameters.items():
+            if not is_dataclass(hints[name]):
+                options.append(parameter.replace(annotation=hints[name]))
+                continue
+            specs[name] = (
+                hints[name],
+                [
+                    one
+                    for one in fields(hints[name])
+                    if "help" in one.metadata and one.name not in left_out.get(name, ())
+                ],
+            )
+            types = get_type_hints(hints[name])
+            options += [_option(one, types[one.name]) for one in specs[name][1]]
+
+        @wraps(command)
+        def wrapped(**given: Any) -> T:
+            made = {
+                name: spec(**{one.name: _read(one.name, given.pop(one.name)) for one in chosen})
+                for name, (spec, chosen) in specs.items()
+            }
+            return command(**given, **made)  # type: ignore[call-arg]
+
+        # An argument stands before options, whichever order they were written in.
+        wrapped.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {one.name: one.annotation for one in options}
+        return wrapped
+
+    return decorate
+
+
+def _option(one: Field[Any], hint: Any) -> inspect.Parameter:
+    """The parameter that Typer reads as a field's option."""
+    said = one.metadata
+    shown = (
+        typer.Argument(help=said["help"], show_default=False)
+        if said["positional"]
+        else typer.Option(said["flag"] or f"--{one.name.replace('_', '-')}", help=said["help"])
+    )
+    return inspect.Parameter(
+        one.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=one.default,
+        annotation=Annotated[_written(one.name, hint), shown],
+    )
+
+
+def _written(name: str, hint: Any) -> Any:
+    """The type of an option as it is written on a command line."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    plain = str if name in READ else next(kind for kind in (str, bool, int, float) if kind in kinds)
+    return plain | None if type(None) in kinds else plain
+
+
+def _read(name: str, value: Any) -> Any:
+    return READ[name](value) if name in READ else value
+
+
+def help_of(spec: type, name: str) -> str:
+    """The help of a spec's field, for an option of a command's own.
+
+    Args:
+        spec: the dataclass.
+        name: the field's name.
+
+    Returns:
+        What ``--help`` shows.
+    """
+    return next(str(one.metadata["help"]) for one in fields(spec) if one.name == name)
 
 
 def listed(value: str | None) -> list[str] | None:
-    """The parts of a list with commas, or None where none was given."""
+    """The parts of a list with commas.
+
+    Args:
+        value: as ``"AHON (LN),AWFT"``; None if the option was not given.
+
+    Returns:
+        The parts without white space around them, empty ones left out; or None.
+    """
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
 
 
 def numbers(value: str, option: str) -> list[float]:
-    """The numbers of a list with commas; ``option`` is what an error calls it."""
+    """The numbers of a list with commas.
+
+    Args:
+        value: as ``"0,10,20"``.
+        option: the option's name, used in the error message.
+
+    Returns:
+        The numbers, in the order given.
+
+    Raises:
+        UserError: a part is not a number.
+    """
     try:
         return [float(part) for part in value.split(",")]
     except ValueError:
@@ -104,7 +142,15 @@ def numbers(value: str, option: str) -> list[float]:
 
 
 def tolerances_of(points: float | None, nats: float | None) -> dict[Any, float]:
-    """What may be lost of each metric for which it was given."""
+    """How much worse each metric may get and still count as unharmed.
+
+    Args:
+        points: of accuracy; None if not given.
+        nats: of loss; None if not given.
+
+    Returns:
+        The metrics for which it was given, by name.
+    """
     given = {"accuracy": points, "loss": nats}
     return {metric: value for metric, value in given.items() if value is not None}
 
@@ -112,3 +158,19 @@ def tolerances_of(points: float | None, nats: float | None) -> dict[Any, float]:
 def batch_size_of(value: str) -> int | str:
     """A number of inputs, or a word as it was given."""
     return int(value) if value.isdigit() else value
+
+
+READ = {"subjects": listed, "batch_size": batch_size_of}
+"""Fields of specs that are read out of an option's text."""
+
+Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
+ShowPrompt = Annotated[
+    bool,
+    typer.Option("--show-prompt", help="Print the first prompt as the model reads it, and stop."),
+]
+ScoreFile = Annotated[
+    str | None,
+    typer.Option(
+        help="A Python file of your own that registers scores with @score_function: it is run."
+    ),
+]

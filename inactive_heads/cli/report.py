@@ -1,11 +1,9 @@
-"""The command that writes a report: `inactive-heads report`, or `python -m inactive_heads.report`.
-
-What it does is in `inactive_heads.report.build`, which is imported once it is to be done.
-"""
+"""The command that writes a report: `inactive-heads report`, or `python -m inactive_heads.report`."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -13,58 +11,35 @@ from rich.console import Console
 
 from inactive_heads.cli.error_exit import one_line_errors
 from inactive_heads.cli.options import (
-    MODEL_HELP,
-    BatchSize,
-    Bos,
-    ChatTemplate,
-    Data,
-    Device,
-    Dtype,
-    Engine,
-    Limit,
-    Map,
-    SavedCurves,
-    SavedScores,
-    SavedThresholds,
     ScoreFile,
-    Scoring,
     Seed,
-    Shots,
     ShowPrompt,
-    Subjects,
-    Tokenizer,
-    TrustRemoteCode,
-    Within,
-    WithinNats,
-    batch_size_of,
+    help_of,
     listed,
     numbers,
+    specs_as_options,
     tolerances_of,
 )
 from inactive_heads.errors import UserError
+from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
 
 
 @one_line_errors
+@specs_as_options(asked=["name"], model=["source", "revision"])
 def report(
-    models: Annotated[list[str] | None, typer.Argument(help=MODEL_HELP, show_default=False)] = None,
+    *,
+    models: Annotated[
+        list[str] | None, typer.Argument(help=help_of(ModelSpec, "source"), show_default=False)
+    ] = None,
     out: Annotated[str, typer.Option("--out", "--output", help="The folder to write.")] = "report",
-    texts: Annotated[
-        str,
-        typer.Option(help="bundled, fineweb-edu, or a .txt, .jsonl or .parquet file, or a folder."),
-    ] = "bundled",
-    num_texts: Annotated[int | None, typer.Option(help="How many texts to score heads on.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Cut texts to this many tokens.")] = None,
+    texts: TextsSpec,
     task: Annotated[
         str,
         typer.Option(
             help="What ablations are judged by: quiz, mmlu, text-loss, lm-eval:TASK; with commas."
         ),
     ] = "quiz,text-loss",
-    data: Data = None,
-    num_fewshot: Shots = None,
-    limit: Limit = None,
-    subjects: Subjects = None,
-    scoring: Scoring = None,
+    asked: TaskSpec,
     score: Annotated[
         str | None,
         typer.Option(
@@ -78,46 +53,38 @@ def report(
     ] = "0,5,10,15,20,30",
     at: Annotated[float, typer.Option(help="The share that the table and the marks show.")] = 10,
     mode: Annotated[str, typer.Option(help="per-input (the paper's) or fixed.")] = "per-input",
-    engine: Engine = "flash",
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-    device_map: Map = None,
+    model: ModelSpec,
     revision: Annotated[
         list[str] | None,
         typer.Option(
             help="A branch, tag or commit, or a folder in MODEL's; several are compared as checkpoints."
         ),
     ] = None,
-    tokenizer: Tokenizer = None,
-    bos: Bos = "auto",
-    chat_template: ChatTemplate = "auto",
-    trust_remote_code: TrustRemoteCode = False,
-    batch_size: BatchSize = "auto",
-    executor: Annotated[
-        str, typer.Option(help="Where the work is done: local (this machine) or ray.")
-    ] = "local",
-    workers: Annotated[
-        int | None, typer.Option(help="Processes with the model: one per GPU if not given.")
-    ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(help="The Ray cluster; one is started here if there is none.")
-    ] = None,
-    gpus_per_worker: Annotated[
-        float | None, typer.Option(help="GPUs of one Ray worker, 0.5 for two on a GPU.")
-    ] = None,
-    shard_tokens: Annotated[
-        int | None, typer.Option(help="Tokens of one piece of work; minutes' worth if not given.")
-    ] = None,
+    execution: ExecutionSpec,
     seed: Seed = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
     ] = False,
     show_prompt: ShowPrompt = False,
-    curves: SavedCurves = None,
-    scores: SavedScores = None,
-    thresholds: SavedThresholds = None,
-    within: Within = None,
-    within_nats: WithinNats = None,
+    curves: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Saved curves: ours, or any with model, score, percent_zeroed, accuracy."
+        ),
+    ] = None,
+    scores: Annotated[
+        list[str] | None, typer.Option(help="Saved scores: a scores.nc; once for each model.")
+    ] = None,
+    thresholds: Annotated[
+        list[str] | None,
+        typer.Option(help="Saved thresholds: a .csv of task, model, score, percent, threshold."),
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(help="Points of accuracy that may be lost (1 if not given).")
+    ] = None,
+    within_nats: Annotated[
+        float | None, typer.Option(help="Nats of loss that may be gained (0.05 if not given).")
+    ] = None,
 ) -> None:
     """Score every head, zero the inactive ones, and write a report with figures.
 
@@ -133,7 +100,7 @@ def report(
     --revision step143000;
     inactive-heads report --curves a/curves.csv --curves b/curves.csv
     """
-    # Imported here, where it is known what was asked for.
+    # Imported here, so that --help does not wait for torch.
     if curves or scores or thresholds:
         from inactive_heads.report.from_files import SavedOptions, build_saved_report
 
@@ -145,59 +112,39 @@ def report(
         )
         print(f"The report is at {build_saved_report(saved).resolve()}")
         return
+    from inactive_heads.analysis.curves.table import RANDOM
     from inactive_heads.cli.summary_table import summary_table
-    from inactive_heads.report.build import build_reports, plan_report, prepare_report
+    from inactive_heads.report.build import build_reports
     from inactive_heads.report.options import ReportOptions, compared
+    from inactive_heads.report.prepare import plan_report, prepare_report
     from inactive_heads.scores.paper import PAPER_SCORES
     from inactive_heads.scores.user_file import load_score_file
-    from inactive_heads.sweeps.grid import RANDOM
-    from inactive_heads.tasks.question_tokens import shown_prompt
 
     own = [] if score_file is None else load_score_file(score_file)
-    chosen = (*PAPER_SCORES, RANDOM) if score == "all" else listed(score)
-    asked = ReportOptions(
+    options = ReportOptions(
+        model=model,
         out=out,
         texts=texts,
-        num_texts=num_texts,
-        max_tokens=max_tokens,
-        tasks=listed(task) or (),
-        data=data,
-        num_fewshot=num_fewshot,
-        limit=limit,
-        subjects=listed(subjects),
-        scoring=scoring,
-        scores=chosen,
+        tasks=[replace(asked, name=name, seed=seed) for name in listed(task) or ()],
+        scores=(*PAPER_SCORES, RANDOM) if score == "all" else listed(score),
         own_scores=own,
         percents=numbers(percents, "--percents"),
         at=at,
         within=tolerances_of(within, within_nats),
         mode=mode,
-        engine=engine,
-        dtype=dtype,
-        device=device,
-        device_map=device_map,
-        tokenizer=tokenizer,
-        bos=bos,
-        chat_template=chat_template,
-        trust_remote_code=trust_remote_code,
-        batch_size=batch_size_of(batch_size),
-        executor=executor,
-        workers=workers,
-        ray_address=ray_address,
-        gpus_per_worker=gpus_per_worker,
-        shard_tokens=shard_tokens,
+        execution=execution,
         seed=seed,
     )
-    options = compared(asked, models or [None], revision or [None])
+    several = compared(options, models or [None], revision or [None])
     if show_prompt:
-        for job in (prepare_report(one).job for one in options):
-            for prepared in job.tasks.values():
-                print(shown_prompt(job.model, prepared.task), end="\n\n")
+        for prepared in map(prepare_report, several):
+            for one in prepared.job.tasks.values():
+                print(one.task.first_prompt(prepared.job.model), end="\n\n")
         return
     if dry_run:
-        print("\n".join(plan_report(one) for one in options))
+        print("\n".join(map(plan_report, several)))
         return
-    path, summary = build_reports(options, out, announce=_announce)
+    path, summary = build_reports(several, out, announce=_announce)
     console = Console()
     console.print(summary_table(summary, at))
     console.print(f"The report is at {path.resolve()}", soft_wrap=True)

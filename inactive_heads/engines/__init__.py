@@ -12,7 +12,8 @@ What an engine must do, as the protocol `Engine` states in detail:
 A `SharingEngine` can also run shared prefixes once. CONTRIBUTING.md has a complete example.
 """
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import OutputPath
 from inactive_heads.engines.base import Engine, ModelShape, SharingEngine, Silence, Visitor

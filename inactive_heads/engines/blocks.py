@@ -1,4 +1,4 @@
-"""The blocks around a network's attention layers: their residual stream and their norms."""
+"""The blocks around a network's attention layers: residual stream, norms, output projections."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from inactive_heads.engines.hf_attention import unsupported
 
 Streams = dict[int, Tensor]
 """The residual stream that entered each layer's block, ``(batch, pos, d_model)``, by layer."""
@@ -164,3 +167,25 @@ def _multiplier(after: Tensor, before: Tensor, output: Tensor) -> float | None:
 def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     hidden_states: Tensor = args[0] if args else kwargs["hidden_states"]
     return hidden_states
+
+
+OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
+"""The names that models give to the output projection, W_O."""
+
+
+def output_projection(module: nn.Module, width: int) -> nn.Module:
+    """The output projection W_O of an attention module, with ``width`` inputs."""
+    for name in OUTPUT_PROJECTIONS:
+        layer = getattr(module, name, None)
+        if isinstance(layer, nn.Linear | Conv1D) and projection_weights(layer).shape[0] == width:
+            return layer
+    raise unsupported(
+        f"a layer {type(module).__name__}",
+        f"has no {', '.join(OUTPUT_PROJECTIONS)} with {width} inputs and unpacked weights",
+    )
+
+
+def projection_weights(projection: nn.Module) -> Tensor:
+    """A projection's weights, ``(input, output)``."""
+    weight: Tensor = projection.weight.detach()  # type: ignore[operator]
+    return weight if isinstance(projection, Conv1D) else weight.T

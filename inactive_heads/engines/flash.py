@@ -18,13 +18,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import HeadVectors, Logits, Residual, TokenMask
-from inactive_heads.engines.attention import AttentionInputs, attend
+from inactive_heads.engines.attention import attend
+from inactive_heads.engines.attention_inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences, ModelShape, Visitor
 from inactive_heads.engines.blocks import (
     BlockNorms,
@@ -32,6 +32,8 @@ from inactive_heads.engines.blocks import (
     capture_streams,
     detect_norms,
     enclosing_blocks,
+    output_projection,
+    projection_weights,
 )
 from inactive_heads.engines.cascade import RowAttention, can_run_rows
 from inactive_heads.engines.forward_pass import only_kept, run_lock
@@ -42,9 +44,6 @@ from inactive_heads.engines.hf_attention import (
     unsupported,
 )
 from inactive_heads.engines.prefix_tree import Row
-
-OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
-"""The names that models give to the output projection, W_O."""
 
 
 class FlashEngine:
@@ -207,7 +206,7 @@ class FlashEngine:
         if layer not in self._paths:
             projection = self._projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
-            weights = rearrange(_input_by_output(projection), split, head=self.shape.n_heads)
+            weights = rearrange(projection_weights(projection), split, head=self.shape.n_heads)
             norms = self._norms.get(layer, BlockNorms())
             self._paths[layer] = OutputPath(
                 weights,
@@ -237,7 +236,7 @@ class FlashEngine:
             n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
             sizes[layer] = (n_heads, inputs.key.shape[1], d_head)
             attentions[layer] = module
-            self._projections[layer] = _output_projection(module, n_heads * d_head)
+            self._projections[layer] = output_projection(module, n_heads * d_head)
             return attend(inputs)[0]
 
         config = self.network.config.get_text_config()
@@ -335,21 +334,3 @@ def _padding_arguments(network: PreTrainedModel, batch: TokenBatch) -> dict[str,
     if "position_ids" in inspect.signature(network.forward).parameters:
         arguments["position_ids"] = (batch.mask.long().cumsum(dim=1) - 1).clamp(min=0)
     return arguments
-
-
-def _output_projection(module: nn.Module, width: int) -> nn.Module:
-    """The output projection W_O of an attention module, with ``width`` inputs."""
-    for name in OUTPUT_PROJECTIONS:
-        layer = getattr(module, name, None)
-        if isinstance(layer, nn.Linear | Conv1D) and _input_by_output(layer).shape[0] == width:
-            return layer
-    raise unsupported(
-        f"a layer {type(module).__name__}",
-        f"has no {', '.join(OUTPUT_PROJECTIONS)} with {width} inputs and unpacked weights",
-    )
-
-
-def _input_by_output(projection: nn.Module) -> Tensor:
-    """A projection's weights, ``(input, output)``."""
-    weight: Tensor = projection.weight.detach()  # type: ignore[operator]
-    return weight if isinstance(projection, Conv1D) else weight.T

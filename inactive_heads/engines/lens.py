@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import (

@@ -1,10 +1,10 @@
-"""A model with heads silenced, as lm-evaluation-harness knows models by: ``inactive-heads``.
+"""The model ``inactive-heads`` of lm-evaluation-harness: a model with heads silenced.
 
     inactive-heads lm-eval run --model inactive-heads --tasks piqa \\
         --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
 
-The harness (0.4.13) looks for models among its own alone: importing this module adds ours, and
-`run` does so before it hands over to the harness's command line.
+The harness (0.4.13) only knows its own models. Importing this module registers ours, and `run` does so
+before it hands over to the harness's command line.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ from lm_eval.models.utils import (
 )
 from transformers import PreTrainedTokenizerBase
 
-from inactive_heads.ablation.choose_ablation import asked_ablation
+from inactive_heads.ablation.choose_ablation import choose_ablation
 from inactive_heads.ablation.generation import (
     Choose,
+    Decide,
     Sampling,
     check_decide,
     check_room,
@@ -42,18 +43,26 @@ from inactive_heads.ablation.generation import (
 )
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods_and_best
+from inactive_heads.evaluation.lm_eval_requests import GroupedRequests, document_of, name_of
+from inactive_heads.evaluation.log_likelihood import log_likelihoods, targets_and_best
 from inactive_heads.models.batching import check_batch_size, check_tokens
-from inactive_heads.models.load import load_model
+from inactive_heads.models.load import load
 from inactive_heads.progress import progress_bar
 from inactive_heads.provenance import versions
+from inactive_heads.specs import AblationSpec, ModelSpec
 
 NAME = "inactive-heads"
 SAMPLING = ("temperature", "top_k", "top_p")
+MODEL_OPTIONS = {one.name for one in fields(ModelSpec)} - {"source", "device", "chat_template"}
+"""The options of `load_model` that ``--model_args`` passes on."""
 
 
 def run(arguments: Sequence[str]) -> None:
-    """lm-evaluation-harness's command line, which knows ``--model inactive-heads`` from here on."""
+    """Run lm-evaluation-harness's command line, which then knows ``--model inactive-heads``.
+
+    Args:
+        arguments: what ``lm-eval`` takes.
+    """
     before = sys.argv
     sys.argv = ["lm-eval", *arguments]  # the harness reads and changes it
     try:
@@ -77,8 +86,9 @@ class HarnessModel(TemplateLM):
         max_gen_toks: tokens generated at most, where the task does not say.
         batch_size: a number, or "auto": as much as fits.
         max_batch_size: not used here, and refused.
-        engine, dtype, device, device_map, revision, tokenizer, bos, trust_remote_code: as
-            `load_model` takes them.
+        device: as `load_model` takes it.
+        options: the other options of `load_model`, but for ``chat_template``, which the harness has
+            itself.
 
     Raises:
         UserError: an argument is unknown, or two of ``score``, ``heads`` and ``random`` are given.
@@ -86,72 +96,63 @@ class HarnessModel(TemplateLM):
 
     def __init__(
         self,
-        pretrained: str | Path | int | None = None,  # the harness reads digits as a number
+        pretrained: str | Path | int | None = None,
         *,
         score: str | None = None,
         threshold: float | None = None,
         heads: str | None = None,
         random: float | None = None,
         seed: int = 0,
-        decide: str = "every-step",
+        decide: Decide = "every-step",
         max_gen_toks: int = 256,
         batch_size: int | str = "auto",
         max_batch_size: int | None = None,
-        engine: str = "flash",
-        dtype: str = "auto",
         device: str | None = None,
-        device_map: str | None = None,
-        revision: str | int | None = None,
-        tokenizer: str | None = None,
-        bos: str = "auto",
-        trust_remote_code: bool = False,
-        **unknown: object,
+        **options: Any,
     ) -> None:
         super().__init__()
-        if unknown:
+        if unknown := sorted(set(options) - MODEL_OPTIONS):
             raise UserError(
                 f"--model {NAME} takes no {', '.join(map(repr, unknown))} among its --model_args; "
                 "it takes pretrained, score and threshold, heads, random, seed, decide, "
-                "max_gen_toks, engine, dtype, device_map, revision, tokenizer, bos"
+                f"max_gen_toks, {', '.join(sorted(MODEL_OPTIONS))}"
             )
         if max_batch_size is not None:
             raise UserError("--max_batch_size is not used: --batch_size auto takes what fits")
-        self.ablation = asked_ablation(score, threshold, heads, random, seed)
+        self.ablation = choose_ablation(AblationSpec(score, threshold, heads, random, seed))
         check_decide(decide)
         self.decide, self.seed, self.max_gen_toks = decide, seed, max_gen_toks
         self.batch_size = _batch_size(batch_size)
-        self.model = load_model(
-            None if pretrained is None else str(pretrained),
-            engine=engine,
-            dtype=dtype,
+        # The harness reads a name or revision made of digits as a number.
+        revision = options.pop("revision", None)
+        spec = ModelSpec(
+            source=None if pretrained is None else str(pretrained),
+            revision=None if revision is None else str(revision),
             # The harness's own default; like it, we take another device where there is no CUDA.
             device="auto" if device in (None, "cuda:0") else device,
-            device_map=device_map,
-            revision=None if revision is None else str(revision),
-            tokenizer=tokenizer,
-            bos=bos,
             chat_template="off",  # the harness has an option of its own
-            trust_remote_code=trust_remote_code,
+            **options,
         )
+        self.model = load(spec)
         if self.model.tokenizer is None:
             raise UserError(f"{self.model.name!r} has no tokenizer: give one with tokenizer=")
         self.tokenizer: PreTrainedTokenizerBase = self.model.tokenizer
-        # For every task, the share of heads silenced in each of its inputs.
+        # For every task, the % of heads silenced in each of its inputs.
         self._zeroed: dict[str, list[float]] = {}
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """The log-probability of every continuation, and whether greedy decoding gives it."""
+        """The log-probability of every continuation in nats, and whether greedy decoding gives it."""
         pairs = [self._pair(*request.args) for request in requests]
-        names = [_name(request) for request in requests]
+        names = [name_of(request) for request in requests]
         for (context, continuation), name in zip(pairs, names, strict=True):
             if not continuation:
                 raise UserError(f"the tokenizer makes no token of an answer to {name}")
             check_tokens(context + continuation[:-1], self.model.shape, f"the prompt of {name}")
         found = self._loglikelihood_tokens(
             [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)],
-            documents=[_document(request) for request in requests],
+            documents=[document_of(request) for request in requests],
         )
         for request, answer in zip(requests, found, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, answer)
@@ -160,7 +161,7 @@ class HarnessModel(TemplateLM):
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """The log-probability of every text, in windows as wide as the model's context."""
+        """The log-probability of every text in nats, in windows as wide as the model's context."""
         windows: list[tuple[None, list[int], list[int]]] = []
         owners: list[int] = []
         for index, request in enumerate(requests):
@@ -173,7 +174,7 @@ class HarnessModel(TemplateLM):
             own = [(None, *utils.make_disjoint_window(window)) for window in rolling]
             windows += own
             owners += [index] * len(own)
-        documents = [_document(requests[owner]) for owner in owners]
+        documents = [document_of(requests[owner]) for owner in owners]
         found = self._loglikelihood_tokens(windows, documents=documents)
         totals = [0.0] * len(requests)
         for owner, (logprob, _) in zip(owners, found, strict=True):
@@ -183,7 +184,7 @@ class HarnessModel(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """What the model writes after every context, up to what ends it."""
+        """What the model writes after every context, up to a stop sequence."""
         texts = [""] * len(requests)
         settings = [json.dumps(request.args[1], sort_keys=True) for request in requests]
         for setting in dict.fromkeys(settings):
@@ -201,7 +202,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What a text without a context follows."""
+        """The token before a text without a context."""
         bos = self.tokenizer.bos_token_id
         return self.eot_token_id if bos is None else bos
 
@@ -211,8 +212,8 @@ class HarnessModel(TemplateLM):
         return self.model.shape.n_ctx
 
     @property
-    def tokenizer_name(self) -> str:
-        """What tells this tokenizer's prompts from others' in the harness's cache of requests."""
+    def tokenizername_of(self) -> str:
+        """The tokenizer's name in the harness's cache of requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(
@@ -239,7 +240,7 @@ class HarnessModel(TemplateLM):
             return str(write([turn for turn in chat_history if turn["role"] != "system"]))
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the harness puts into ``config`` of its results: the share of heads zeroed, too."""
+        """What the harness puts into ``config`` of its results, with the % of heads zeroed."""
         return {
             "percent_zeroed": {task: float(np.mean(own)) for task, own in self._zeroed.items()},
             "ablation": "none" if self.ablation is None else repr(self.ablation),
@@ -248,7 +249,7 @@ class HarnessModel(TemplateLM):
         }
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """The tokens of a context, and of what follows it: the harness's `TemplateLM` has it so."""
+        """The tokens of a context and of what follows it, as the harness's `TemplateLM` splits them."""
         if context:
             return self._encode_pair(context, continuation)
         after, prefix = (
@@ -266,42 +267,28 @@ class HarnessModel(TemplateLM):
     ) -> list[tuple[float, bool]]:
         """The log-probability of what follows each context, and whether it is greedy.
 
-        What is asked of one of the ``documents`` (a task, and a place in it) is one input where the
+        Requests about one of the ``documents`` (a task, and a number in it) share one input if the
         tokens to run are the same, as with letters after a question.
         """
         asked = [("", None)] * len(requests) if documents is None else documents
-        inputs: list[ScoredInput] = []
-        places: list[tuple[int, slice]] = []
-        tasks: list[str] = []
-        for (task, _), members in groupby(range(len(requests)), lambda at: asked[at]):
-            own = [requests[at][1:] for at in members]
-            alike = len({(*context, *after[:-1]) for context, after in own}) == 1
-            for group in [own] if alike else [[one] for one in own]:
-                positions: list[int] = []
-                targets: list[int] = []
-                for context, after in group:
-                    end = len(targets) + len(after)
-                    places.append((len(inputs), slice(len(targets), end)))
-                    positions += range(len(context) - 1, len(context) + len(after) - 1)
-                    targets += after
-                context, after = group[0]
-                inputs.append(ScoredInput(context + after[:-1], positions, targets))
-                tasks.append(task)
+        grouped = GroupedRequests.of([pair[1:] for pair in requests], asked)
+        inputs = grouped.inputs
         recorder = None
         if self.ablation is not None:
             recorder = ZeroedRecorder(self.ablation, self.model.shape, len(inputs))
         total = sum(len(one.tokens) for one in inputs)
         with progress_bar("Log-likelihoods", total) as advance:
-            found = log_likelihoods_and_best(
-                self.model, inputs, recorder, advance=advance, batch_size=self.batch_size
+            found = log_likelihoods(
+                self.model,
+                inputs,
+                recorder,
+                advance=advance,
+                batch_size=self.batch_size,
+                measure=targets_and_best,
             )
         shares = np.zeros(len(inputs)) if recorder is None else recorder.masks.mean(axis=(1, 2))
-        self._note(tasks, (100 * shares).tolist())
-        answers = []
-        for row, part in places:
-            own, best = found[row][:, part]
-            answers.append((float(own.sum(dtype=np.float64)), bool((own == best).all())))
-        return answers
+        self._note(grouped.tasks, (100 * shares).tolist())
+        return grouped.answers(found)
 
     def _write(self, requests: Sequence[Instance], settings: dict[str, Any]) -> list[str]:
         options = dict(normalize_gen_kwargs(settings, self.max_gen_toks))
@@ -316,7 +303,7 @@ class HarnessModel(TemplateLM):
 
         prompts = [self.tok_encode(request.args[0]) for request in requests]
         for tokens, request in zip(prompts, requests, strict=True):
-            check_room(self.model, tokens, most, f"the prompt of {_name(request)}")
+            check_room(self.model, tokens, most, f"the prompt of {name_of(request)}")
         found = generate(
             self.model,
             prompts,
@@ -327,7 +314,7 @@ class HarnessModel(TemplateLM):
             choose=choose,
             batch_size=self.batch_size,
         )
-        self._note([_document(request)[0] for request in requests], found.percent_zeroed.tolist())
+        self._note([document_of(request)[0] for request in requests], found.percent_zeroed.tolist())
         texts = self.tokenizer.batch_decode(found.tokens, skip_special_tokens=True)
         return [postprocess_generated_text(text, until, None) for text in texts]
 
@@ -342,7 +329,7 @@ class HarnessModel(TemplateLM):
         return Sampling(**given, seed=self.seed) if sampled else greedy
 
     def _note(self, tasks: Sequence[str], percents: Sequence[float]) -> None:
-        """Keep, and say, the share of heads that was silenced in the inputs of each task."""
+        """Keep and print the % of heads that were silenced in the inputs of each task."""
         for task, percent in zip(tasks, percents, strict=True):
             self._zeroed.setdefault(task, []).append(float(percent))
         if self.ablation is not None:
@@ -351,17 +338,8 @@ class HarnessModel(TemplateLM):
             print(f"heads zeroed: {said}")
 
 
-def _document(request: Instance) -> tuple[str, int | None]:
-    """The task of a request, and the place of what it is about."""
-    return str(request.task_name), request.doc_id
-
-
-def _name(request: Instance) -> str:
-    return f"document {request.doc_id} of the task {request.task_name}"
-
-
 def _batch_size(given: int | str) -> int | str:
-    """The harness's ``auto:4`` looks for a size again as inputs get shorter, which ours does."""
+    """A batch size; the harness's ``auto:4`` looks for a new size as inputs get shorter, as ours does."""
     text = str(given)
     size = int(text) if text.isdecimal() else text.partition(":")[0]
     check_batch_size(size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from inactive_heads.errors import Notice
 from inactive_heads.models.batching import fits_in_memory, run_in_batches, tokens_at_once
 from inactive_heads.models.model import Model
 from inactive_heads.progress import Advance
+from inactive_heads.tasks.base import ScoredInput
 
 MAX_LOGITS = 2**26
 """Logits of one batch held at once (256 MiB in float32)."""
@@ -28,13 +28,26 @@ WORTH_SHARING = 0.9
 """The share of tokens left to run below which inputs that begin alike are run by segments."""
 
 
-@dataclass(frozen=True)
-class ScoredInput:
-    """Tokens to run, and the log-probabilities to read: of ``targets[k]`` after ``positions[k]``."""
+Measured = Callable[[list[int], list[int]], Tensor]
+"""Gives a number (or several, as rows) for each of some kept tokens and the targets after them."""
 
-    tokens: list[int]
-    positions: list[int]
-    targets: list[int]
+Measure = Callable[[Logits], Measured]
+"""What is read of the logits at kept tokens."""
+
+
+def targets(logits: Logits) -> Measured:
+    """The log-probabilities of the targets, in nats: ``(target,)``."""
+    log_total = torch.logsumexp(logits, dim=-1)
+    return lambda at, targets: logits[at, targets] - log_total[at]
+
+
+def targets_and_best(logits: Logits) -> Measured:
+    """The same, and below it those of the likeliest tokens: ``(2, target)``.
+
+    Both rows are equal where greedy decoding gives the target.
+    """
+    log_total, best = torch.logsumexp(logits, dim=-1), logits.amax(dim=-1)
+    return lambda at, targets: torch.stack([logits[at, targets], best[at]]) - log_total[at]
 
 
 def log_likelihoods(
@@ -44,66 +57,39 @@ def log_likelihoods(
     *,
     advance: Advance,
     batch_size: int | str = "auto",
+    measure: Measure = targets,
 ) -> list[np.ndarray]:
-    """For every input the log-probabilities of its targets, in nats, float32.
+    """For every input the log-probabilities of its targets.
 
-    Where nobody has to see the heads (there is no visitor, or it silences a fixed set), what
-    inputs have alike from their first token on is run once, if the engine can and it saves much.
+    If no visitor needs activations (there is none, or it silences a fixed set), prefixes that inputs
+    share are run once, provided that the engine can and that it saves much.
+
+    Args:
+        model: the model.
+        inputs: what to run, and what to read.
+        visitor: is shown the heads, and may silence some.
+        advance: is told how many tokens were run since the last call.
+        batch_size: inputs run together, or "auto".
+        measure: what is read: `targets`, or `targets_and_best`.
+
+    Returns:
+        One float32 array per input, in nats: ``(target,)``, or as ``measure`` says.
+
+    Raises:
+        UserError: an input does not fit in memory by itself.
     """
-
-    def measure(logits: Logits) -> _Measure:
-        log_total = torch.logsumexp(logits, dim=-1)
-        return lambda at, targets: logits[at, targets] - log_total[at]
-
-    found = [np.empty(len(one.targets), dtype=np.float32) for one in inputs]
-    _fill(found, model, inputs, visitor, measure, advance, batch_size)
-    return found
-
-
-def log_likelihoods_and_best(
-    model: Model,
-    inputs: Sequence[ScoredInput],
-    visitor: Visitor | None = None,
-    *,
-    advance: Advance,
-    batch_size: int | str = "auto",
-) -> list[np.ndarray]:
-    """What `log_likelihoods` gives, and below it that of the likeliest token: ``(2, target)``.
-
-    Both are the same where greedy decoding gives the target.
-    """
-
-    def measure(logits: Logits) -> _Measure:
-        log_total, best = torch.logsumexp(logits, dim=-1), logits.amax(dim=-1)
-        return lambda at, targets: torch.stack([logits[at, targets], best[at]]) - log_total[at]
-
-    found = [np.empty((2, len(one.targets)), dtype=np.float32) for one in inputs]
-    _fill(found, model, inputs, visitor, measure, advance, batch_size)
-    return found
-
-
-_Measure = Callable[[list[int], list[int]], Tensor]
-"""What is measured at some of the kept tokens, of these targets."""
-
-
-def _fill(
-    found: list[np.ndarray],
-    model: Model,
-    inputs: Sequence[ScoredInput],
-    visitor: Visitor | None,
-    measure: Callable[[Logits], _Measure],
-    advance: Advance,
-    batch_size: int | str,
-) -> None:
-    """Runs the inputs and puts into ``found`` what is measured of every target."""
+    found: dict[int, np.ndarray] = {}
 
     def read(run: _Run) -> None:
         measured = measure(run.logits)
         among_kept = (run.keep.flatten().cumsum(0) - 1).numpy()
         for row, which, places in run.reads:
-            targets = [inputs[row].targets[k] for k in which]
-            values = measured(among_kept[list(places)].tolist(), targets)
-            found[row][..., list(which)] = values.cpu().numpy()
+            wanted = [inputs[row].targets[k] for k in which]
+            values = measured(among_kept[list(places)].tolist(), wanted).cpu().numpy()
+            if row not in found:
+                size = (*values.shape[:-1], len(inputs[row].targets))
+                found[row] = np.empty(size, dtype=np.float32)
+            found[row][..., list(which)] = values
         advance(run.n_tokens)
 
     def read_shared() -> None:
@@ -120,6 +106,7 @@ def _fill(
             stacklevel=2,
         )
         _whole_runs(model, inputs, visitor, batch_size, read)
+    return [found[row] for row in range(len(inputs))]
 
 
 class _Read(NamedTuple):

@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.stats
 import xarray as xr
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import LOSS, Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.paired import choice_kl, mcnemar_p, paired_change
 
 CONFIDENCE = 0.95
@@ -30,8 +30,11 @@ class Outcomes:
     """
 
     items: pd.DataFrame
-    metric: Metric
+    metric: Metric | MetricName
     percent_zeroed: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metric", get_metric(self.metric))
 
     def summary(self) -> dict[str, float]:
         """Accuracy (in %) or loss (nats per token) with its 95% interval, n, and % zeroed.
@@ -40,7 +43,7 @@ class Outcomes:
         questions, also the mean log-probability of the right answer.
         """
         row = {"percent_zeroed": self.percent_zeroed, "n": len(self.items)}
-        if self.metric == "loss":
+        if self.metric == LOSS:
             values = self.items["loss"].to_numpy(float)
             return row | _interval("loss", values, np.zeros_like(values), self.weights)
         right = int(self.items["correct"].sum())
@@ -59,19 +62,19 @@ class Outcomes:
         the unablated ones, in nats. See `inactive_heads.analysis.curves.paired`; intervals are NaN where
         there is a single item.
         """
-        if self.metric == "loss":
-            own, before = (one.items["loss"].to_numpy(float) for one in (self, baseline))
-            return _interval("change", own, before, self.weights)
-        own, before = (one.items["correct"].to_numpy(float) for one in (self, baseline))
+        metric = get_metric(self.metric)
+        own, before = (one.items[metric.item_column].to_numpy(float) for one in (self, baseline))
+        change = _interval("change", own, before, self.weights)
+        if metric == LOSS:
+            return change
         sure, sure_before = (
             one.items["answer_logprob"].to_numpy(float) for one in (self, baseline)
         )
         kl = choice_kl(baseline.items["choice_logprobs"], self.items["choice_logprobs"])
-        change = _interval("change", own, before, self.weights)
         if baseline is self:  # compared with itself, not with another sample of the same
             change = dict.fromkeys(change, 0.0)
         return (
-            {name: 100 * value for name, value in change.items()}
+            {name: metric.scale * value for name, value in change.items()}
             | {"p_mcnemar": mcnemar_p(own, before) if len(own) > 1 else float("nan")}
             | _interval("answer_logprob_change", sure, sure_before, self.weights)
             | _interval("kl", kl, np.zeros_like(kl), self.weights)
@@ -80,9 +83,8 @@ class Outcomes:
     @property
     def weights(self) -> np.ndarray:
         """How much each item counts: a loss is per token, so long texts weigh more."""
-        if self.metric == "loss":
-            return self.items["n_tokens"].to_numpy(float)
-        return np.ones(len(self.items))
+        column = get_metric(self.metric).weight_column
+        return np.ones(len(self.items)) if column is None else self.items[column].to_numpy(float)
 
 
 @dataclass(frozen=True, eq=False)

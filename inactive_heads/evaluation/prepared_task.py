@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from inactive_heads.errors import UserError
-from inactive_heads.evaluation.log_likelihood import ScoredInput
-from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
-from inactive_heads.tasks.base import Task, TextTask
-from inactive_heads.tasks.question_tokens import asked_of
+from inactive_heads.tasks.base import ScoredInput, Task
 
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """A task tokenized once for a model: the inputs to run, and which belong to which item.
+    """A task tokenized once for a model.
 
-    ``first_input`` is the place of the first input, where these are a part of a task.
+    Attributes:
+        task: the task.
+        inputs: the inputs to run, in the order of the task's items.
+        owners: the item that each input belongs to.
+        first_input: the number of the first input, if these are a part of a task.
     """
 
     task: Task
@@ -30,34 +31,56 @@ class PreparedTask:
 
     @staticmethod
     def of(model: Model, task: Task) -> PreparedTask:
-        """Tokenize the task, refusing inputs longer than the model's context."""
-        if isinstance(task, TextTask):
-            encoded = encode_samples(model, task.samples)
-            inputs = [text_input(tokens, f"text {index}") for index, tokens in enumerate(encoded)]
-            return PreparedTask(task, inputs, list(range(len(inputs))))
-        inputs, owners = [], []
-        for index, item in enumerate(task.items):
-            asked = asked_of(model, item, task.scoring).inputs
+        """Tokenize a task for a model.
+
+        Args:
+            model: whose tokenizer and chat template are used.
+            task: any kind of task.
+
+        Returns:
+            The task and its inputs.
+
+        Raises:
+            UserError: an input is longer than the model's context; nothing is cut silently.
+        """
+        inputs: list[ScoredInput] = []
+        owners: list[int] = []
+        for index, asked in enumerate(task.inputs(model)):
             inputs += asked
             owners += [index] * len(asked)
         return PreparedTask(task, inputs, owners)
 
     @property
     def n_items(self) -> int:
-        """How many questions or texts there are."""
-        return len(self.task.samples if isinstance(self.task, TextTask) else self.task.items)
+        """The number of questions or texts."""
+        return len(self.task)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of text of every input: its data set or subject."""
+        kinds = self.task.kinds()
+        return [kinds[owner] for owner in self.owners]
 
     def part(self, start: int, stop: int) -> PreparedTask:
         """The items from ``start`` to before ``stop``."""
         # Inputs stand in the order of their items.
         first, last = bisect_left(self.owners, start), bisect_left(self.owners, stop)
-        task: Task
-        if isinstance(self.task, TextTask):
-            task = replace(self.task, samples=self.task.samples[start:stop])
-        else:
-            task = replace(self.task, items=self.task.items[start:stop])
         owners = [owner - start for owner in self.owners[first:last]]
-        return PreparedTask(task, self.inputs[first:last], owners, first)
+        return PreparedTask(self.task.part(start, stop), self.inputs[first:last], owners, first)
+
+    def by_item(self, values: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """What every input gave, as one list for each item.
+
+        Args:
+            values: one array per input.
+
+        Returns:
+            For every item the arrays of its inputs, in order.
+        """
+        grouped: list[list[np.ndarray]] = [[] for _ in range(self.n_items)]
+        for owner, value in zip(self.owners, values, strict=True):
+            grouped[owner].append(value)
+        return grouped
 
     @property
     def digest(self) -> str:
@@ -70,12 +93,5 @@ class PreparedTask:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that one evaluation runs through the model."""
+        """The number of tokens that one evaluation runs through the model."""
         return sum(len(one.tokens) for one in self.inputs)
-
-
-def text_input(tokens: list[int], name: str) -> ScoredInput:
-    """The next-token log-probabilities of a whole text; ``name`` is what an error calls it."""
-    if len(tokens) < 2:
-        raise UserError(f"{name} has {len(tokens)} token; next-token loss needs 2 or more")
-    return ScoredInput(tokens, list(range(len(tokens) - 1)), tokens[1:])

@@ -1,1 +1,1 @@
-"""The notebook explorer: a widget that shows every head and answers to clicks."""
+"""The notebook explorer: a widget that shows every head and responds to clicks."""

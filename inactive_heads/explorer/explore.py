@@ -1,4 +1,4 @@
-"""The head explorer: all heads of a model at once, and what the one clicked does on a text."""
+"""Opens the head explorer: all heads of a model, and what a clicked head does on a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import Sample, encode_samples
 from inactive_heads.models.load import as_model
-from inactive_heads.scores.paper import get_scores
+from inactive_heads.scores.paper import DEFAULT_SCORE, get_scores
 from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import score_heads
 from inactive_heads.tasks.texts import cut_to, load_texts
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
     from inactive_heads.explorer.widget import HeadExplorer
 
 N_TEXTS, LONGEST = 4, 256
-"""The bundled texts that are explored where none are given, and the tokens they are cut to."""
-
-SHOWN_FIRST = "AHON (LN)"
-"""Of the paper's scores: first on most of its models, by how much can be zeroed."""
+"""By default, this many bundled texts, each cut to this many tokens."""
 
 
 def explore(
@@ -32,27 +29,32 @@ def explore(
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> HeadExplorer:
-    """A widget for notebooks: every head's score, and what a head does on a text when clicked.
+    """A notebook widget that shows every head's score, and what a clicked head does on a text.
 
         explorer = ih.explore(model, ["The cat sat on the mat."], scores=["AHON (LN)", my_score])
         explorer                    # shows it, in JupyterLab, VS Code and Colab
         explorer.selection          # the heads selected in it: [(5, 3), (11, 0)]
         ih.evaluate(model, task, explorer.fixed())
 
-    Every text is scored once, before the widget is there; a head's pattern is computed when it
-    is clicked, for that head alone.
+    Every text is scored once, before the widget appears. A head's attention pattern is computed
+    when the head is clicked, and no other head's is.
 
     Args:
-        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
-        texts: texts, or lists of token ids, of two tokens or more; four bundled texts of at most
-            256 tokens if not given.
-        scores: names or functions; the paper's fifteen if not given.
-        batch_size: samples scored together, or "auto".
-        progress: whether to show a bar while scoring.
+        model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
+        texts: texts, or lists of token ids, of at least two tokens each. Default: four bundled
+            texts, cut to 256 tokens.
+        scores: names or functions. Default: the paper's fifteen, with AHON (LN) shown first.
+        batch_size: samples per batch while scoring. "auto" uses the preset's batch size, if there
+            is one, or else as many samples as memory allows.
+        progress: whether to show a progress bar while scoring.
+
+    Returns:
+        The widget. Its ``score``, ``text``, ``head`` and ``selection`` can be read and set.
 
     Raises:
-        UserError: anywidget is not installed, an unknown score, or a text that is shorter than
-            two tokens or longer than the context.
+        UserError: anywidget is not installed; ``model`` is not a model; a score is unknown or
+            given twice; a text has fewer than two tokens, is longer than the context, or has an
+            unknown token id; or scoring fails as in `score_heads`.
     """
     if importlib.util.find_spec("anywidget") is None:
         raise UserError(
@@ -75,5 +77,5 @@ def explore(
     found = score_heads(subject, encoded, scores=asked, batch_size=batch_size, progress=progress)
     explorer = HeadExplorer(subject, encoded, found, {one.name: one.definition for one in asked})
     if scores is None:
-        explorer.score = SHOWN_FIRST
+        explorer.score = DEFAULT_SCORE
     return explorer

@@ -1,4 +1,4 @@
-"""What one head does on one text, where its scores stand, and what the text costs without heads."""
+"""The numbers behind the explorer: one head on one text, ranks of scores, and token losses."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from inactive_heads.analysis.heads.head_sets import head_ranks
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.evaluation.log_likelihood import log_likelihoods
-from inactive_heads.evaluation.prepared_task import text_input
 from inactive_heads.models.batching import Sample, encode_samples
 from inactive_heads.models.load import as_model
 from inactive_heads.models.model import Model
+from inactive_heads.tasks.text_task import text_input
 
 AlongTokens = Float[np.ndarray, " pos"]
 
 
 @dataclass(frozen=True, eq=False)
 class HeadView:
-    """What one head does on one text, float32.
+    """What one head does on one text.
+
+    Arrays are float32; ``pos`` is the token's position in the text.
 
     Attributes:
-        layer, head: which head.
-        pattern: its attention weights, ``(query, key)`` (``hook_pattern``).
-        first_token_weight: the weight that every query gives to the first token.
-        entropy: of every query's attention, in nats.
-        v_norm, z_norm, result_norm: L2 norms of every token's value vector, head output before
-            W_O, and head output after it.
+        layer, head: the head.
+        pattern: attention weights, ``(query, key)`` (``hook_pattern``).
+        first_token_weight: each query's attention weight on the first token, ``(pos,)``.
+        entropy: entropy of each query's attention, in nats, ``(pos,)``.
+        v_norm, z_norm, result_norm: L2 norms of each token's value vector, head output before
+            W_O, and head output after W_O, ``(pos,)``.
     """
 
     layer: int
@@ -48,15 +50,26 @@ class HeadView:
 
 
 def head_view(model: Any, text: Sample, layer: int, head: int) -> HeadView:
-    """What a head does on a text (or list of token ids), from one run of the model.
+    """What one head does on one text, from one run of the model.
 
         view = ih.head_view(model, "The cat sat on the mat.", layer=5, head=3)
         view.pattern.sum(axis=1)   # 1 for every query
 
-    No pattern but this head's is computed by the flash engine (TransformerLens computes all).
+    The flash engine computes the attention pattern of this head only; TransformerLens computes
+    all patterns.
+
+    Args:
+        model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
+        text: a text or a list of token ids.
+        layer: the layer's number in the model.
+        head: the query head's number in the layer.
+
+    Returns:
+        The attention pattern and the per-token numbers.
 
     Raises:
-        UserError: the model has no such head, or cannot run the text.
+        UserError: ``model`` is not a model or has no such head; or the text is empty, longer than
+            the context, or has an unknown token id.
     """
     subject = as_model(model)
     Fixed([(layer, head)]).check(subject.shape)
@@ -74,14 +87,23 @@ def head_view(model: Any, text: Sample, layer: int, head: int) -> HeadView:
 def token_losses(
     model: Any, text: Sample, ablation: Ablation | None = None
 ) -> Float[np.ndarray, " predicted"]:
-    """The loss of every token of a text but the first, in nats, float32.
+    """The next-token loss at every token of a text except the first.
 
         tokens = model.encode("The cat sat on the mat.")
         change = ih.token_losses(model, tokens, ih.Fixed([(5, 3)])) - ih.token_losses(model, tokens)
-        change[i]   # of tokens[i + 1]
+        change[i]   # the change at tokens[i + 1]
+
+    Args:
+        model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
+        text: a text or a list of token ids.
+        ablation: the heads to silence. Default: none.
+
+    Returns:
+        The losses in nats, float32, one fewer than the text has tokens.
 
     Raises:
-        UserError: a text of one token, of which nothing is predicted; heads the model has not.
+        UserError: ``model`` is not a model; the text has fewer than two tokens, is longer than
+            the context, or has an unknown token id; or the ablation does not fit the model.
     """
     subject = as_model(model)
     recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, 1)
@@ -90,10 +112,15 @@ def token_losses(
 
 
 def head_standings(scores: xr.DataArray) -> xr.Dataset:
-    """Every head's scores averaged over samples, and their places: each (score, layer, head).
+    """Every head's mean scores and ranks.
 
-    ``mean``; ``rank`` among the model's heads and ``rank_in_layer``, 1 being furthest on the
-    inactive side and equal heads sharing the better place. NaN where the mean is not known.
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+
+    Returns:
+        Variables ``(score, layer, head)``: ``mean`` over samples; ``rank`` among the model's heads
+        and ``rank_in_layer``, where 1 is furthest on the inactive side and equal heads share the
+        lower number. All are NaN where every sample's score is NaN.
     """
     mean = scores.mean("sample").transpose("score", "layer", "head")
     values, sides = mean.to_numpy(), scores["inactive"].to_numpy().tolist()
@@ -106,7 +133,15 @@ def head_standings(scores: xr.DataArray) -> xr.Dataset:
 
 
 def token_strings(model: Model, tokens: Sequence[int]) -> list[str]:
-    """Every token as it reads in its text; its id, where the model has no tokenizer."""
+    """Every token as it reads in its text.
+
+    Args:
+        model: the model whose tokenizer decodes the tokens.
+        tokens: token ids.
+
+    Returns:
+        One string per token; the id as a string if the model has no tokenizer.
+    """
     tokenizer = model.tokenizer
     if tokenizer is None:
         return [str(token) for token in tokens]
@@ -117,7 +152,7 @@ def token_strings(model: Model, tokens: Sequence[int]) -> list[str]:
     alone = [read([token]) for token in tokens]
     strings = alone[:1]
     for place in range(1, len(tokens)):
-        # After another: some tokenizers leave out the space that begins the first of a text.
+        # Decoded with the token before it: some tokenizers drop a leading space at the start.
         before, both = alone[place - 1], read(tokens[place - 1 : place + 1])
         follows = both.startswith(before) and len(both) > len(before)
         strings.append(both[len(before) :] if follows else alone[place])
@@ -125,7 +160,7 @@ def token_strings(model: Model, tokens: Sequence[int]) -> list[str]:
 
 
 def _view(heads: HeadActivations, head: int) -> HeadView:
-    # The pattern first: some models show it late, and the visitor is then called again.
+    # The pattern first: some models compute it late, and the visitor is then called again.
     pattern = heads.pattern_of(head)[0]
     along = (
         heads.first_token_weight,

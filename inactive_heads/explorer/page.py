@@ -1,4 +1,4 @@
-"""What the explorer's page is made of: its table of heads, patterns as bytes, the static copy."""
+"""The data and the HTML of the explorer's page."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from markupsafe import Markup
 from inactive_heads.html import as_json, environment, plain, source
 
 MOST_CELLS = 512
-"""Of a side of a pattern as it is drawn: a screen has no room for more."""
+"""The most cells per side of a drawn pattern: a screen has no room for more."""
 
 TITLE_LENGTH = 60
-"""Of a text's beginning in the menu of texts, in letters."""
+"""Length of the titles in the menu of texts, in characters."""
 
 
 def head_table(
@@ -27,9 +27,17 @@ def head_table(
     definitions: Mapping[str, str],
     words: Sequence[Sequence[str]],
 ) -> dict[str, Any]:
-    """What the heatmap shows of every score, and what there is to choose from.
+    """The data of the heatmap, and the scores and texts to choose from.
 
-    ``standings`` are those of `head_standings`, ``words`` the tokens of every text. ``mean``, ``rank`` and ``rank_in_layer`` are layer after layer, head after head.
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        standings: from `head_standings`.
+        definitions: each score's definition in one line.
+        words: the token strings of every text.
+
+    Returns:
+        JSON-compatible values. ``mean``, ``rank`` and ``rank_in_layer`` of each score are flat
+        lists, by layer, then by head.
     """
     entries = []
     for name, side in zip(scores["score"].to_numpy(), scores["inactive"].to_numpy(), strict=True):
@@ -51,17 +59,24 @@ def head_table(
 
 
 def _title(tokens: Sequence[str]) -> str:
-    """The first words of a text, or the first ids of one that has no words."""
+    """The first words of a text, or its first token ids if there is no tokenizer."""
     between = " " if all(token.isdigit() for token in tokens) else ""
     return " ".join(re.findall(r"\w+", between.join(tokens)))[:TITLE_LENGTH]
 
 
 def encoded_pattern(pattern: Float[np.ndarray, "query key"]) -> dict[str, Any]:
-    """A pattern as the page reads it: ``side``, ``block`` and ``cells``, row after row.
+    """An attention pattern in the page's binary format.
 
-    A cell is two bytes (little-endian), the root of a weight in 65535ths, off by at most 2e-5.
-    It is the largest weight of a square of ``block`` × ``block``, so that a thin line of an
-    otherwise empty pattern is still seen; up to 512 tokens, of one weight.
+    A cell holds the largest weight in a square of ``block`` × ``block`` weights, so that a thin
+    line in an otherwise empty pattern stays visible. Up to 512 tokens, ``block`` is 1.
+
+    Args:
+        pattern: ``(query, key)``, weights from 0 to 1.
+
+    Returns:
+        ``side``, the number of cells per side; ``block``; and ``cells``, bytes in row-major
+        order. A cell is a little-endian unsigned 16-bit integer: the square root of the weight,
+        in 65535ths; the weight is off by at most 2e-5.
     """
     n = len(pattern)
     block = -(-n // MOST_CELLS)
@@ -74,17 +89,33 @@ def encoded_pattern(pattern: Float[np.ndarray, "query key"]) -> dict[str, Any]:
 
 
 def explorer_script() -> str:
-    """The page's script, one ES module."""
+    """The script of the explorer's page.
+
+    Returns:
+        The source of one ES module.
+    """
     return source("explorer_draw.js") + source("explorer.js")
 
 
 def explorer_style() -> str:
-    """The page's style sheet."""
+    """The style sheet of the explorer's page.
+
+    Returns:
+        CSS.
+    """
     return source("explorer.css")
 
 
 def explorer_page(state: Mapping[str, Any], views: Sequence[Mapping[str, Any]]) -> str:
-    """One HTML file that shows a state of the explorer, and these views of heads when clicked."""
+    """A static HTML page of the explorer.
+
+    Args:
+        state: the values of the widget's synchronized traits.
+        views: for each head that can be clicked, its ``view`` and its losses ``alone``.
+
+    Returns:
+        One HTML file that opens offline.
+    """
     held = [
         dict(one) | {"view": one["view"] | {"pattern": _as_text(one["view"]["pattern"])}}
         for one in views

@@ -1,6 +1,6 @@
-"""The explorer's widget: what its page is told, and what it answers to clicks.
+"""The explorer's widget: the state of its page, and its responses to clicks.
 
-The page (``templates/explorer.js``) draws and asks; everything that it shows is computed here.
+The page (``templates/explorer.js``) draws and sends requests; everything it shows is computed here.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ Head = tuple[int, int]
 
 
 class HeadExplorer(anywidget.AnyWidget):
-    """The widget that `explore` gives.
+    """The widget that `explore` returns.
 
     Attributes:
-        scores: every head's scores on the texts, as `score_heads` gives them.
-        standings: every head's mean scores and their places, as `head_standings` gives them.
+        scores: every head's scores on the texts, from `score_heads`.
+        standings: every head's mean scores and ranks, from `head_standings`.
         texts: the texts as token ids.
-        score: the name of the score that the heatmap shows; can be set.
-        text: the number of the text that heads are looked at on; can be set.
-        head: the ``(layer, head)`` that is looked at, or None; can be set.
-        selection: the heads selected to be zeroed together, ``(layer, head)``; can be set.
+        score: the name of the score in the heatmap; can be set.
+        text: the index of the text shown; can be set.
+        head: the ``(layer, head)`` shown, or None; can be set.
+        selection: the selected heads, as ``(layer, head)`` pairs; can be set.
     """
 
     _esm = explorer_script()
@@ -54,7 +54,7 @@ class HeadExplorer(anywidget.AnyWidget):
     head = traitlets.Tuple(traitlets.Int(), traitlets.Int(), allow_none=True, default_value=None)
     head.tag(sync=True)
     selection = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Int())).tag(sync=True)
-    # What the page draws; it never writes these.
+    # The page draws these and never sets them.
     table = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
     alone = traitlets.Dict().tag(sync=True)
@@ -71,14 +71,18 @@ class HeadExplorer(anywidget.AnyWidget):
         self._subject, self.texts, self.scores = model, list(texts), scores
         self.standings = head_standings(scores)
         self._words = [token_strings(model, tokens) for tokens in texts]
-        self.working = RLock()
+        self.lock = RLock()
         self._losses: dict[int, np.ndarray] = {}
         table = head_table(scores, self.standings, definitions, self._words)
         super().__init__(table=table, score=table["scores"][0]["name"])
         self.on_msg(self._answer)
 
     def head_set(self) -> xr.DataArray:
-        """The selection as a mask: boolean ``(layer, head)``, as `select_heads` gives one."""
+        """The selection as a mask.
+
+        Returns:
+            ``(layer, head)``, boolean, in the format of `select_heads`.
+        """
         layers, heads = self.scores["layer"], self.scores["head"]
         mask = xr.DataArray(
             np.zeros((layers.size, heads.size), dtype=bool),
@@ -90,43 +94,59 @@ class HeadExplorer(anywidget.AnyWidget):
         return mask
 
     def fixed(self) -> Fixed:
-        """The selection as an ablation, for `ablate` and `evaluate`, and to be saved."""
+        """The selection as an ablation, for `ablate`, `evaluate` or a file.
+
+            explorer.fixed().save("heads.json")
+
+        Returns:
+            The ablation that zeroes the selected heads for every input.
+        """
         return Fixed(self.selection, about={"model": self._subject.name, "chosen": "by hand"})
 
     def select_inactive(self, percent: float) -> None:
-        """Select the inactive ``percent`` of heads by the score shown, as `select_heads` does.
+        """Selects the most inactive heads by the score shown, as `select_heads` does.
+
+        Args:
+            percent: the percentage of heads to select, from 0 to 100.
 
         Raises:
-            UserError: a share outside 0 to 100.
+            UserError: ``percent`` is outside 0 to 100.
         """
         self.selection = Fixed(select_heads(self.scores, self.score, percent)).heads
 
     def zero_selection(self) -> dict[str, Any]:
-        """Run the text shown with the selection zeroed; shown, and returned.
+        """Runs the text shown with the selected heads zeroed, and shows the losses.
 
         Returns:
-            ``heads`` and ``text``; ``before`` and ``after``, the loss of every token in nats (of
-            the first it is None); ``mean_before`` and ``mean_after``.
+            ``heads``, the heads zeroed; ``text``, the text's index; ``before`` and ``after``, the
+            loss at each token in nats (None at the first); ``mean_before`` and ``mean_after``,
+            their means.
         """
-        self.zeroed = self._without(self.selection)
+        self.zeroed = self._losses_without(self.selection)
         return self.zeroed
 
     def to_html(
         self, path: str | Path | None = None, *, heads: Iterable[Head] | None = None
     ) -> str | None:
-        """A static copy: one HTML file that opens offline, with the heatmaps of every score.
+        """A static copy: one HTML file that opens offline, with the heatmap of every score.
 
         Args:
-            path: where to write it; without, the HTML is returned.
-            heads: which heads' views it holds, on the text shown; if not given, the one that is
-                looked at.
+            path: the file to write. Default: none; the HTML is returned.
+            heads: ``(layer, head)`` pairs that can be clicked in the copy, on the text shown.
+                Default: the head shown.
+
+        Returns:
+            The HTML, or None if it was written to ``path``.
 
         Raises:
-            UserError: a head that the model has not.
+            UserError: the model does not have one of the heads.
         """
         kept = [self.head] if heads is None and self.head else list(heads or [])
         views = [
-            {"view": self._look(layer, head), "alone": self._without([(layer, head)])}
+            {
+                "view": self._head_on_text(layer, head),
+                "alone": self._losses_without([(layer, head)]),
+            }
             for layer, head in kept
         ]
         state = {name: getattr(self, name) for name in ("score", "text", "head", "selection")}
@@ -143,7 +163,7 @@ class HeadExplorer(anywidget.AnyWidget):
     def _known_score(self, proposal: Any) -> str:
         names = self.scores["score"].to_numpy().tolist()
         if proposal["value"] not in names:
-            get_score(proposal["value"])  # no score at all, says with which the name may be meant
+            get_score(proposal["value"])  # raises for unknown names, with the nearest one
             raise UserError(
                 f"the explorer was made without the score {proposal['value']!r}; it has "
                 f"{', '.join(names)}"
@@ -171,18 +191,18 @@ class HeadExplorer(anywidget.AnyWidget):
         return chosen.heads
 
     @traitlets.observe("head", "text")
-    def _show(self, change: Any) -> None:
+    def _show_head(self, change: Any) -> None:
         if self.head is None:
             self.view = {}
             return
-        with _Shown(self):
+        with _ShowsErrors(self):
             layer, head = self.head
             if (layer, head, self.text) != tuple(map(self.view.get, ("layer", "head", "text"))):
-                self.view = self._look(layer, head)  # is sent, and seen, before the other is known
-                self.alone = self._without([(layer, head)])
+                self.view = self._head_on_text(layer, head)  # shown before the losses are known
+                self.alone = self._losses_without([(layer, head)])
 
-    def _look(self, layer: int, head: int) -> dict[str, Any]:
-        """What a head does on the text shown."""
+    def _head_on_text(self, layer: int, head: int) -> dict[str, Any]:
+        """What one head does on the text shown, as the page reads it."""
         view = head_view(self._subject, self.texts[self.text], layer, head)
         on_text = self.scores.isel(sample=self.text).sel(layer=layer, head=head)
         along = ("first_token_weight", "entropy", "v_norm", "z_norm", "result_norm")
@@ -196,8 +216,8 @@ class HeadExplorer(anywidget.AnyWidget):
         }
         return plain(shown) | {"pattern": encoded_pattern(view.pattern)}
 
-    def _without(self, heads: Sequence[Head]) -> dict[str, Any]:
-        """What the text shown costs without these heads: what `zero_selection` returns."""
+    def _losses_without(self, heads: Sequence[Head]) -> dict[str, Any]:
+        """Losses on the text shown with these heads zeroed, in the format of `zero_selection`."""
         tokens, place = self.texts[self.text], self.text
         if place not in self._losses:
             self._losses[place] = token_losses(self._subject, tokens)
@@ -213,28 +233,28 @@ class HeadExplorer(anywidget.AnyWidget):
         return dict(plain(found))
 
     def _answer(self, widget: object, asked: Any, buffers: object) -> None:
-        """What the page asks for by a button."""
-        with _Shown(self):
+        """Responds to a button of the page."""
+        with _ShowsErrors(self):
             if asked["ask"] == "zero":
                 self.zero_selection()
             elif asked["ask"] == "select":
                 self.select_inactive(asked["percent"])
 
 
-class _Shown:
-    """One answer after another: notebooks may ask for two at once, in threads of their own.
+class _ShowsErrors:
+    """Runs one response at a time, and shows its error in the widget before raising it.
 
-    What goes wrong in this block is shown where the reader looks, and raised all the same.
+    Notebooks may send two requests at once, in separate threads.
     """
 
     def __init__(self, explorer: HeadExplorer) -> None:
         self.explorer = explorer
 
     def __enter__(self) -> None:
-        self.explorer.working.acquire()
+        self.explorer.lock.acquire()
         self.explorer.problem = ""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self.explorer.problem = f"{type(error).__name__}: {error}"
-        self.explorer.working.release()
+        self.explorer.lock.release()

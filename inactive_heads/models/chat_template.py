@@ -20,9 +20,6 @@ from transformers import PreTrainedTokenizerBase
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.third_party import explained
 
-CHAT_TEMPLATE_RULES = ("auto", "on", "off")
-
-
 Turns = list[dict[str, str]]
 """A conversation in transformers' format: ``role`` and ``content`` of every turn."""
 

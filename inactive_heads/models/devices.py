@@ -7,9 +7,6 @@ from transformers import PreTrainedModel
 
 from inactive_heads.errors import UserError
 
-DeviceMap = str | dict[str, int | str]
-"""How the parts of a model are spread over devices, as Hugging Face's ``device_map`` says it."""
-
 DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,

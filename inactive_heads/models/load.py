@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import PreTrainedModel
@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
-from inactive_heads.models.chat_template import CHAT_TEMPLATE_RULES, ChatTemplate
-from inactive_heads.models.devices import DeviceMap, choose_device, choose_dtype, devices_of
-from inactive_heads.models.model import BOS_RULES, Model, _check_rule, _no_tokenizer, text_encoder
+from inactive_heads.models.chat_template import ChatTemplate
+from inactive_heads.models.devices import choose_device, choose_dtype, devices_of
+from inactive_heads.models.model import EngineName, Model, Rule, no_tokenizer, text_encoder
 from inactive_heads.models.resolve import find_model, find_tokenizer
+from inactive_heads.specs import DeviceMap, ModelSpec
 from inactive_heads.third_party import explained, quiet
 
 RAW_WEIGHTS = "none: raw Hugging Face weights"
@@ -25,9 +26,12 @@ RAW_WEIGHTS = "none: raw Hugging Face weights"
 
 @dataclass(frozen=True)
 class EngineKind:
-    """How an engine is made: the attention a network is loaded with, and its constructor.
+    """How an engine is made.
 
-    None is the fastest that transformers offers for the model.
+    Attributes:
+        attention: the attention implementation that the network is loaded with; None is the fastest
+            that transformers offers for the model.
+        build: makes the engine of a network; the name is used in error messages.
     """
 
     attention: str | None
@@ -48,14 +52,14 @@ ENGINES = {
 def load_model(
     source: str | Path | None = None,
     *,
-    engine: str = "flash",
+    engine: EngineName = "flash",
     dtype: str = "auto",
     device: str = "auto",
     device_map: DeviceMap | None = None,
     revision: str | None = None,
     tokenizer: str | Path | None = None,
-    bos: str = "auto",
-    chat_template: str = "auto",
+    bos: Rule = "auto",
+    chat_template: Rule = "auto",
     trust_remote_code: bool = False,
 ) -> Model:
     """A model ready to be scored: raw weights, evaluation mode, no gradients.
@@ -66,93 +70,127 @@ def load_model(
 
     Args:
         source: a name on the Hugging Face hub or a TransformerLens alias, a folder in hub layout,
-            a .gguf file, a preset, or a .toml file (a preset of one's own, or an architecture
-            with random weights); None or "demo" is the bundled model.
+            a .gguf file, a preset, or a .toml file (a preset of your own, or an architecture with
+            random weights); None or "demo" is the bundled model.
         engine: how the heads are visited: "flash" (fast, exact statistics without the pattern) or
             "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge).
         dtype: "float32", "bfloat16", "float16" or "float64"; see `choose_dtype` for "auto".
         device: "cpu", "cuda" or "cuda:N"; "auto" takes CUDA if there is any.
-        device_map: "auto" (or what else Hugging Face's ``device_map`` takes) spreads a model
-            over several GPUs, instead of ``device``; by the flash engine only.
+        device_map: "auto" (or anything else Hugging Face's ``device_map`` takes) spreads a model
+            over several GPUs, instead of ``device``; with the flash engine only.
         revision: branch, tag or commit hash of a model on the hub.
         tokenizer: a folder, hub name or "demo", instead of the model's own.
         bos: whether a text starts with the BOS token: "auto" is the tokenizer's own rule.
         chat_template: "on" writes a task's prompts by the tokenizer's chat template, few-shot
-            examples as turns; "off" asks them as texts; "auto" is what a preset says, else off.
+            examples as turns; "off" asks them as plain text; "auto" is what a preset says, else
+            off.
         trust_remote_code: whether Python code that comes with a model may be run.
+
+    Returns:
+        The model with its tokenizer, on its device.
 
     Raises:
         UserError: the model cannot be found or read, is not a causal language model that the
             engine supports, or an option has no such value; the message says what to do.
     """
-    if engine not in ENGINES:
-        raise UserError(f"engine={engine!r} is unknown; the engines are {', '.join(ENGINES)}")
-    place = choose_device(device)
-    choose_dtype(dtype, place, narrow=False)  # a wrong name is refused before a download
-    _check_rule("bos", bos, BOS_RULES)
-    _check_rule("chat_template", chat_template, CHAT_TEMPLATE_RULES)
-    if device_map is not None and engine != "flash":
-        raise UserError(f'device_map={device_map!r} needs engine="flash", not {engine!r}')
-
-    origin = find_model(source, revision=revision, trust_remote_code=trust_remote_code)
-    weights, preset = origin.weights, origin.preset
-    given_bos = bos if bos != "auto" else preset.bos
-    given_dtype = dtype if dtype != "auto" else preset.dtype
-    own_tokenizer = preset.tokenizer if tokenizer is None else tokenizer
-    words = (
-        weights.tokenizer()
-        if own_tokenizer is None
-        else find_tokenizer(own_tokenizer, trust_remote_code=trust_remote_code)
+    return load(
+        ModelSpec(
+            source,
+            engine,
+            dtype,
+            device,
+            device_map,
+            revision,
+            tokenizer,
+            bos,
+            chat_template,
+            trust_remote_code,
+        )
     )
-    encode = text_encoder(words, given_bos, weights.name)
+
+
+def load(spec: ModelSpec) -> Model:
+    """The model that a spec describes; see `load_model`.
+
+    Args:
+        spec: which model, and how it is loaded.
+
+    Returns:
+        The model. Its ``spec`` names the dtype and the commit that were really loaded, so that
+        another process loads the same.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    if spec.engine not in ENGINES:
+        raise UserError(f"engine={spec.engine!r} is unknown; the engines are {', '.join(ENGINES)}")
+    kind = ENGINES[spec.engine]
+    place = choose_device(spec.device)
+    choose_dtype(spec.dtype, place, narrow=False)  # a wrong name is refused before a download
+    for name in ("bos", "chat_template"):
+        if (value := getattr(spec, name)) not in get_args(Rule):
+            raise UserError(f"{name}={value!r} is unknown; give one of {', '.join(get_args(Rule))}")
+    if spec.device_map is not None and spec.engine != "flash":
+        raise UserError(f'device_map={spec.device_map!r} needs engine="flash", not {spec.engine!r}')
+
+    origin = find_model(
+        spec.source, revision=spec.revision, trust_remote_code=spec.trust_remote_code
+    )
+    weights, preset = origin.weights, origin.preset
+    given_bos = spec.bos if spec.bos != "auto" else preset.bos
+    given_dtype = spec.dtype if spec.dtype != "auto" else preset.dtype
+    other_tokenizer = preset.tokenizer if spec.tokenizer is None else spec.tokenizer
+    tokenizer = (
+        weights.tokenizer()
+        if other_tokenizer is None
+        else find_tokenizer(other_tokenizer, trust_remote_code=spec.trust_remote_code)
+    )
+    encode = text_encoder(tokenizer, given_bos, weights.name)
     chat = None
-    if chat_template == "on" or (chat_template == "auto" and preset.chat_template):
-        chat = ChatTemplate.of(words, weights.name, preset.chat_template_args)
+    if spec.chat_template == "on" or (spec.chat_template == "auto" and preset.chat_template):
+        chat = ChatTemplate.of(tokenizer, weights.name, preset.chat_template_args)
 
     narrow = given_dtype == "auto" and weights.narrow
-    number = choose_dtype(given_dtype, place, narrow=narrow)
-    network = weights.network(number, ENGINES[engine].attention, device_map)
-    if device_map is None:
+    dtype = choose_dtype(given_dtype, place, narrow=narrow)
+    network = weights.network(dtype, kind.attention, spec.device_map)
+    if spec.device_map is None:
         with explained(
             f"{weights.name!r} does not fit on {place}", "give a smaller dtype or another device"
         ):
             torch.nn.Module.to(network, place)  # in place
     with quiet():
-        built = ENGINES[engine].build(network, weights.name)
+        engine = kind.build(network, weights.name)
     provenance: dict[str, str | int] = {
         "model": weights.name,
-        "source": "bundled demo model" if source in (None, "demo") else str(source),
+        "source": "bundled demo model" if spec.source in (None, "demo") else str(spec.source),
         "revision": weights.revision,
         "architecture": type(network).__name__,
-        "dtype": _short(number),
+        "dtype": _short(dtype),
         "device": devices_of(network, weights.name),
         "weight_processing": RAW_WEIGHTS,
         "unpacked_from": weights.quantization,
-        "tokenizer": "" if own_tokenizer is None else str(own_tokenizer),
+        "tokenizer": "" if other_tokenizer is None else str(other_tokenizer),
         "bos": given_bos,
         "chat_template": "off" if chat is None else f"on ({chat.digest})",
-        "engine": engine,
+        "engine": spec.engine,
     }
-    recipe = {
-        "source": source,
-        "engine": engine,
-        "dtype": _short(number),
-        "device": device,
-        "device_map": device_map,
-        "revision": weights.revision or revision,  # the same commit, whatever is pushed meanwhile
-        "tokenizer": tokenizer,
-        "bos": bos,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-    }
-    return Model(built, words, provenance, encode, recipe, chat, preset.batch_size)
+    # The same dtype and commit in other processes, whatever is pushed to the hub meanwhile.
+    loaded = replace(spec, dtype=_short(dtype), revision=weights.revision or spec.revision)
+    return Model(engine, tokenizer, provenance, encode, loaded, chat, preset.batch_size)
 
 
 def as_model(model: Any) -> Model:
     """A `Model` as it is; a TransformerBridge or HookedTransformer wrapped as it is.
 
-    Its weights and settings stay untouched, and its own ``to_tokens`` encodes texts, though
-    never cutting them.
+        bridge = TransformerBridge.boot_transformers("gpt2")
+        as_model(bridge).shape.n_heads  # 12
+
+    Args:
+        model: a `Model`, a TransformerBridge (TransformerLens 3.9 and 4), or a HookedTransformer
+            (TransformerLens 3). Its weights and settings stay untouched.
+
+    Returns:
+        The model. Texts are encoded by the bridge's own ``to_tokens``, without truncation.
 
     Raises:
         UserError: something else was given.
@@ -194,7 +232,7 @@ def as_model(model: Any) -> Model:
 
     def encode(text: str) -> list[int]:
         if words is None:
-            raise UserError(_no_tokenizer(name))
+            raise UserError(no_tokenizer(name))
         ids: list[int] = model.to_tokens(text, truncate=False)[0].tolist()
         return ids
 

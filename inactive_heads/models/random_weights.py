@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from inactive_heads.errors import UserError
-from inactive_heads.models.devices import DeviceMap
+from inactive_heads.specs import DeviceMap
 
 SIZES = ("n_layers", "n_heads", "d_model", "n_ctx", "d_vocab")
 OPTIONAL_SIZES = {

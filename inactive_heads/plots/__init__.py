@@ -1,18 +1,19 @@
-"""Results as plotly figures. Data first, options by keyword; a figure is returned, never shown.
+"""Plotly figures of results.
 
-One look throughout: dark is towards inactive; a line's colour and marker tell the measure, its
-dash the normalisation ("(LN)" dashed, "(HN)" dash-dotted); Random is grey. Colours are Okabe and
-Ito's, cividis and, where a value has two sides, red to blue, which colour-blind readers can tell
-apart.
+Functions take the data first and options by keyword; they return the figure and never show it.
+All figures share one look. Dark means towards inactive. A line's colour and marker identify the
+score, its dash the normalization ("(LN)" dashed, "(HN)" dash-dotted); Random is grey. The colours
+are those of Okabe and Ito, cividis and, for values with two sides, red to blue, which colour-blind
+readers can tell apart.
 """
 
 from inactive_heads.analysis.heads.head_sets import head_ranks
+from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.plots.checkpoints import checkpoint_lines, transition_bars, turning_heatmap
 from inactive_heads.plots.curves import EFFECTS, accuracy_curves, curve_grid, effect_curves
 from inactive_heads.plots.distributions import (
     distance_matrix,
     distance_pairs,
-    histogram,
     layer_distance_lines,
     score_cdfs,
     score_distributions,

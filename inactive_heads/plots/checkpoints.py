@@ -1,4 +1,4 @@
-"""Heads over checkpoints: how many are inactive, which turn and when."""
+"""Heads across checkpoints: how many are inactive, and which turn when."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from inactive_heads.plots.style import TEMPLATE, escape, line_style
 
 
 def checkpoint_lines(shares: xr.DataArray) -> go.Figure:
-    """What % of heads every score calls inactive at each checkpoint; the figure.
+    """Draw the percent of heads that each score calls inactive, checkpoint by checkpoint.
 
-    ``shares`` comes from `checkpoint_shares`: (score, checkpoint).
+    Args:
+        shares: between 0 and 1, ``(score, checkpoint)``, from `checkpoint_shares`.
+
+    Returns:
+        The figure, one line per score.
     """
     labels = [escape(label) for label in shares["checkpoint"].to_numpy()]
     figure = go.Figure(layout={"template": TEMPLATE})
@@ -43,9 +47,17 @@ def checkpoint_lines(shares: xr.DataArray) -> go.Figure:
 
 
 def transition_bars(counts: pd.DataFrame, score: str) -> go.Figure:
-    """How many heads turn inactive (up) and active (down) from checkpoint to checkpoint; the figure.
+    """Draw how many heads turn inactive (up) and active (down) between consecutive checkpoints.
 
-    ``counts`` comes from `transition_counts`.
+    Args:
+        counts: from `transition_counts`.
+        score: the name of the score to draw.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: ``counts`` has no such score.
     """
     rows = counts[counts["score"] == score]
     if rows.empty:
@@ -78,9 +90,14 @@ def transition_bars(counts: pd.DataFrame, score: str) -> go.Figure:
 
 
 def turning_heatmap(states: xr.DataArray, score: str) -> go.Figure:
-    """The states of the heads that turn at least once, checkpoint by checkpoint; the figure.
+    """Draw the states of the heads that turn at least once: heads × checkpoints, dark for inactive.
 
-    ``states`` comes from `inactive_states`. Dark is inactive; rows are heads in the model's order.
+    Args:
+        states: booleans ``(score, checkpoint, layer, head)``, from `inactive_states`.
+        score: the name of the score to draw.
+
+    Returns:
+        The figure, its rows in the order of the model's heads.
 
     Raises:
         UserError: no head of that score ever turns.

@@ -1,4 +1,4 @@
-"""What zeroing costs: accuracy or loss against the % of heads zeroed."""
+"""The cost of zeroing: accuracy, loss and other effects against the percent of heads zeroed."""
 
 from __future__ import annotations
 
@@ -10,33 +10,49 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.ranking import rank_scores
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
 from inactive_heads.errors import UserError
-from inactive_heads.plots.style import AXIS_TITLES, BOUNDS, TEMPLATE, escape, line_style
+from inactive_heads.plots.style import TEMPLATE, escape, line_style
 
 EFFECTS = {
     "kl": "KL from the unablated choices, nats",
     "answer_logprob_change": "change of the right answer's log-probability, nats",
 }
-"""Columns of a sweep's curves that say what zeroing changes, and what their axis is called."""
+"""Columns of a sweep's curves with effects other than the metric → the titles of their axes."""
 
 
 def accuracy_curves(
     curves: pd.DataFrame,
-    metric: Metric = "accuracy",
+    metric: Metric | MetricName = "accuracy",
     *,
     highlight: str | None = None,
     title: str | None = None,
 ) -> go.Figure:
-    """Accuracy (or loss) against the % of heads zeroed, one line per score; the figure.
+    """Draw accuracy or loss against the percent of heads zeroed, one line per score.
 
-    ``curves`` holds one model, task and mode. The legend is sorted by rank (normalized AUC), a
-    click there shows a line alone, another brings all back. ``highlight`` (by default the best
-    score) and Random are drawn strong and with their 95% intervals, where there are any; the
-    model with no head zeroed is the dotted line.
+        curves = ih.sweep(model, task, scores=["AHON (LN)", "Random"])
+        ih.plots.accuracy_curves(curves, task.metric)
+
+    The legend is sorted by rank (normalized AUC). Clicking a name there shows that line alone, a
+    second click brings all lines back. The dotted line is the unablated model.
+
+    Args:
+        curves: of one model, task and mode, from `sweep` or `read_curves`.
+        metric: the column to draw.
+        highlight: the score to draw strong and with its 95% intervals, as Random is; by default the
+            best score by rank.
+        title: the title of the figure; none by default.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: the metric is unknown, the curves have no value of it or are of several models,
+            tasks or modes, or there is no score ``highlight``.
     """
+    metric = get_metric(metric)
     rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
     if rows.empty:
         raise UserError(f"no curve has a value of {metric!r}")
@@ -55,17 +71,24 @@ def accuracy_curves(
     if (start := baseline_row(rows)) is not None:
         figure.add_hline(y=float(start[metric]), line={"dash": "dot", "width": 1.5})
     figure.update_layout(title=None if title is None else escape(title))
-    return _against_zeroed(figure, AXIS_TITLES[metric])
+    return _against_zeroed(figure, metric.axis_title)
 
 
 def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
-    """What zeroing changes beside the metric, against the % of heads zeroed; the figure.
+    """Draw an effect of zeroing other than on the metric, against the percent of heads zeroed.
 
-    ``effect`` is a column of `EFFECTS`; ``curves`` holds one model, task and mode. What is 0 with
-    no head zeroed resolves differences that right and wrong answers are too coarse for.
+    Effects are 0 with no head zeroed. They show differences that right and wrong answers are too
+    coarse for.
+
+    Args:
+        curves: of one model, task and mode, from `sweep`.
+        effect: the column to draw, one of ``EFFECTS``.
+
+    Returns:
+        The figure, with one line per score; the best score (by rank) and Random are drawn strong.
     """
     rows = curves[curves[effect].notna()]
-    metric: Metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
+    metric = metric_of(rows)
     ranks = _ranks(rows, metric)
     best = next((name for name in ranks if name != RANDOM), RANDOM)
     figure = go.Figure(layout={"template": TEMPLATE})
@@ -73,7 +96,7 @@ def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
         own = rows[rows["score"] == name].sort_values("percent_zeroed")
         low, high = f"{effect}_low", f"{effect}_high"
         bounds = own.assign(**{metric: own[effect]})
-        bounds[list(BOUNDS[metric])] = own[[low, high]].to_numpy()
+        bounds[list(metric.bounds)] = own[[low, high]].to_numpy()
         figure.add_trace(_curve(bounds, metric, rank, strong=name in (best, RANDOM)))
     return _against_zeroed(figure, EFFECTS[effect])
 
@@ -88,13 +111,28 @@ def _against_zeroed(figure: go.Figure, what: str) -> go.Figure:
     )
 
 
-def curve_grid(curves: pd.DataFrame, metric: Metric = "accuracy", *, columns: int = 4) -> go.Figure:
-    """The curves of many models, one panel a model, in the order of the table; the figure.
+def curve_grid(
+    curves: pd.DataFrame, metric: Metric | MetricName = "accuracy", *, columns: int = 4
+) -> go.Figure:
+    """Draw the curves of many models, one panel per model, in the order of the table.
 
-    ``curves`` holds one task and mode. Each panel has its own y axis, the dotted line of its model
-    with every head, and its best score (by normalized AUC) and Random drawn strong. A click on a
-    name in the legend shows that score alone in every panel.
+    Each panel has its own y axis. The dotted line is the unablated model; the best score (by
+    normalized AUC) and Random are drawn strong. Clicking a name in the legend shows that score
+    alone in every panel.
+
+    Args:
+        curves: of one task and mode and any number of models, from `sweep` or `read_curves`.
+        metric: the column to draw.
+        columns: the number of panels in a row.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: the metric is unknown, or the curves have no value of it or are of several tasks
+            or modes.
     """
+    metric = get_metric(metric)
     rows = curves[curves[metric].notna()] if metric in curves else curves.iloc[:0]
     if rows.empty:
         raise UserError(f"no curve has a value of {metric!r}")
@@ -112,7 +150,7 @@ def curve_grid(curves: pd.DataFrame, metric: Metric = "accuracy", *, columns: in
         horizontal_spacing=0.16 / columns,
         vertical_spacing=0.24 / height,
         x_title="heads zeroed, %",
-        y_title=AXIS_TITLES[metric],
+        y_title=metric.axis_title,
     )
     named: set[str] = set()
     for i, model in enumerate(models):
@@ -120,7 +158,7 @@ def curve_grid(curves: pd.DataFrame, metric: Metric = "accuracy", *, columns: in
         own = rows[rows["model"] == model]
         ranks = _ranks(own, metric)
         best = next((name for name in ranks if name != RANDOM), RANDOM)
-        # In the order of the table, so that the legend has the same order for any first panel.
+        # In the order of the table, so that the legend's order does not depend on the first panel.
         for name in dict.fromkeys(own["score"]):
             curve = own[own["score"] == name].sort_values("percent_zeroed")
             line = _grid_line(curve, metric, ranks[name], strong=name in (best, RANDOM))
@@ -162,7 +200,7 @@ def _grid_line(
 def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: bool) -> go.Scatter:
     name = str(curve["score"].iloc[0])
     style, values = line_style(name), curve[metric]
-    low, high = (_column(curve, bound) for bound in BOUNDS[metric])
+    low, high = (_column(curve, bound) for bound in metric.bounds)
     hover = []
     for at, value, least, most in zip(curve["percent_zeroed"], values, low, high, strict=True):
         interval = "" if np.isnan(least + most) else f" [{least:.4g}, {most:.4g}]"
@@ -188,7 +226,7 @@ def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: boo
 
 
 def _ranks(rows: pd.DataFrame, metric: Metric) -> dict[str, int | None]:
-    """Each score's rank, the best first; None, in order of appearance, where none can be told."""
+    """Score → rank, the best first; the scores without ranks if the curves cannot be ranked."""
     try:
         table = rank_scores(rows, metric=metric)
     except UserError:

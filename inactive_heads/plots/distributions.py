@@ -1,4 +1,4 @@
-"""How scores spread, in one model and over models: histograms, CDFs, distances."""
+"""Distributions of scores, in one model and across models: histograms, CDFs, distances."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import (
     TEMPLATE,
@@ -27,10 +28,23 @@ def score_distributions(
     percent: float | None = None,
     bins: int = 60,
 ) -> go.Figure:
-    """How a score's values spread over inputs, layers and heads: a histogram; the figure.
+    """Draw the histogram of a score's values over inputs, layers and heads.
 
-    With ``thresholds`` and ``percent`` a line marks the threshold and the inactive side is
-    shaded. What lies beyond the bars' range (0.5% at either end at most) is counted in the title.
+    With ``thresholds`` and ``percent``, a line marks the threshold and the inactive side is shaded.
+
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        score: the name of the score to draw.
+        thresholds: ``(score, percent)``, from `choose_thresholds`; none by default.
+        percent: which of the thresholds' percents to mark.
+        bins: the number of bars.
+
+    Returns:
+        The figure. The title of its y axis says how many values are outside the range of the bars
+        (see `histogram`).
+
+    Raises:
+        UserError: there is no such score, no threshold for ``percent``, or no finite value.
     """
     values = _one(scores, score)
     edges, counts, beyond = histogram(values.to_numpy(), bins=bins)
@@ -52,26 +66,6 @@ def score_distributions(
     return figure
 
 
-def histogram(values: np.ndarray, *, bins: int = 60) -> tuple[np.ndarray, np.ndarray, int]:
-    """``(edges, counts, beyond)`` of the finite values; ``beyond`` were too far out to show.
-
-    The whole range where it is not much longer than the middle 99%, else that middle.
-    """
-    flat = np.asarray(values, dtype=float).ravel()
-    flat = flat[np.isfinite(flat)]
-    if not len(flat):
-        raise UserError("there is no finite value to count")
-    low, high = float(flat.min()), float(flat.max())
-    inner_low, inner_high = (float(q) for q in np.quantile(flat, [0.005, 0.995]))
-    reach = 2 * (inner_high - inner_low)
-    if reach > 0 and high - low > reach:
-        low, high = inner_low, inner_high
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    counts, edges = np.histogram(flat, bins=bins, range=(low, high))
-    return edges, counts, int(len(flat) - counts.sum())
-
-
 def score_cdfs(
     models: Mapping[str, xr.DataArray],
     score: str,
@@ -80,11 +74,22 @@ def score_cdfs(
     percent: float | None = None,
     points: int = 101,
 ) -> go.Figure:
-    """The share of inputs and heads with a score up to a value, a line per model; the figure.
+    """Draw the CDF of a score over inputs, layers and heads, one line per model.
 
-    ``models`` maps labels to scores; those without the score are left out. Lines run through
-    ``points`` quantiles, from the smallest to the largest value. With ``thresholds`` and
-    ``percent`` a dashed line marks the threshold.
+    Args:
+        models: label → scores ``(score, sample, layer, head)``; models without the score are
+            left out.
+        score: the name of the score to draw.
+        thresholds: ``(score, percent)``, from `choose_thresholds`; none by default.
+        percent: which of the thresholds' percents a dashed line marks.
+        points: the number of quantiles a line runs through, smallest and largest value included.
+
+    Returns:
+        The figure; its y axis is in percent of heads × inputs.
+
+    Raises:
+        UserError: no model has a finite value of the score, or there is no threshold for
+            ``percent``.
     """
     figure, shares = go.Figure(layout={"template": TEMPLATE}), np.linspace(0, 1, points)
     for i, (label, scores) in enumerate(models.items()):
@@ -121,9 +126,17 @@ def score_cdfs(
 
 
 def distance_matrix(distances: xr.DataArray, score: str) -> go.Figure:
-    """The Wasserstein distances of every two models by one score; the figure.
+    """Draw the Wasserstein distances of every two models for one score; light means far.
 
-    ``distances`` comes from `model_distances`: (score, model, other). Light is far.
+    Args:
+        distances: ``(score, model, other)``, from `model_distances`.
+        score: the name of the score to draw.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: there is no such score.
     """
     grid = _one(distances, score).transpose("model", "other")
     names = grid["model"].to_numpy().tolist()
@@ -132,11 +145,18 @@ def distance_matrix(distances: xr.DataArray, score: str) -> go.Figure:
 
 
 def distance_pairs(distances: xr.DataArray, pairs: Sequence[tuple[str, str]]) -> go.Figure:
-    """The distances of chosen pairs of models by every score; the figure.
+    """Draw the distances of chosen pairs of models for every score: scores × pairs.
 
-    Pairs are columns: a model and its finetuned form, or two sizes of one family. Scores have
-    units of their own, so each row is coloured by its share of the row's largest distance; the
-    number in a cell is the distance.
+    Each score has its own unit, so a cell is coloured by the ratio of its distance to the largest
+    distance in its row. The number in a cell is the distance.
+
+    Args:
+        distances: ``(score, model, other)``, from `model_distances`.
+        pairs: names of two models each, such as a model and its finetuned form (see
+            `inactive_heads.analysis.heads.model_families`).
+
+    Returns:
+        The figure.
     """
     names = distances["score"].to_numpy().tolist()
     values = np.stack(
@@ -154,9 +174,18 @@ def distance_pairs(distances: xr.DataArray, pairs: Sequence[tuple[str, str]]) ->
 
 
 def layer_distance_lines(pairs: Mapping[str, xr.DataArray], score: str) -> go.Figure:
-    """The distances of two models layer by layer, a line per pair; the figure.
+    """Draw the distances of two models layer by layer, one line per pair of models.
 
-    ``pairs`` maps labels ("base → instruct") to what `layer_distances` gave.
+    Args:
+        pairs: label, such as "base → instruct", → distances ``(score, layer)`` from
+            `layer_distances`. Pairs without the score are left out.
+        score: the name of the score to draw.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: no pair has distances of the score.
     """
     figure = go.Figure(layout={"template": TEMPLATE})
     for i, (label, distances) in enumerate(pairs.items()):

@@ -1,4 +1,4 @@
-"""Where the inactive heads are: layer-by-head heatmaps, shares by layer."""
+"""Where the inactive heads are: layer-by-head heatmaps, and shares by layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_counts
+from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_at, inactive_counts
+from inactive_heads.analysis.heads.per_input import layer_shares
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape
 
@@ -20,13 +21,27 @@ def head_heatmap(
     inactive: xr.DataArray | None = None,
     inactive_side: str | None = None,
 ) -> go.Figure:
-    """One number per head as a layer-by-head heatmap; the figure is returned.
+    """Draw one number per head as a layer-by-head heatmap; dark means towards inactive.
 
-    ``values`` has the dims layer and head: ``scores.sel(score="AHON (LN)").mean("sample")``.
-    Heads where ``inactive``, a mask of the same dims, is true carry a dot. Colours run between
-    the 1st and the 99th percentile, so that one outlier does not flatten the rest; hovering names
-    the head (L5H3), its exact value and its rank, 1 being furthest on the inactive side. Dark is
-    that side: ``inactive_side``, "below" or "above", by default what ``values`` says itself.
+        heads = ih.select_heads(scores, "AHON (LN)", percent=10)
+        ih.plots.head_heatmap(scores.sel(score="AHON (LN)").mean("sample"), inactive=heads)
+
+    Colours span the 1st to the 99th percentile, so that one outlier does not flatten the rest.
+    Hovering shows the head (L5H3), its exact value and its rank: 1 is furthest on the inactive
+    side.
+
+    Args:
+        values: ``(layer, head)``, such as the mean of a score over inputs.
+        title: the title of the figure; by default the name of the score, if ``values`` has one.
+        inactive: booleans ``(layer, head)``; heads where it is true carry a dot. None by default.
+        inactive_side: the side on which heads are inactive, "below" or "above"; by default the
+            coordinate ``inactive`` of ``values``, else "below".
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: ``inactive_side`` is neither "below" nor "above".
     """
     figure = go.Figure(_heat_traces(values, inactive, _side(values, inactive_side)))
     name = str(values.coords["score"].to_numpy()) if "score" in values.coords else ""
@@ -34,10 +49,21 @@ def head_heatmap(
 
 
 def score_heatmaps(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) -> go.Figure:
-    """The heatmap of every score in one figure, with a menu to choose the score.
+    """Draw the heatmap of every score in one figure, with a menu to choose the score.
 
-    Values are means over inputs; a dot marks a head that is inactive on more than half of the
-    inputs at the given share.
+    Values are means over inputs. A dot marks a head that is inactive on more than half of them.
+
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        thresholds: ``(score, percent)``, from `choose_thresholds`. Scores without a threshold are
+            left out.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        The figure.
+
+    Raises:
+        UserError: there is no threshold for ``percent``.
     """
     counts = inactive_counts(scores, thresholds, percent)
     scores = scores.sel(score=counts["score"])
@@ -64,16 +90,25 @@ def score_heatmaps(scores: xr.DataArray, thresholds: xr.DataArray, percent: floa
 
 
 def inactive_by_layer(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) -> go.Figure:
-    """How much of each layer every score calls inactive, in % of (input, head) pairs; the figure.
+    """Draw how much of each layer every score calls inactive: scores × layers.
 
-    Scores on the y axis, layers on the x axis, at one share of heads.
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        thresholds: ``(score, percent)``, from `choose_thresholds`. Scores without a threshold are
+            left out.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        The figure; its colours are in percent of a layer's (input, head) pairs.
+
+    Raises:
+        UserError: there is no threshold for ``percent``.
     """
-    share = inactive_counts(scores, thresholds, percent).mean("head") * 100
-    share = share / scores.sizes["sample"]
+    shares = layer_shares(inactive_at(scores, thresholds, percent))
     heat = go.Heatmap(
-        z=share.transpose("score", "layer").to_numpy(),
-        x=[str(layer) for layer in share["layer"].to_numpy()],
-        y=[escape(name) for name in share["score"].to_numpy()],
+        z=100 * shares.transpose("score", "layer").to_numpy(),
+        x=[str(layer) for layer in shares["layer"].to_numpy()],
+        y=[escape(name) for name in shares["score"].to_numpy()],
         colorscale="cividis",
         reversescale=True,
         zmin=0,
@@ -134,7 +169,7 @@ def _heat_traces(values: xr.DataArray, mask: xr.DataArray | None, side: str) -> 
 
 
 def _heat_layout(figure: go.Figure, values: xr.DataArray, title: str) -> go.Figure:
-    # Categories, not numbers: a hybrid's layers have gaps, and a gap is not a wider row.
+    # Categories, not numbers: layers of hybrid models have gaps, which must not widen a row.
     figure.update_layout(
         template=TEMPLATE,
         title=escape(title),
@@ -163,7 +198,7 @@ def _side(values: xr.DataArray, given: str | None) -> str:
 
 
 def _labels(values: xr.DataArray, dim: str) -> list[str]:
-    """The numbers of layers or heads as categories; 0, 1, 2, … where the array names none."""
+    """The numbers of layers or heads as categories; 0, 1, 2, … if the array has no coordinate."""
     if dim in values.coords:
         return [str(label) for label in values[dim].to_numpy()]
     return [str(number) for number in range(values.sizes[dim])]

@@ -1,4 +1,4 @@
-"""Scores compared over many models: the table of models, ranks, agreement, stable thresholds."""
+"""Scores compared across models: gains, ranks, agreement, spread of thresholds."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from inactive_heads.analysis.curves.model_comparison import REFERENCE
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape, line_style, matrix, matrix_layout
 
 
-def model_gains(table: pd.DataFrame, *, reference: str = "AWFT") -> go.Figure:
-    """What ``reference`` and the best score find in every model, joined by a line; the figure.
+def model_gains(table: pd.DataFrame, *, reference: str = REFERENCE) -> go.Figure:
+    """Draw what the reference score and the best score find in each model, joined by a line.
 
-    ``table`` comes from `compare_models`. The best score's name stands beside its mark.
+        ih.plots.model_gains(ih.compare_models(ih.rank_scores(curves)))
+
+    Args:
+        table: from `compare_models`.
+        reference: the score that the table compares the best one with.
+
+    Returns:
+        The figure, one row per model; the name of the best score stands beside its mark.
     """
     figure, names = (
         go.Figure(layout={"template": TEMPLATE}),
@@ -56,7 +64,7 @@ def model_gains(table: pd.DataFrame, *, reference: str = "AWFT") -> go.Figure:
     figure.update_layout(
         template=TEMPLATE,
         height=120 + 26 * len(table),
-        # Room on the right for the names beside the marks.
+        # Leave room on the right for the names beside the marks.
         xaxis={"title": "% of heads that can be zeroed", "range": [0, 1.22 * largest or 1]},
         yaxis={"type": "category", "autorange": "reversed", "automargin": True},
         legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0},
@@ -66,9 +74,13 @@ def model_gains(table: pd.DataFrame, *, reference: str = "AWFT") -> go.Figure:
 
 
 def rank_heatmap(ranks: pd.DataFrame) -> go.Figure:
-    """Every score's rank on every model; dark is good; the figure.
+    """Draw the rank of every score on every model; dark is good.
 
-    ``ranks`` comes from `rank_table`: scores × models.
+    Args:
+        ranks: scores × models, from `rank_table`.
+
+    Returns:
+        The figure.
     """
     rows, columns = list(ranks.index), list(ranks.columns)
     heat = go.Heatmap(**matrix(ranks.to_numpy(), rows, columns, digits=0, zmin=1))
@@ -77,9 +89,16 @@ def rank_heatmap(ranks: pd.DataFrame) -> go.Figure:
 
 
 def agreement_heatmap(table: pd.DataFrame, *, low: float = 0.0, title: str = "") -> go.Figure:
-    """A square table of agreement, coloured from ``low`` to 1; light is alike; the figure.
+    """Draw a square table of agreement; light means alike.
 
-    For `rank_correlations`, `top_overlap`, and the agreement of scores' head sets.
+    Args:
+        table: from `rank_correlations` or `top_overlap`, or any square table, such as the agreement
+            of scores' head sets.
+        low: the value at the dark end of the colours; the light end is 1.
+        title: the title of the colour bar; none by default.
+
+    Returns:
+        The figure.
     """
     rows, columns = list(table.index), list(table.columns)
     heat = go.Heatmap(**matrix(table.to_numpy(), rows, columns, zmin=low, zmax=1))
@@ -88,13 +107,21 @@ def agreement_heatmap(table: pd.DataFrame, *, low: float = 0.0, title: str = "")
 
 
 def threshold_spread(stability: pd.DataFrame, percent: float) -> go.Figure:
-    """How far a score's thresholds lie apart over data sets, in % of their size; the figure.
+    """Draw how far a score's thresholds differ between data sets: scores × models, dark is stable.
 
-    ``stability`` comes from `threshold_stability`; scores × models, at one share. Dark is stable.
+    Args:
+        stability: from `threshold_stability`.
+        percent: which percent of heads to draw, one of the table's.
+
+    Returns:
+        The figure; spreads are in percent of the mean size of the thresholds.
+
+    Raises:
+        UserError: the table has no thresholds for ``percent``.
     """
     rows = stability[np.isclose(stability["percent"], percent)]
     if rows.empty:
-        listed = ", ".join(f"{share:g}" for share in stability["percent"].unique())
+        listed = ", ".join(f"{known:g}" for known in stability["percent"].unique())
         raise UserError(f"there are no thresholds for {percent:g}%, only for {listed}")
     order = [list(dict.fromkeys(rows[name])) for name in ("score", "model")]
     wide = rows.pivot_table(index="score", columns="model", values="relative_spread")

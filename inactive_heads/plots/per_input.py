@@ -1,4 +1,4 @@
-"""Heads input by input: how often each is inactive, on what texts, and what that saves."""
+"""Heads input by input: how often each is inactive, on which texts, and what that could save."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ _ALWAYS, _SOMETIMES, _NEVER = "#0072B2", "#56B4E9", "#BBBBBB"
 
 
 def share_heatmap(shares: xr.DataArray) -> go.Figure:
-    """On what % of the inputs each head is inactive, layer by head; the figure.
+    """Draw on what percent of the inputs each head is inactive, layer by head.
 
-    ``shares`` has the dims layer and head, between 0 and 1: one score of `inactive_shares`.
+    Args:
+        shares: between 0 and 1, ``(layer, head)``: one score of `inactive_shares`.
+
+    Returns:
+        The figure.
     """
     return _head_grid(
         100 * shares, colorscale="cividis", reversescale=True, zmin=0, zmax=100, unit="% of inputs"
@@ -23,27 +27,40 @@ def share_heatmap(shares: xr.DataArray) -> go.Figure:
 
 
 def correlation_heatmap(correlations: xr.DataArray) -> go.Figure:
-    """How each head's score goes with the input's length, layer by head; the figure.
+    """Draw how each head's score correlates with the length of the input, layer by head.
 
-    ``correlations`` has the dims layer and head: one score of `length_correlations`.
+    Args:
+        correlations: between -1 and 1, ``(layer, head)``: one score of `length_correlations`.
+
+    Returns:
+        The figure.
     """
     return _head_grid(correlations, colorscale="RdBu", zmin=-1, zmax=1, zmid=0, unit="Spearman")
 
 
 def change_heatmap(before: xr.DataArray, after: xr.DataArray) -> go.Figure:
-    """By how much the % of inputs on which a head is inactive changed, layer by head; the figure.
+    """Draw the change in the percent of inputs on which each head is inactive, layer by head.
 
-    Both have the dims layer and head, between 0 and 1: one score of `inactive_shares`, of a base
-    and a finetuned model.
+    Args:
+        before: shares between 0 and 1, ``(layer, head)``: one score of `inactive_shares`, for a
+            base model, for example.
+        after: the same for the other model, such as its finetuned form.
+
+    Returns:
+        The figure; its colours are in percentage points of inputs.
     """
     change = 100 * (after - before)
     return _head_grid(change, colorscale="RdBu", zmin=-100, zmax=100, zmid=0, unit="% of inputs")
 
 
 def head_split(split: pd.DataFrame) -> go.Figure:
-    """How many heads each score calls inactive always, sometimes and never; the figure.
+    """Draw how many heads each score calls inactive on all inputs, on some, and on none.
 
-    ``split`` comes from `split_heads`.
+    Args:
+        split: from `split_heads`.
+
+    Returns:
+        The figure, one bar per score.
     """
     names = [escape(name) for name in split["score"]]
     colors = {"always": _ALWAYS, "sometimes": _SOMETIMES, "never": _NEVER}
@@ -62,9 +79,13 @@ def head_split(split: pd.DataFrame) -> go.Figure:
 
 
 def group_heatmap(shares: xr.DataArray) -> go.Figure:
-    """How much of each group of inputs every score calls inactive, in %; the figure.
+    """Draw what percent of each group of inputs every score calls inactive: groups × scores.
 
-    ``shares`` comes from `group_shares`: (score, group).
+    Args:
+        shares: between 0 and 1, ``(score, group)``, from `group_shares`.
+
+    Returns:
+        The figure; its colours are in percent of (input, head) pairs.
     """
     groups = [str(group) for group in shares["group"].to_numpy()]
     names = [str(name) for name in shares["score"].to_numpy()]
@@ -75,9 +96,13 @@ def group_heatmap(shares: xr.DataArray) -> go.Figure:
 
 
 def length_lines(shares: xr.DataArray) -> go.Figure:
-    """How much of the inputs of a length every score calls inactive, in %; the figure.
+    """Draw the percent of heads that each score calls inactive against the length of the input.
 
-    ``shares`` comes from `length_shares`: (score, bin); a point stands at its bin's mean length.
+    Args:
+        shares: between 0 and 1, ``(score, bin)``, from `length_shares`.
+
+    Returns:
+        The figure, one line per score, each point at the mean length of its bin.
     """
     figure = go.Figure(layout={"template": TEMPLATE})
     spans = [
@@ -112,9 +137,13 @@ def length_lines(shares: xr.DataArray) -> go.Figure:
 
 
 def cache_bars(shares: pd.DataFrame) -> go.Figure:
-    """What share of the KV cache no active head reads, in %, a bar per score; the figure.
+    """Draw what percent of the KV cache no active head reads, two bars per score.
 
-    ``shares`` comes from `cache_shares`.
+    Args:
+        shares: in percent, from `cache_shares`.
+
+    Returns:
+        The figure.
     """
     names = [escape(name) for name in shares["score"]]
     sides = {"cache": ("on the inputs", "#56B4E9"), "always": ("on every input", _ALWAYS)}

@@ -1,4 +1,4 @@
-"""The one look of all figures: colours, markers, dashes, titles of axes."""
+"""The look of all figures: colours, markers, dashes, axis titles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 import plotly.graph_objects as go
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import METRICS, Metric
 from inactive_heads.analysis.curves.table import RANDOM
 
 FAMILIES = {
@@ -23,13 +23,12 @@ FAMILIES = {
     "LTHON": ("#CC79A7", "cross"),
     "AHRN": ("#000000", "triangle-down"),
 }
+"""The scores of the paper, without normalization → colour and marker."""
 PROPOSED = {"RON": ("#882255", "pentagon")}
+"""Proposed scores → colour and marker."""
 _DASHES = {"": "solid", "LN": "dash", "HN": "dashdot"}
-AXIS_TITLES: dict[Metric, str] = {"accuracy": "accuracy, %", "loss": "loss, nats per token"}
-BOUNDS: dict[Metric, tuple[str, str]] = {
-    "accuracy": ("ci_low", "ci_high"),
-    "loss": ("loss_low", "loss_high"),
-}
+AXIS_TITLES: dict[Metric, str] = {metric: metric.axis_title for metric in METRICS}
+"""Metric → the title of its axis."""
 _AXIS = {
     "automargin": True,
     "gridcolor": "#E3E7EB",
@@ -37,7 +36,7 @@ _AXIS = {
     "zerolinecolor": "#E3E7EB",
     "title": {"standoff": 12},
 }
-# A small one of our own: plotly's are copied into every figure, and take most of its making.
+# A small template: plotly's own are copied into every figure, and building it is mostly that.
 TEMPLATE = go.layout.Template(
     layout={
         "paper_bgcolor": "white",
@@ -51,24 +50,45 @@ TEMPLATE = go.layout.Template(
 
 
 def escape(text: object) -> str:
-    """Text as plotly shows it letter by letter: it reads tags and entities in every label."""
+    """Return text so that plotly shows it literally, instead of reading tags and entities in it.
+
+    Args:
+        text: anything; it is converted to a string.
+    """
     return html.escape(str(text), quote=False)
 
 
 def line_style(score: str) -> dict[str, str]:
-    """How a score is drawn everywhere: ``color``, ``dash`` and marker ``symbol``."""
+    """Return how a score is drawn in every figure.
+
+    A score that is not built in gets the colour of a family, always the same one, and a marker of
+    its own.
+
+    Args:
+        score: the name of the score, with "(LN)" or "(HN)" if normalized.
+
+    Returns:
+        ``color``, ``dash`` and marker ``symbol``, as plotly names them.
+    """
     if score == RANDOM:
         return {"color": "#808080", "dash": "dash", "symbol": "x"}
     parts = re.fullmatch(r"(.*?)(?: \((LN|HN)\))?", score, flags=re.DOTALL)
     family, kind = (parts[1], parts[2] or "") if parts else (score, "")
-    # A measure of the user's own shares a colour, always the same one, but has its own marker.
+    # Any other score shares a family's colour, always the same one, but has its own marker.
     mine = (list(FAMILIES.values())[crc32(family.encode()) % len(FAMILIES)][0], "hexagon")
     color, symbol = (FAMILIES | PROPOSED).get(family, mine)
     return {"color": color, "dash": _DASHES[kind], "symbol": symbol}
 
 
 def model_style(place: int) -> dict[str, str]:
-    """How the model at that place in a list is drawn: ``color`` and ``dash``."""
+    """Return how a model is drawn in figures with one line per model.
+
+    Args:
+        place: the position of the model in the list, from 0.
+
+    Returns:
+        ``color`` and ``dash``, as plotly names them.
+    """
     colors = [color for color, _ in FAMILIES.values()]
     dashes = list(_DASHES.values())
     return {
@@ -85,7 +105,15 @@ def matrix(
     digits: int = 2,
     **more: Any,
 ) -> dict[str, Any]:
-    """The settings of a heatmap with its numbers written in its cells; NaN cells stay empty."""
+    """Return the settings of a heatmap with the numbers written in its cells.
+
+    Args:
+        values: rows × columns; NaN cells stay empty.
+        rows: the labels of the rows.
+        columns: the labels of the columns.
+        digits: decimals of the numbers.
+        **more: further settings of `plotly.graph_objects.Heatmap`, which take precedence.
+    """
     return {
         "z": np.asarray(values, dtype=float),
         "x": [escape(name) for name in columns],
@@ -100,7 +128,13 @@ def matrix(
 
 
 def matrix_layout(rows: Sequence[object], columns: Sequence[object], **more: Any) -> dict[str, Any]:
-    """The layout of such a heatmap: categories, the first row on top, height by its labels."""
+    """Return the layout of such a heatmap: categories, first row on top, height to fit its labels.
+
+    Args:
+        rows: the labels of the rows.
+        columns: the labels of the columns.
+        **more: further settings of the layout, which take precedence.
+    """
     longest = max((len(str(name)) for name in columns), default=0)
     category = {"type": "category", "automargin": True, "showgrid": False}
     return {

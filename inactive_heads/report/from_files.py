@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.metrics import METRICS, Metric
+from inactive_heads.analysis.curves.metrics import Tolerances
 from inactive_heads.analysis.curves.model_comparison import compare_models, count_ranks
 from inactive_heads.analysis.curves.ranking import rank_scores
 from inactive_heads.analysis.curves.summary import summarize
-from inactive_heads.analysis.curves.table import CURVE_KEYS, read_curves
+from inactive_heads.analysis.curves.table import CURVE_KEYS, metrics_of, read_curves
 from inactive_heads.analysis.heads.threshold_stability import read_thresholds, threshold_stability
-from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds
+from inactive_heads.analysis.heads.thresholds import (
+    REPORT_PERCENTS,
+    check_percents,
+    choose_thresholds,
+)
 from inactive_heads.errors import UserError
 from inactive_heads.files import writable_folder, write_whole
 from inactive_heads.report.page import render as page
@@ -50,9 +54,9 @@ class SavedOptions:
     scores: Sequence[str] = ()
     thresholds: Sequence[str] = ()
     out: str = "report"
-    percents: Sequence[float] = (0, 5, 10, 15, 20, 30)
+    percents: Sequence[float] = REPORT_PERCENTS
     at: float = 10.0
-    within: Mapping[Metric, float] = field(default_factory=dict)
+    within: Tolerances = field(default_factory=dict)
 
 
 def build_saved_report(options: SavedOptions) -> Path:
@@ -171,7 +175,7 @@ def _summary(
 def _tables(
     results: Sequence[ModelResults],
     published: pd.DataFrame | None,
-    within: Mapping[Metric, float],
+    within: Tolerances,
 ) -> dict[str, pd.DataFrame]:
     """What is written beside the page: file name → table."""
     curves = [one.curves for one in results if one.curves is not None]
@@ -180,8 +184,7 @@ def _tables(
         every = pd.concat(curves, ignore_index=True)
         rankings = [
             rank_scores(every, metric=metric, within=within.get(metric))
-            for metric in METRICS
-            if every[metric].notna().any()
+            for metric in metrics_of(every)
         ]
         tables["ranking.csv"] = pd.concat(rankings, ignore_index=True)
         several = [one for one in settings(every, within) if one.n_models > 1]

@@ -1,98 +1,129 @@
-"""What a report can be asked for: its options, checked, and the same of several models."""
+"""What a report is asked for: its options, checked, and the same of several models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from inactive_heads.analysis.curves.metrics import Metric
-from inactive_heads.analysis.heads.thresholds import check_percents
+from inactive_heads.analysis.curves.metrics import Tolerances
+from inactive_heads.analysis.heads.thresholds import REPORT_PERCENTS, check_percents
 from inactive_heads.errors import UserError
 from inactive_heads.files import file_name
 from inactive_heads.models.batching import check_batch_size
+from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
 from inactive_heads.sweeps.grid import Mode, split_random
 
-DEFAULT_PERCENTS = (0, 5, 10, 15, 20, 30)
+DEFAULT_TASKS = (TaskSpec("quiz"), TaskSpec("text-loss"))
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """All that a report was asked for, by the names of its command line."""
+    """All that a report is asked for.
 
-    model: str | None = None
+    Attributes:
+        model: which model, and how it is loaded.
+        out: the folder to write.
+        texts: the texts that heads are scored on.
+        tasks: what ablations are judged by.
+        scores: the scores to ablate by, "Random" among them; a default set for each task if None.
+        own_scores: scores of the user's files: swept, drawn, and compared with the paper's best.
+        percents: the percentages of heads to zero.
+        at: the percentage that tables and marks show.
+        within: how much worse each metric may get and still count as unharmed.
+        mode: "per-input" or "fixed".
+        called: the model's name in the page, if not its own.
+        checkpoint: which checkpoint of it this is, if its folder is one of several.
+        execution: where the work is done.
+        seed: of texts, questions and Random.
+    """
+
+    model: ModelSpec = ModelSpec()
     out: str = "report"
-    texts: str = "bundled"
-    num_texts: int | None = None
-    max_tokens: int | None = None
-    tasks: Sequence[str] = ("quiz", "text-loss")
-    data: str | None = None
-    num_fewshot: int | None = None
-    limit: int | None = None
-    subjects: Sequence[str] | None = None
-    scoring: str | None = None
+    texts: TextsSpec = TextsSpec()
+    tasks: Sequence[TaskSpec] = DEFAULT_TASKS
     scores: Sequence[str] | None = None
-    own_scores: Sequence[str] = ()  # of the user's files: swept, drawn, and compared as challengers
-    percents: Sequence[float] = DEFAULT_PERCENTS
+    own_scores: Sequence[str] = ()
+    percents: Sequence[float] = REPORT_PERCENTS
     at: float = 10.0
-    within: Mapping[Metric, float] = field(default_factory=dict)
+    within: Tolerances = field(default_factory=dict)
     mode: str = "per-input"
-    engine: str = "flash"
-    dtype: str = "auto"
-    device: str = "auto"
-    device_map: str | None = None
-    revision: str | None = None
-    called: str | None = None  # what a page calls the model, and …
-    checkpoint: str | None = None  # … which checkpoint of it, where its folder is one of several
-    tokenizer: str | None = None
-    bos: str = "auto"
-    chat_template: str = "auto"
-    trust_remote_code: bool = False
-    batch_size: int | str = "auto"
-    executor: str = "local"
-    workers: int | None = None
-    ray_address: str | None = None
-    gpus_per_worker: float | None = None
-    shard_tokens: int | None = None
+    called: str | None = None
+    checkpoint: str | None = None
+    execution: ExecutionSpec = ExecutionSpec()
     seed: int = 0
+
+    @property
+    def all_percents(self) -> list[float]:
+        """The percentages to zero in ascending order: 0, those asked for, and the one shown.
+
+        Raises:
+            UserError: one is outside 0 to 100, or stands twice.
+        """
+        return check_percents({0.0, self.at, *check_percents(self.percents)})
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The options by the names of the command line, for a report's ``config.json``."""
+        own = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("model", "texts", "tasks", "execution")
+        }
+        model, texts = asdict(self.model), asdict(self.texts)
+        task = asdict(self.tasks[0]) if self.tasks else {}
+        named = {"model": model.pop("source"), "texts": texts.pop("source")}
+        names = {"tasks": [one.name for one in self.tasks]}
+        task.pop("name", None)
+        return {**named, **names, **task, **texts, **model, **asdict(self.execution), **own}
+
+    def check(self) -> None:
+        """Check what can be checked without a model.
+
+        Raises:
+            UserError: no task, an unknown mode, score or batch size, a percentage outside 0 to 100.
+        """
+        if not self.tasks:
+            raise UserError("no task was asked for; there are: mmlu, quiz, text-loss, lm-eval:TASK")
+        if self.mode not in get_args(Mode):
+            raise UserError(f"mode must be per-input or fixed, not {self.mode!r}")
+        split_random(self.scores)
+        _ = self.all_percents
+        check_batch_size(self.execution.batch_size)
 
 
 def compared(
     asked: ReportOptions, models: Sequence[str | None], revisions: Sequence[str | None]
 ) -> list[ReportOptions]:
-    """The same asked of every model and revision, each in a folder of its own if several."""
+    """The same report of every model and revision.
+
+    Args:
+        asked: what is asked of each.
+        models: names or folders; None is the bundled model.
+        revisions: branches, tags or commits, or folders in a model's own; None is the model's own.
+
+    Returns:
+        One set of options for each pair, in a folder of its own if there are several.
+
+    Raises:
+        UserError: a model and revision stand twice.
+    """
     pairs = [(model, revision) for model in models for revision in revisions]
     if len(pairs) == 1:
-        return [_one(asked, *pairs[0])]
+        return [_of_model(asked, *pairs[0])]
     names = ["@".join(filter(None, pair)) or "bundled" for pair in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"{twice[0]!r} was given twice; compare a model with others")
     return [
-        replace(_one(asked, *pair), out=str(Path(asked.out) / file_name(name)))
+        replace(_of_model(asked, *pair), out=str(Path(asked.out) / file_name(name)))
         for pair, name in zip(pairs, names, strict=True)
     ]
 
 
-def _one(asked: ReportOptions, model: str | None, revision: str | None) -> ReportOptions:
-    """The same asked of a model: of a checkpoint, where a folder of that name is in its own."""
+def _of_model(asked: ReportOptions, model: str | None, revision: str | None) -> ReportOptions:
+    """The same report of a model: of a checkpoint, if a folder of that name is in its own."""
     if model is not None and revision is not None and (Path(model) / revision).is_dir():
-        inside, name = str(Path(model) / revision), Path(model).resolve().name
-        return replace(asked, model=inside, called=name, checkpoint=revision)
-    return replace(asked, model=model, revision=revision)
-
-
-def check_options(options: ReportOptions) -> None:
-    """Raises a UserError for what is wrong and shows without a model."""
-    if not options.tasks:
-        raise UserError("no task was asked for; there are: mmlu, quiz, text-loss, lm-eval:TASK")
-    if options.mode not in get_args(Mode):
-        raise UserError(f"mode must be per-input or fixed, not {options.mode!r}")
-    split_random(options.scores)
-    percents_of(options)
-    check_batch_size(options.batch_size)
-
-
-def percents_of(options: ReportOptions) -> list[float]:
-    """The shares to zero: none, those asked for, and the one that is marked."""
-    return check_percents({0.0, options.at, *check_percents(options.percents)})
+        spec = replace(asked.model, source=str(Path(model) / revision))
+        return replace(asked, model=spec, called=Path(model).resolve().name, checkpoint=revision)
+    return replace(asked, model=replace(asked.model, source=model, revision=revision))

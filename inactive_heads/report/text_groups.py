@@ -1,34 +1,31 @@
-"""The scores of every input that was run, with what kind of text it is."""
+"""The scores of every input that a report ran, with the kind of text it is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import xarray as xr
 
 from inactive_heads.evaluation.prepared_task import PreparedTask
 from inactive_heads.sweeps.results import Sweep
-from inactive_heads.tasks.base import TextTask
 
 
 def scores_by_kind(
-    tasks: Mapping[str, PreparedTask], sweeps: Sequence[Sweep], texts: str, names: Sequence[str]
+    tasks: Sequence[PreparedTask], sweeps: Sequence[Sweep], names: Sequence[str]
 ) -> xr.DataArray:
-    """The scores of all tasks' inputs, with their data set or subject as ``group``.
+    """The scores of all tasks' inputs, with each input's data set or subject.
 
     Args:
-        tasks: what was swept.
-        sweeps: of the tasks, in their order, each with the scores of its own inputs.
-        texts: what the data set of texts is called.
+        tasks: the tasks that were swept.
+        sweeps: one for each task, in the same order, with the scores of its inputs.
         names: the scores.
+
+    Returns:
+        ``(score, sample, layer, head)`` with the coordinate ``group`` along ``sample``.
     """
     parts = []
-    for (name, one), done in zip(tasks.items(), sweeps, strict=True):
-        if isinstance(one.task, TextTask):
-            groups = [texts] * len(one.inputs)
-        else:
-            groups = [f"{name}: {one.task.items[owner].subject}" for owner in one.owners]
-        assert done.scores is not None, "a report's sweeps score all heads along"
-        own = done.scores.sel(score=list(names)).drop_vars("sample")
-        parts.append(own.assign_coords(group=("sample", groups)))
+    for task, sweep in zip(tasks, sweeps, strict=True):
+        assert sweep.scores is not None, "a report's sweeps score all heads along the way"
+        own = sweep.scores.sel(score=list(names)).drop_vars("sample")
+        parts.append(own.assign_coords(group=("sample", task.kinds)))
     return xr.concat(parts, dim="sample", combine_attrs="override")

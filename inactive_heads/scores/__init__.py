@@ -1,9 +1,9 @@
 """The score functions and their registry.
 
-Importing this folder registers every score that comes with the package.
+Importing this folder registers every score that ships with the package.
 """
 
-# In this order, in which the registry lists their names.
+# In this order: the registry lists names as they are registered.
 # isort: off
 from inactive_heads.scores import paper, literature, proposed
 
@@ -13,4 +13,4 @@ from inactive_heads.scores.registry import REGISTRY
 __all__ = ["BUILT_IN", "literature", "paper", "proposed"]
 
 BUILT_IN = dict(REGISTRY)
-"""The scores that come with the package, by name: every process that imports it has them."""
+"""The scores that ship with the package, by name: every process that imports it has them."""

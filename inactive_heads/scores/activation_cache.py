@@ -1,4 +1,4 @@
-"""The scores of an ActivationCache that one already has."""
+"""Scores from an existing TransformerLens ActivationCache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import Residual, TokenMask
 from inactive_heads.engines.lens import HOOKS, LensEngine, hook_name, residual_hook
@@ -26,20 +27,28 @@ def score_cache(
     attention_mask: TokenMask | Tensor | None = None,
     scores: Iterable[ScoreLike] | None = None,
 ) -> xr.DataArray:
-    """The same scores from a TransformerLens ActivationCache one already has.
+    """The scores of `score_heads`, from a TransformerLens ActivationCache.
 
         logits, cache = bridge.run_with_cache(tokens)
         scores = ih.score_cache(cache)
 
     Args:
         cache: an ActivationCache with a batch dimension, holding ``hook_v``, ``hook_pattern``
-            and ``hook_z`` of every attention layer.
-        attention_mask: ``(batch, pos)``, true (or 1) at real tokens; all are, if not given.
-        scores: names or functions; the paper's fifteen if not given.
+            and ``hook_z`` of every attention layer. RON, RRN and other scores that use the
+            residual stream also need ``hook_resid_pre``.
+        attention_mask: ``(batch, pos)``, true (or 1) at real tokens. By default, all tokens are
+            real.
+        scores: names or functions. Default: the paper's fifteen.
+
+    Returns:
+        ``(score, sample, layer, head)``, float32, with the coordinates of `score_heads`; each
+        sample is a row of the batch. Undefined ratios are NaN.
 
     Raises:
-        UserError: hooks are missing from the cache (the message lists them), or the mask
-            has a hole or another shape.
+        UserError: a score is unknown or given twice; the cache lacks hooks (the message lists
+            them) or a batch dimension; the mask has another shape, a row with no real token, or
+            a gap between real tokens; or a score function returns something other than finite
+            numbers of shape ``(batch, head)``.
     """
     found = get_scores(scores)
     engine = LensEngine(cache.model)

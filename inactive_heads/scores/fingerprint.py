@@ -1,27 +1,31 @@
-"""What a score computes, as a digest: tells a sweep that a score was changed since it began."""
+"""A digest of what a score computes: it tells a sweep that a score has changed since it began."""
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import inspect
 from functools import partial
 from types import CodeType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from inactive_heads.scores.registry import Score
 
-if TYPE_CHECKING:
-    pass
-
 
 def fingerprint(function: object) -> str:
-    """A digest of what a score computes: its code, and that of the scores it is made of.
+    """A digest of what a score computes: its code, and that of the scores it uses.
 
-    Tells a sweep that a score was changed since it began. Constants from outside a function
-    are seen where they are closed over, not where they are globals.
+    Docstrings, comments and the names of local variables do not count. Values from outside a
+    function count if its closure holds them, but not if they are globals.
+
+    Args:
+        function: a score, a function or other callable, or any value that one holds. Arrays and
+            tensors count with their dtype and every number, objects with their attributes.
+
+    Returns:
+        16 hexadecimal digits.
     """
     parts: list[str] = []
     if isinstance(function, Score):
@@ -37,12 +41,12 @@ def fingerprint(function: object) -> str:
         parts += [type(function).__qualname__, fingerprint(type(function).__call__)]
         parts += [f"{name}={fingerprint(value)}" for name, value in sorted(vars(function).items())]
     elif isinstance(function, Tensor):
-        # Wherever it lies: numpy takes neither a GPU's tensors nor bfloat16.
+        # On any device: numpy takes neither a GPU's tensors nor bfloat16.
         parts += [str(function.dtype), fingerprint(function.detach().cpu().double().numpy())]
     elif hasattr(function, "__array__") and (values := np.asarray(function)).dtype.kind != "O":
-        # Of numbers, repr shows a part. Objects' bytes are addresses.
+        # repr abbreviates long arrays. The bytes of object arrays are addresses.
         parts += [f"{values.dtype} {values.shape}", hashlib.sha256(values.tobytes()).hexdigest()]
-    elif isinstance(function, frozenset):  # whose order differs from process to process
+    elif isinstance(function, frozenset):  # its order differs from process to process
         parts += sorted(map(repr, function))
     else:
         parts.append(repr(function))
@@ -50,5 +54,18 @@ def fingerprint(function: object) -> str:
 
 
 def _code(code: CodeType) -> str:
-    constants = [_code(one) if inspect.iscode(one) else fingerprint(one) for one in code.co_consts]
-    return " ".join([code.co_code.hex(), *code.co_names, *constants])
+    """The instructions, with the constants and names that they use.
+
+    The place of a constant in ``co_consts`` does not count, as a docstring moves it. No
+    instruction loads a docstring, so it is left out.
+    """
+    parts = []
+    for step in dis.get_instructions(code):
+        used: object = step.arg
+        if step.opcode in dis.hasconst:
+            constant = step.argval
+            used = _code(constant) if inspect.iscode(constant) else fingerprint(constant)
+        elif step.opcode in dis.hasname:
+            used = step.argval
+        parts.append(f"{step.opname} {used}")
+    return " ".join(parts)

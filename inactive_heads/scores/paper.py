@@ -7,7 +7,6 @@ Sandoval-Segura et al., "Identifying and Evaluating Inactive Heads in Pretrained
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead
@@ -22,15 +21,19 @@ from inactive_heads.scores.registry import (
     score_function,
 )
 
-if TYPE_CHECKING:
-    from inactive_heads.core.activations import HeadActivations
-
 
 def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
-    """The scores asked for, in that order; without any, the paper's fifteen.
+    """The requested scores, in order.
+
+    Args:
+        scores: names, functions or `Score` objects. Default: the paper's fifteen.
+
+    Returns:
+        One `Score` for each.
 
     Raises:
-        UserError: an unknown name, the same name twice, or none at all.
+        UserError: a name is unknown or given twice, a class is given instead of an instance, or
+            ``scores`` is empty.
     """
     found = [get_score(score) for score in (PAPER_SCORES if scores is None else scores)]
     names = [score.name for score in found]
@@ -44,7 +47,17 @@ def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
 
 @score_function("AWFT", inactive="above", definition="mean over queries i of A[i, 0]")
 def average_weight_of_first_token(heads: HeadActivations) -> PerHead:
-    """Mean attention weight given to the first token, between 0 and 1 (paper, section 3)."""
+    """AWFT: mean attention weight of the first token.
+
+    Inactive above: the head uses the first token as an attention sink. Source: the paper,
+    section 3.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, from 0 to 1.
+    """
     return heads.mean_over_tokens(heads.first_token_weight)
 
 
@@ -52,25 +65,61 @@ def average_weight_of_first_token(heads: HeadActivations) -> PerHead:
     "AEQD", inactive="below", definition="mean over queries i of the entropy of A[i, :], in nats"
 )
 def average_entropy_of_query_distributions(heads: HeadActivations) -> PerHead:
-    """Mean entropy of the queries' attention, in nats, between 0 and log N."""
+    """AEQD: mean entropy of the queries' attention distributions.
+
+    Inactive below: each query attends to few tokens. Source: the paper.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, in nats, from 0 to log N for an input of N tokens.
+    """
     return heads.mean_over_tokens(heads.entropy)
 
 
 @score_function("FTVVN", inactive="below", definition="norm of the first token's value vector v[0]")
 def first_token_value_vector_norm(heads: HeadActivations) -> PerHead:
-    """L2 norm of the first token's value vector."""
+    """FTVVN: L2 norm of the first token's value vector.
+
+    Inactive below: attending to the first token moves little. Source: the paper.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, 0 or more, in the units of v.
+    """
     return heads.at_first_token(heads.v_norm)
 
 
 @score_function("AVVN", inactive="below", definition="mean over tokens j of the norm of v[j]")
 def average_value_vector_norm(heads: HeadActivations) -> PerHead:
-    """Mean L2 norm of the value vectors."""
+    """AVVN: mean L2 norm of the value vectors.
+
+    Inactive below: the head has little to move. Source: the paper.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, 0 or more, in the units of v.
+    """
     return heads.mean_over_tokens(heads.v_norm)
 
 
 @score_function("AHON", inactive="below", definition="mean over tokens i of the norm of z[i]")
 def average_head_output_norm(heads: HeadActivations) -> PerHead:
-    """Mean L2 norm of the head's output before W_O."""
+    """AHON: mean L2 norm of the head output z, before W_O.
+
+    Inactive below: the head outputs little. Source: the paper.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, 0 or more, in the units of z.
+    """
     return heads.mean_over_tokens(heads.z_norm)
 
 
@@ -81,12 +130,32 @@ def average_head_output_norm(heads: HeadActivations) -> PerHead:
     layer_mean_of="AHON",
 )
 def last_token_head_output_norm(heads: HeadActivations) -> PerHead:
-    """L2 norm of the head's output at the last token."""
+    """LTHON: L2 norm of the head output z at the last token.
+
+    Inactive below: the head outputs little where the next token is predicted. LTHON (LN) divides
+    by the layer mean of AHON, not of LTHON. Source: the paper.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, 0 or more, in the units of z.
+    """
     return heads.at_last_token(heads.z_norm)
 
 
 def last_token_head_output_norm_by_head(heads: HeadActivations) -> PerHead:
-    """LTHON over the same head's AHON."""
+    """LTHON (HN): LTHON divided by the same head's AHON.
+
+    Inactive below: the head outputs less at the last token than on average. Source: the paper.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, dimensionless, from 0 to N for an input of N tokens; NaN if the
+        head outputs zero at every token.
+    """
     return get_score("LTHON")(heads) / get_score("AHON")(heads)
 
 
@@ -104,7 +173,16 @@ register_score(
     "AHRN", inactive="below", definition="mean over tokens i of the norm of r[i] = z[i] W_O"
 )
 def average_head_result_norm(heads: HeadActivations) -> PerHead:
-    """Mean L2 norm of the head's output after its slice of W_O (paper, appendix)."""
+    """AHRN: mean L2 norm of the head output after its slice of W_O.
+
+    Inactive below: the head adds little to the residual stream. Source: the paper, appendix.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, 0 or more, in the units of z W_O.
+    """
     return heads.mean_over_tokens(heads.result_norm)
 
 
@@ -112,4 +190,7 @@ PAPER_SCORES = (
     *("AWFT", "AWFT (LN)", "AEQD", "AEQD (LN)", "FTVVN", "FTVVN (LN)", "AVVN", "AVVN (LN)"),
     *("AHON", "AHON (LN)", "LTHON", "LTHON (LN)", "LTHON (HN)", "AHRN", "AHRN (LN)"),
 )
-"""The fifteen score functions of the paper, by name."""
+"""The names of the paper's fifteen score functions."""
+
+DEFAULT_SCORE = "AHON (LN)"
+"""The default: of the paper's scores, first by normalized AUC on 8 of its 14 models."""

@@ -1,4 +1,4 @@
-"""Scores of our own that lose less than the paper's do; see docs/better_scores.md."""
+"""Two proposed scores, RON and ROD, that lose less than the paper's; see docs/better_scores.md."""
 
 from __future__ import annotations
 
@@ -20,20 +20,30 @@ from inactive_heads.scores.registry import Score, score_function
     "the head adds to the residual stream x, g the gains of the norms that read the stream from here on",
 )
 def read_output_norm(heads: HeadActivations) -> PerHead:
-    """How much of what a head writes is read, against the residual stream that it is added to.
+    """RON: how much of a head's output later layers read, relative to the residual stream.
 
-    AHON looks at z, which W_O and a norm after attention have still to scale; later layers see
-    z neither, but the normalised stream, with its coordinates weighed by their norms' gains. The
-    square weighs a token where the head does much above many where it does little; the first
-    token, at which many models' streams are hundreds of times longer, is left out unless it is
-    the only one.
+    AHON is computed on z, before W_O and any post-attention norm scale it. Later layers do not
+    see z either: they read the normalized stream, weighted by their norms' gains. The root mean
+    square gives more weight to the tokens where the head writes much. The first token, where the
+    stream of many models is hundreds of times longer, is left out unless it is the only one.
+
+    Inactive below. Source: docs/better_scores.md.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, head)``, float32, dimensionless, 0 or more.
+
+    Raises:
+        UserError: the model's norms or the path of its heads into the residual stream are unknown.
     """
     return _over_tokens(heads, heads.read_norm)
 
 
 @dataclass(frozen=True, eq=False)
 class _ReadOutputDistance:
-    """RON of how far a head's output is from its mean over other texts."""
+    """RON of the difference between a head's output and its mean over other texts."""
 
     means: xr.DataArray
 
@@ -43,25 +53,29 @@ class _ReadOutputDistance:
 
 
 def read_output_distance(means: xr.DataArray) -> Score:
-    """ROD: how much of what a head's output differs from its mean is read; a head is inactive below.
+    """ROD: RON of z minus the head's mean output, a score for mean ablation.
 
         means = ih.mean_head_outputs(model, other_texts)
         rod = ih.read_output_distance(means)
         curves = ih.sweep(model, task, scores=[rod, "AHON (LN)"], replacement=means)
 
-    RON, with the head's output z less that mean in place of z: the score for ablations that put the
-    mean in a head's place. A head that writes the same whatever it reads does nothing then, however
-    much it writes.
+    If ablation replaces a head by its mean output, a head whose output is constant loses nothing,
+    however much it writes. Source: docs/better_scores.md.
 
     Args:
-        means: ``(layer, head, d_head)``, from `mean_head_outputs` on texts other than those judged.
+        means: ``(layer, head, d_head)``, from `mean_head_outputs` on texts other than those the
+            score is judged on.
+
+    Returns:
+        The score "ROD", not registered, inactive below: ``(batch, head)``, float32,
+        dimensionless, 0 or more. It raises the errors of RON.
     """
     definition = "RON of z less its mean over other texts"
     return Score("ROD", _ReadOutputDistance(means), "below", definition)
 
 
 def _over_tokens(heads: HeadActivations, lengths: PerToken) -> PerHead:
-    """The root mean square over tokens, the first left out unless it is the only one."""
+    """The root mean square over tokens, without the first unless it is the only one."""
     squared = lengths.square()
     positions = torch.arange(squared.shape[1], device=squared.device)
     first = positions == heads.batch.first.to(squared.device)[:, None]
@@ -72,3 +86,4 @@ def _over_tokens(heads: HeadActivations, lengths: PerToken) -> PerHead:
 
 
 PROPOSED_SCORES = ("RON", "RON (LN)")
+"""The names of the proposed scores that are registered; `read_output_distance` makes ROD."""

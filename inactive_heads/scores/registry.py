@@ -1,7 +1,7 @@
-"""Scores by name: a function, and the side of a threshold on which a head is inactive.
+"""The registry of scores: each has a name, a function and an inactive side.
 
 A score is a pure function of one layer's `HeadActivations` that returns one number per input and
-head. Add your own with `score_function`.
+head. Register your own with `score_function`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Side = Literal["below", "above"]
 
 @runtime_checkable
 class ScoreFunction(Protocol):
-    """A pure function of one layer's heads: one number per input and head."""
+    """A pure function from one layer's `HeadActivations` to one number per input and head."""
 
     def __call__(self, heads: HeadActivations, /) -> PerHead: ...
 
@@ -35,11 +35,21 @@ class ScoreFunction(Protocol):
 class Score:
     """A named score function and the side of the threshold on which a head is inactive.
 
-    Calling it gives a float32 tensor ``(batch, head)``. What the function returns is checked.
+        score = ih.get_score("AHON (LN)")
+        values = score(heads)  # (batch, head)
+        score.is_inactive(values, threshold=0.5)
+
+    Calling it returns a float32 tensor ``(batch, head)``, computed once per `HeadActivations`.
+
+    Args:
+        name: the score's name in results.
+        function: computes the score.
+        inactive: "below" or "above": on this side of a threshold, a head is inactive.
+        definition: one line for readers of a report.
 
     Raises:
-        UserError: the function returned something else than finite numbers of that shape;
-            the message names the function.
+        UserError: when called, if the function returns anything other than a floating-point
+            tensor of finite numbers of that shape; the message names the score.
     """
 
     name: str
@@ -47,10 +57,10 @@ class Score:
     inactive: Side
     definition: str = ""
 
-    is_ratio = False  # of scores: NaN where it is undefined
+    is_ratio = False  # a ratio of scores may be NaN
 
     def __hash__(self) -> int:
-        return hash((self.name, self.inactive))  # a user's object need not be hashable
+        return hash((self.name, self.inactive))  # a user's object may be unhashable
 
     def __call__(self, heads: HeadActivations) -> PerHead:
         if self not in heads.scored:
@@ -58,7 +68,15 @@ class Score:
         return heads.scored[self]
 
     def is_inactive(self, values: Tensor, threshold: float) -> Tensor:
-        """True where a head is on the inactive side. Strict, so NaN and equality are active."""
+        """Whether each value is strictly on the inactive side of the threshold.
+
+        Args:
+            values: scores, of any shape.
+            threshold: in the units of the score.
+
+        Returns:
+            A boolean tensor of the same shape. NaN and values equal to the threshold are active.
+        """
         return values < threshold if self.inactive == "below" else values > threshold
 
 
@@ -69,27 +87,33 @@ REGISTRY: dict[str, Score] = {}
 
 
 def score_function(
-    name: str, *, inactive: str, definition: str = "", layer_mean_of: str | None = None
+    name: str, *, inactive: Side, definition: str = "", layer_mean_of: str | None = None
 ) -> Callable[[ScoreFunction], ScoreFunction]:
-    """A decorator that registers a score as ``name``, and ``name (LN)`` with it.
+    """A decorator that registers a score as ``name``, and its layer-normalized form.
 
-    The layer-normalized form divides by the mean over the layer's heads, for that input.
-
-        @score_function("MY", inactive="below")
+        @score_function("MY", inactive="below")  # registers "MY" and "MY (LN)"
         def my_score(heads):
             return heads.mean_over_tokens(heads.z.norm(dim=-1))
 
         score_function("SINK@3", inactive="above")(SinkOnToken(3))  # an object with parameters
 
+    The layer-normalized form divides each head's score by the mean over the layer's heads, for
+    the same input.
+
     Args:
-        name: what users see and type.
-        inactive: the side of a threshold on which a head is inactive.
-        definition: one line for readers of a report.
-        layer_mean_of: a registered score whose layer mean divides instead of this one's own.
+        name: the name that users type and results show.
+        inactive: "below" or "above": on this side of a threshold, a head is inactive.
+        definition: one line for readers of a report. Default: the docstring's first line.
+        layer_mean_of: a registered score whose layer mean is the divisor. Default: the score
+            itself.
+
+    Returns:
+        A decorator that returns the function unchanged.
 
     Raises:
-        UserError: the name is taken, ``inactive`` is neither "below" nor "above", or a class
-            was given instead of an object of it.
+        UserError: when the decorator is applied, if the name is already registered, ``inactive``
+            is neither "below" nor "above", ``layer_mean_of`` is unknown, or a class is given
+            instead of an instance.
     """
 
     def register(function: ScoreFunction) -> ScoreFunction:
@@ -104,9 +128,18 @@ def score_function(
 
 
 def layer_normalized(score: ScoreLike, divisor: ScoreLike | None = None) -> Score:
-    """``score`` divided by the mean over the layer's heads of ``divisor`` (of itself).
+    """A score divided by the mean over the layer's heads, for the same input.
 
-    Undefined, and NaN, where that mean is 0: the entropy of a one-token input, say.
+    Args:
+        score: a name, a function or a `Score`: the numerator.
+        divisor: the score whose layer mean divides. Default: ``score`` itself.
+
+    Returns:
+        A score named ``"… (LN)"``, inactive on the side of ``score``, not registered. It is NaN
+        where the ratio is undefined, such as AEQD (LN) of a one-token input, whose entropy is 0.
+
+    Raises:
+        UserError: a name is unknown, or a class is given instead of an instance.
     """
     numerator = get_score(score)
     denominator = get_score(divisor) if divisor is not None else numerator
@@ -121,15 +154,22 @@ def _by_layer_mean(heads: HeadActivations, *, numerator: Score, denominator: Sco
 
 
 def get_score(score: ScoreLike) -> Score:
-    """The score of that name, or one made of a callable.
+    """The registered score of that name, or a score made from a callable.
 
-    A function is named after itself, an object after its class and parameters, as
-    ``SinkOnToken(position=3)``; its attribute ``inactive`` ("below" where it has none) says on
-    which side a head is inactive.
+        ih.get_score("AHON (LN)")
+        ih.get_score(SinkOnToken(3)).name  # "SinkOnToken(position=3)"
+
+    Args:
+        score: a registered name, a `Score` (returned as it is), or a callable. A function gives
+            the score its name; an object, its ``repr``, or its class and attributes. The
+            callable's attribute ``inactive`` is the inactive side; "below" if it has none.
+
+    Returns:
+        The score.
 
     Raises:
-        UserError: an unknown name (the message lists the nearest and all there are), or a class
-            instead of an object of it.
+        UserError: the name is unknown (the message suggests the nearest and lists all), a class
+            is given instead of an instance, or ``inactive`` is neither "below" nor "above".
     """
     if isinstance(score, Score):
         return score
@@ -146,7 +186,7 @@ def get_score(score: ScoreLike) -> Score:
 
 
 class RatioScore(Score):
-    """A ratio of checked scores: NaN where it is undefined is kept, not refused."""
+    """A ratio of scores that are checked themselves: NaN is kept where it is undefined."""
 
     is_ratio = True
 
@@ -155,10 +195,13 @@ class RatioScore(Score):
 
 
 def register_score(score: Score) -> None:
-    """Add a score to `REGISTRY`.
+    """Adds a score to `REGISTRY`.
+
+    Args:
+        score: the score; its layer-normalized form is not added.
 
     Raises:
-        UserError: a score of that name is registered already.
+        UserError: the name is already registered.
     """
     if score.name in REGISTRY:
         raise UserError(f"a score named {score.name!r} is registered already; choose another name")
@@ -173,7 +216,7 @@ def _refuse_class(function: object) -> None:
 
 
 def _name_of(function: ScoreFunction) -> str:
-    """A function's name; of an object its own repr, or else its class and parameters."""
+    """A function's ``__name__``; an object's own repr, if any, else its class and attributes."""
     if isinstance(function, partial):
         given = {str(place): value for place, value in enumerate(function.args)}
         return f"{_name_of(function.func)}({_parameters(given | function.keywords)})"
@@ -181,7 +224,7 @@ def _name_of(function: ScoreFunction) -> str:
         return str(name)
     kind = type(function)
     if kind.__repr__ is not object.__repr__:
-        return repr(function).rpartition("<locals>.")[2]  # where a class was defined is no name
+        return repr(function).rpartition("<locals>.")[2]  # leaves out the enclosing function
     return f"{kind.__name__}({_parameters(vars(function))})"
 
 

@@ -1,4 +1,4 @@
-"""Scores of every head: from a model and samples, or from an ActivationCache."""
+"""Scores every head of a model on samples."""
 
 from __future__ import annotations
 
@@ -28,27 +28,32 @@ def score_heads(
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> xr.DataArray:
-    """Every head's scores on every sample, ``(score, sample, layer, head)``, float32.
+    """Every head's scores on every sample.
 
         scores = ih.score_heads(model, ["The cat sat on the mat."], scores=["AHON (LN)"])
         scores.sel(score="AHON (LN)").mean("sample")
 
-    A score does not depend on what else is in the samples. NaN stands where a ratio is
-    undefined: the entropy of a one-token sample over the layer's, say.
+    A sample's scores do not depend on the other samples.
 
     Args:
-        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
         samples: texts, or lists of token ids.
-        scores: names or functions; the paper's fifteen if not given.
-        batch_size: samples run together, or "auto".
-        progress: whether to show a bar on a terminal.
+        scores: names or functions. Default: the paper's fifteen.
+        batch_size: samples per batch. "auto" uses the preset's batch size, if there is one, or
+            else as many samples as memory allows.
+        progress: whether to show a progress bar.
 
     Returns:
-        The scores, with coordinates ``inactive`` (per score: the side, "below" or "above",
-        on which a head is inactive) and ``n_tokens`` (per sample), and provenance in its attrs.
+        ``(score, sample, layer, head)``, float32. The coordinate ``inactive`` is each score's
+        inactive side, "below" or "above"; ``n_tokens`` is each sample's length. The attributes
+        hold provenance: model, versions, time. A ratio is NaN where it is undefined, such as
+        AEQD (LN) of a one-token sample, whose entropy is 0.
 
     Raises:
-        UserError: an unknown score, a sample that is empty or longer than the context.
+        UserError: ``model`` is not a model; a score is unknown or given twice; ``samples`` is
+            empty; a sample is empty, longer than the context, or has an unknown token id; the
+            batch size is invalid; a sample does not fit in memory; or a score function returns
+            something other than finite numbers of shape ``(batch, head)``.
     """
     subject = as_model(model)
     visitor = ScoreVisitor(subject, get_scores(scores), len(samples))
@@ -56,7 +61,7 @@ def score_heads(
     with progress_bar("Scoring heads", sum(map(len, encoded)), show=progress) as advance:
 
         def run(batch: TokenBatch) -> None:
-            # Every layer is visited; of the logits, only one is asked for.
+            # Every layer is visited; only the last token's logits are computed.
             subject.engine.run(batch, visitor)
             advance(int(batch.mask.sum()))
 
@@ -65,12 +70,18 @@ def score_heads(
 
 
 class ScoreVisitor:
-    """A visitor that only looks: it writes every score of every head of every input."""
+    """A visitor that records every head's scores and silences no head.
+
+    Args:
+        model: the model whose heads are visited.
+        scores: the scores to compute.
+        n_samples: the number of samples; ``batch.rows`` of each batch are indices into them.
+    """
 
     def __init__(self, model: Model, scores: Sequence[Score], n_samples: int) -> None:
         self.scores = scores
         self.layers = model.shape.layers
-        # How query heads share keys and values, without which nothing can be said of their cache.
+        # The size of a key/value cache depends on how many query heads share a key/value head.
         groups = model.shape.n_key_value_heads
         self.provenance = {**model.provenance, "n_key_value_heads": groups}
         shape = (len(scores), n_samples, len(self.layers), model.shape.n_heads)
@@ -79,10 +90,17 @@ class ScoreVisitor:
     def __call__(self, heads: HeadActivations) -> None:
         layer, rows = self.layers.index(heads.layer), list(heads.batch.rows)
         values = torch.stack([score(heads) for score in self.scores])
-        self.values[:, rows, layer] = values.cpu().numpy()  # one copy from a GPU, not one a score
+        self.values[:, rows, layer] = values.cpu().numpy()  # one copy from a GPU
 
     def result(self, n_tokens: Sequence[int]) -> xr.DataArray:
-        """What was seen, labelled."""
+        """The recorded scores as a labelled array.
+
+        Args:
+            n_tokens: each sample's length in tokens.
+
+        Returns:
+            ``(score, sample, layer, head)``, float32; NaN for samples that were not run.
+        """
         return labelled_scores(
             self.values, self.scores, self.layers, n_tokens, provenance=self.provenance
         )
@@ -96,7 +114,18 @@ def labelled_scores(
     *,
     provenance: dict[str, Any],
 ) -> xr.DataArray:
-    """An array ``(score, sample, layer, head)`` with its coordinates and provenance."""
+    """Scores as an array with coordinates and provenance.
+
+    Args:
+        values: ``(score, sample, layer, head)``.
+        scores: gives the coordinates ``score`` and ``inactive``.
+        layers: each layer's number in the model.
+        n_tokens: each sample's length in tokens.
+        provenance: put into the attributes, with the versions of packages and the time.
+
+    Returns:
+        ``(score, sample, layer, head)``, with the dtype of ``values``.
+    """
     return xr.DataArray(
         values,
         dims=("score", "sample", "layer", "head"),

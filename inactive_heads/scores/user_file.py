@@ -1,4 +1,4 @@
-"""Scores that a Python file of the user's registers."""
+"""Loads scores from a user's Python file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from inactive_heads.scores.registry import REGISTRY
 
 
 def load_score_file(path: str | Path) -> list[str]:
-    """Runs a Python file, as if it were imported; the names of the scores that it registered.
+    """Runs a Python file and returns the names of the scores that it registers.
 
-    The file is the user's own code, and is run because the user named it. Layer-normalized forms
-    are among the names.
+        names = load_score_file("my_scores.py")  # ["MY", "MY (LN)"]
+
+    The file is the user's own code and runs because the user named it, as an import would.
+
+    Args:
+        path: a Python file that registers scores with `score_function`.
+
+    Returns:
+        The new names, layer-normalized forms among them, in the order of registration.
 
     Raises:
-        UserError: there is no such file, it raises an error, or it registers no score.
+        UserError: the file does not exist, raises an error, or registers no score.
     """
     file = Path(path)
     if not file.is_file():

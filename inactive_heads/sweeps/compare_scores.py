@@ -1,4 +1,4 @@
-"""Scores of one's own against built-in ones: swept alike, compared item by item."""
+"""A user's scores against built-in ones: swept alike, and compared item by item."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.metrics import Metric
-from inactive_heads.analysis.curves.table import read_curves
+from inactive_heads.analysis.curves.metrics import ACCURACY, Metric
+from inactive_heads.analysis.curves.table import RANDOM, read_curves
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import as_model, load_model
 from inactive_heads.models.model import Model
 from inactive_heads.scores.registry import ScoreLike, get_score
-from inactive_heads.sweeps.grid import RANDOM
 from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 from inactive_heads.sweeps.sweep import sweep
-from inactive_heads.tasks.base import Task, TextTask
+from inactive_heads.tasks.base import Task
+from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, load_texts
 
 AGAINST: tuple[str, ...] = ("AHON (LN)", "LTHON (LN)", "AWFT", RANDOM)
 """The score most often best in the paper, the next of its kind, attention alone, and chance."""
 
 TEXTS, SHORTEST, LONGEST = 16, 64, 128
-"""Bundled texts, and between how many tokens they are cut: minutes at most on two cores."""
+"""The number of bundled texts, and the range of their lengths in tokens: minutes on two cores."""
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `compare_scores` found; printed, it is in words.
+    """The result of `compare_scores`; printing it puts it in words.
 
     Attributes:
-        table: one row per score and share, the scores of one's own first: what zeroing does to the
-            model (change, paired with the model that has every head) and how that compares with
-            the reference at an equal share (difference, paired too, and verdict); see
-            `compare_scores`.
+        table: one row per score and percent of heads, the user's scores first: what zeroing does to
+            the model, and how that compares with the reference; see `compare_scores`.
         ranking: the scores by their whole curves, the best first; see `rank_uncertainty`.
-        curves: as `sweep` gives them.
+        curves: from `sweep`.
         reference: the score that others are compared with.
         metric: "loss" (nats per token) or "accuracy" (points).
-        standing: where the scores' curves would stand among published ones; None without any.
+        standing: the ranks of the scores among published ones, from
+            `inactive_heads.sweeps.head_to_head.standing`; None if not asked for.
     """
 
     table: pd.DataFrame
@@ -58,21 +57,21 @@ class Comparison:
     standing: pd.DataFrame | None
 
     def figure(self) -> go.Figure:
-        """The curves; the score of one's own that did best is drawn strong, as is Random."""
+        """Return the figure of the curves, with the best of the user's scores and Random strong."""
         own = set(self.table.loc[self.table["own"], "score"])
         best = next(name for name in self.ranking["score"] if name in own)
         return plots.accuracy_curves(self.curves, self.metric, highlight=best)
 
     def __repr__(self) -> str:
         first = self.curves.iloc[0]
-        unit, digits = ("nats per token", 3) if self.metric == "loss" else ("points", 1)
-        items, what = ("texts", "the loss") if self.metric == "loss" else ("questions", "accuracy")
-        lines = [f"{first['model']}, {first['task']} ({first['n']:.0f} {items}), in {unit}:"]
+        metric, digits = self.metric, self.metric.digits
+        n, unit = f"{first['n']:.0f} {metric.items}", metric.change_unit
+        lines = [f"{first['model']}, {first['task']} ({n}), in {unit}:"]
         own = self.table[self.table["own"] & (self.table["score"] != self.reference)]
         for row in own.itertuples():
             ends = f"[{row.difference_low:+.{digits}f}, {row.difference_high:+.{digits}f}]"
             lines.append(
-                f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes {what} by "
+                f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes {metric.subject} by "
                 f"{row.change:+.{digits}f}; at {row.compared_at:.1f}%, "
                 f"{row.difference:+.{digits}f} {ends} against {self.reference}: {row.verdict}"
             )
@@ -108,47 +107,47 @@ def compare_scores(
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> Comparison:
-    """Scores of one's own swept beside built-in ones, and compared text by text.
+    """Return a comparison of a user's scores with built-in ones, item by item.
 
         found = ih.compare_scores([my_score, ih.layer_normalized(my_score)])
         print(found)  # better, worse or not decided
         found.table, found.figure()
 
-    Every score zeroes heads per input, at thresholds for each share; the task judges the model that
-    is left. All are judged by the same items, so differences are paired. No interval is corrected
-    for the number of scores and shares one tries.
+    Every score zeroes heads per input, at the threshold for each percent, and the task judges the
+    model that is left. All scores are judged by the same items, so differences are paired.
+    Intervals are not corrected for the number of scores and percents that are tried.
 
     Args:
-        scores: names, functions, or objects that are called like them.
-        model: what `load_model` gave, a TransformerBridge or a HookedTransformer; the bundled
-            model if not given.
-        task: from `load_task`, or a `TextTask`; if not given, next-token loss on 16 bundled texts,
-            which tells scores apart sooner than answers do.
-        against: built-in scores (or any others); the first is the reference.
-        percents: shares of heads to aim at.
-        replacement: what is put in the place of zeroed heads; see `sweep`.
-        published: a file of published curves, as `read_curves` takes it; then ``standing`` says
-            where these would stand among them, which needs a task of questions (see
-            `inactive_heads.sweeps.head_to_head.standing`).
-        out: a folder that keeps what is finished, as `sweep` has it.
-        seed: of the texts and of Random.
-        batch_size: inputs run together, or "auto".
+        scores: the user's scores: names, functions, or callable objects.
+        model: from `load_model`, a TransformerBridge or a HookedTransformer; by default the bundled
+            model.
+        task: from `load_task`, or a `TextTask`; by default next-token loss on 16 bundled texts,
+            which tells scores apart with fewer items than answers do.
+        against: the scores to compare with; the first is the reference.
+        percents: the percents of heads to aim at.
+        replacement: what replaces the output of ablated heads, zero by default; see `sweep`.
+        published: a file for `read_curves`. The result then also ranks the scores among the
+            published ones (``standing``), which needs a task of questions.
+        out: a folder that keeps finished work, as in `sweep`; a temporary one by default.
+        seed: the seed of the bundled texts and of Random.
+        batch_size: the number of inputs run together, or "auto".
         progress: whether to show progress on a terminal.
 
     Returns:
-        A `Comparison`. Its ``table``: score, own, percent, percent_zeroed, loss or accuracy, change
-        with change_low and change_high (paired 95% interval, from the model with every head);
-        compared_at, difference with difference_low and difference_high, and verdict, from
-        `inactive_heads.sweeps.head_to_head.lead_over` (NaN and "the reference" in its own rows).
+        A `Comparison`. Its ``table`` has the columns score; own, whether it is one of ``scores``;
+        percent; percent_zeroed; loss or accuracy; change, from the unablated model, with its paired
+        95% interval change_low to change_high; and compared_at, difference, difference_low,
+        difference_high and verdict, from `inactive_heads.sweeps.head_to_head.lead_over`. The
+        reference itself has NaN there, and the verdict "the reference".
 
     Raises:
-        UserError: no score, or nothing to compare with; ``published`` with a task of texts;
-            whatever `sweep` refuses.
+        UserError: there is no score, or nothing to compare with; ``published`` is given with a task
+            of texts, or has no accuracies; or `sweep` raises one.
     """
     own, others = ([_name_or_score(one) for one in group] for group in (scores, against))
     if not own or not others:
         raise UserError("give at least one score, and at least one to compare it with")
-    if published is not None and (task is None or task.metric != "accuracy"):
+    if published is not None and (task is None or task.metric != ACCURACY):
         raise UserError(
             "published curves are of accuracy: give a task of questions to stand among them, such "
             'as load_task("mmlu", data=…)'
@@ -173,9 +172,9 @@ def compare_scores(
         )
         (found,) = load_sweeps(folder)
     reference = _name(others[0])
-    shares = sorted({float(share) for share in curves["percent"]} - {0.0})
+    swept_at = sorted({float(percent) for percent in curves["percent"]} - {0.0})
     compared = [name for name in map(_name, swept) if name != reference]
-    leads = lead_over(found, compared, reference, shares)
+    leads = lead_over(found, compared, reference, swept_at)
     kept = ["score", "percent", "percent_zeroed", found.metric]
     kept += ["change", "change_low", "change_high"]
     table = curves.loc[curves["percent"] > 0, kept].merge(

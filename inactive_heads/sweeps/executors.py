@@ -1,4 +1,4 @@
-"""Where units of work are done: in this process, or in several that each load the model."""
+"""Where units of work are done: in this process, in several, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ import torch
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.model import Model
+from inactive_heads.specs import ExecutionSpec
 from inactive_heads.sweeps.job import Executor
 from inactive_heads.sweeps.local_executor import InProcess, Processes
 
 
-def choose_executor(
-    executor: str | Executor = "local",
-    *,
-    model: Model,
-    workers: int | None = None,
-    ray_address: str | None = None,
-    gpus_per_worker: float | None = None,
-) -> Executor:
-    """The executor of that name.
+def choose_executor(spec: ExecutionSpec, model: Model) -> Executor:
+    """The executor that a spec asks for.
 
-    "local" works in this process, or, where the model lies on a GPU and there are more, in one
-    process per GPU; ``workers`` says how many instead. "ray" is a pool of Ray actors.
+    Args:
+        spec: where work is done. "local" without ``workers`` works in this process, or, if the
+            model lies on a GPU and there are more, in one process per GPU.
+        model: the model; where it lies decides how many workers there are.
+
+    Returns:
+        The executor.
 
     Raises:
-        UserError: an unknown name, fewer than one worker, or Ray is not installed.
+        UserError: an unknown executor, fewer than one worker, or Ray is not installed.
     """
-    if not isinstance(executor, str):
-        return executor
+    workers = spec.workers
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
-    if executor == "ray":
+    if spec.executor == "ray":
         from inactive_heads.sweeps.ray_executor import RayActors
 
-        return RayActors(workers, ray_address, gpus_per_worker)
-    if executor != "local":
-        raise UserError(f"executor={executor!r} is unknown; there are: local, ray")
+        return RayActors(workers, spec.ray_address, spec.gpus_per_worker)
+    if spec.executor != "local":
+        raise UserError(f"executor={spec.executor!r} is unknown; there are: local, ray")
     if workers is None:
-        spread = model.engine.device.type == "cuda" and (model.recipe or {}).get("device") == "auto"
+        loaded_anywhere = model.spec is not None and model.spec.device == "auto"
+        spread = model.engine.device.type == "cuda" and loaded_anywhere
         workers = torch.cuda.device_count() if spread else 1
     return Processes(workers) if workers > 1 else InProcess()

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from inactive_heads.ablation.ablations import Ablation, Fixed, PerInput, Random
+from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
 from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
@@ -21,7 +23,6 @@ from inactive_heads.scores.registry import Score, ScoreLike
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit
 
 Mode = Literal["per-input", "fixed"]
-RANDOM = "Random"
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,24 @@ class Grid:
     Attributes:
         scores: the score functions.
         with_random: whether the baseline "Random" is swept too.
-        shares: percentages of heads above 0.
+        percents: the percentages of heads to zero, each above 0.
         mode: "per-input" or "fixed".
         thresholds: ``(score, percent)``, chosen elsewhere; else from ``calibration``.
         calibration: ``(score, sample, layer, head)``; the task's own inputs' scores if None.
         seed: of Random.
         shard_tokens: tokens of one unit of work.
+        replacement: put in the place of silenced heads; zero if None.
     """
 
     scores: list[Score]
     with_random: bool
-    shares: list[float]
+    percents: list[float]
     mode: str
     thresholds: xr.DataArray | None
     calibration: xr.DataArray | None
     seed: int
     shard_tokens: int
+    replacement: xr.DataArray | None = None
 
     @property
     def names(self) -> list[str]:
@@ -66,7 +69,7 @@ class Grid:
     @property
     def n_points(self) -> int:
         """The baseline, and every score at every share."""
-        return 1 + len(self.names) * len(self.shares)
+        return 1 + len(self.names) * len(self.percents)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,10 +78,11 @@ class Grid:
         return {
             "scores": {score.name: fingerprint(score) for score in self.scores},
             "random": self.with_random,
-            "percents": self.shares,
+            "percents": self.percents,
             "mode": self.mode,
             "seed": self.seed,
             "shard_tokens": self.shard_tokens,
+            "replacement": None if self.replacement is None else fingerprint(self.replacement),
             **{
                 name: None if array is None else digest_of(array.to_dict(encoding=False)["data"])
                 for name, array in given.items()
@@ -103,20 +107,23 @@ class Grid:
         by = own if self.calibration is None else self.calibration
         cuts = self.thresholds
         if cuts is None and by is not None and self.mode == "per-input":
-            cuts = choose_thresholds(by, self.shares)
+            cuts = choose_thresholds(by, self.percents)
         found = []
-        for name, percent in product(self.names, self.shares):
-            threshold, what = float("nan"), dict[str, Any]()
+        known = {score.name: score for score in self.scores}
+        for name, percent in product(self.names, self.percents):
+            threshold = float("nan")
+            ablation: Ablation | None = None
             if self.mode == "fixed":
-                heads = self._fixed_heads(name, percent, by, shape)
-                what = {"kind": "fixed", "heads": heads} if heads else {"kind": "baseline"}
+                # An empty set silences nothing: its point is the baseline.
+                if heads := self._fixed_heads(name, percent, by, shape):
+                    ablation = Fixed(heads, self.replacement)
             elif name == RANDOM:
-                what = {"kind": "random", "number": percent / 100, "seed": self.seed}
+                ablation = Random(percent / 100, self.seed, self.replacement)
             else:
                 assert cuts is not None, "a sweep of scores has thresholds or scores"
                 threshold = float(cuts.sel(score=name, percent=percent))
-                what = {"kind": "per-input", "score": name, "number": threshold}
-            units = [Unit(task, shard, **what) for shard in shards]
+                ablation = PerInput(known[name], threshold, self.replacement)
+            units = [Unit(task, shard, ablation) for shard in shards]
             found.append(Point(name, percent, threshold, units))
         return found
 
@@ -140,6 +147,7 @@ def make_grid(
     mode: str,
     thresholds: xr.DataArray | None = None,
     calibration: xr.DataArray | None = None,
+    replacement: xr.DataArray | None = None,
     shard_tokens: int | None = None,
     seed: int = 0,
 ) -> Grid:
@@ -167,7 +175,9 @@ def make_grid(
         raise UserError(f"shard_tokens must be at least 1, not {shard_tokens}")
     usual = SHARD_TOKENS.get(model.engine.device.type, SHARD_TOKENS["cpu"])
     tokens = usual if shard_tokens is None else shard_tokens
-    return Grid(ranked, with_random, shares, mode, thresholds, calibration, seed, tokens)
+    return Grid(
+        ranked, with_random, shares, mode, thresholds, calibration, seed, tokens, replacement
+    )
 
 
 def split_random(scores: Iterable[ScoreLike] | None) -> tuple[list[Score], bool]:

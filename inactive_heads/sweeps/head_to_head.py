@@ -1,4 +1,4 @@
-"""One score against another at equal shares of heads, and among the published ones."""
+"""Scores compared at equal percents of heads zeroed, and ranked among published ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 
 from inactive_heads.analysis.curves.area import normalized_auc
 from inactive_heads.analysis.curves.intervals import score_intervals
-from inactive_heads.analysis.curves.item_outcomes import SCALE
 from inactive_heads.analysis.curves.paired import Interval, paired_change
 from inactive_heads.analysis.curves.table import RANDOM, as_curves, baseline_row
 from inactive_heads.errors import UserError
@@ -22,25 +21,28 @@ from inactive_heads.sweeps.results import Sweep
 def lead_over(
     found: Sweep, names: Iterable[str], reference: str, percents: Sequence[float]
 ) -> pd.DataFrame:
-    """How scores do against a reference score where both zero equally many heads.
+    """Return how scores compare with a reference score where both zero equally many heads.
 
-    Two scores that were asked for the same share rarely zero the same one. Both are therefore
-    taken at the share asked for, or where one of them did not get so far, at the largest that both
-    did: item by item on the straight line between the two nearest points (with no head zeroed, and
-    with the shares swept). A curve that bends is met a little beside its true height there, on
-    both sides alike; finer ``percents`` make that smaller.
+        (found,) = ih.load_sweeps("runs/quiz")
+        lead_over(found, ["MY"], "AHON (LN)", percents=[10, 20])
+
+    Two scores swept at the same percent rarely zero exactly the same percent of heads. Both are
+    therefore compared at the percent asked for or, if one of them did not reach it, at the largest
+    percent that both reached. Outcomes in between are interpolated item by item, on the straight
+    line between the two nearest points; the unablated model is one of them. Where a curve bends,
+    that is slightly off, in the same direction for both scores; finer ``percents`` reduce it.
 
     Args:
         found: a sweep with the outcomes of every item.
         names: the scores to compare.
         reference: the score they are compared with.
-        percents: the shares at which.
+        percents: the percents of heads to compare at.
 
     Returns:
-        One row per score and share: score, percent, compared_at (the % zeroed of both), difference
-        (the score less the reference, in nats per token or points of accuracy) with
-        difference_low and difference_high, its paired 95% interval, and verdict: "better" or
-        "worse" where the interval is on one side of 0, else "not decided".
+        One row per score and percent, with the columns score; percent; compared_at, the percent
+        zeroed by both; difference, score minus reference in nats per token or points of accuracy,
+        with its paired 95% interval difference_low to difference_high; and verdict, "better" or
+        "worse" if the interval excludes 0, else "not decided".
 
     Raises:
         UserError: the task has a single item.
@@ -50,14 +52,14 @@ def lead_over(
         raise UserError("a single item says nothing about others; a comparison needs 2 or more")
     for name in names:
         for percent in percents:
-            most = [_largest_share(found, one) for one in (name, reference)]
-            share = min(float(percent), *most)
-            lead = _lead(found, *(_at_share(found, one, share) for one in (name, reference)))
-            difference, low, high = (SCALE[found.metric] * end for end in lead)
+            most = [_most_zeroed(found, one) for one in (name, reference)]
+            at = min(float(percent), *most)
+            lead = _lead(found, *(_height_at(found, one, at) for one in (name, reference)))
+            difference, low, high = (found.metric.scale * end for end in lead)
             verdict = "not decided"
             if low > 0 or high < 0:
-                verdict = "better" if (low > 0) == (found.metric == "accuracy") else "worse"
-            rows.append((name, percent, share, difference, low, high, verdict))
+                verdict = "better" if found.metric.upward(difference) > 0 else "worse"
+            rows.append((name, percent, at, difference, low, high, verdict))
     columns = ["score", "percent", "compared_at", "difference", "difference_low"]
     return pd.DataFrame(rows, columns=[*columns, "difference_high", "verdict"])
 
@@ -65,18 +67,21 @@ def lead_over(
 def challenges(
     sweeps: Mapping[str, Sweep], rankings: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame | None:
-    """How every score that is not the paper's does against the paper's best, task by task.
+    """Return how scores other than the paper's compare with the best of the paper's, task by task.
 
-    The best is that of the same items, by its whole curve: it was chosen for its luck on them too,
-    which makes it the harder to beat.
+    The best is chosen by its whole curve on the same items. It is therefore favoured by chance,
+    which makes it harder to beat.
 
     Args:
-        sweeps: of each task.
-        rankings: from `Sweep.ranking`, of each task that can be ranked.
+        sweeps: task → its sweep.
+        rankings: task → its ranking, from `Sweep.ranking`, for each task that can be ranked.
 
     Returns:
-        `lead_over` of every task, with the columns task, metric and reference before; None where
+        The rows of `lead_over` for all tasks, after the columns task, metric and reference; None if
         no other score was swept, or none of the paper's.
+
+    Raises:
+        UserError: a task has a single item.
     """
     tables = []
     for task, ranking in rankings.items():
@@ -85,34 +90,35 @@ def challenges(
         others = [name for name in names if name not in (*PAPER_SCORES, RANDOM)]
         if best is None or not others:
             continue
-        shares = sorted({percent for _, percent in found.points if percent > 0})
-        leads = lead_over(found, others, best, shares)
+        percents = sorted({percent for _, percent in found.points if percent > 0})
+        leads = lead_over(found, others, best, percents)
         about = {"task": task, "metric": found.metric, "reference": best}
         tables.append(leads.assign(**about)[[*about, *leads.columns]])
     return pd.concat(tables, ignore_index=True) if tables else None
 
 
 def standing(curves: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """The ranks that scores' curves would take among published ones of other models.
+    """Return the ranks that scores' curves would take among published curves of other models.
 
-    A curve is summed up as its gain: normalized AUC less the accuracy with every head, in points
-    (0 is a score whose heads can all be zeroed for nothing). Published curves and one's own are cut
-    at the same share of heads. That tells how large a loss is beside those that were published; it
-    is no result on those models. Gains depend on the model and the questions as much as on the
-    score: ``published_rank``, the true rank of a score that is among the published, says how much.
+    A curve is summarized by its gain: normalized AUC minus the unablated accuracy, in points. A
+    gain of 0 means that zeroing costs nothing. Published and own curves are cut at the same percent
+    of heads. The ranks tell how a gain compares with published ones; they are not results on those
+    models. Gains depend on the model and the questions as much as on the score:
+    ``published_rank``, the true rank of a score that is among the published ones, shows how much.
 
     Args:
-        curves: one model's accuracies from `sweep` or `compare_scores`.
+        curves: one model's accuracies, from `sweep` or `compare_scores`.
         published: from `read_curves`.
 
     Returns:
-        One row per published model and score of ``curves``: published_model, score, gain (of the
-        score here), best_published, best_gain (there), would_rank (1 is best), out_of (with the
-        published score functions, Random aside), published_rank (NaN if it is not published) and
-        up_to (the % zeroed at which curves are cut).
+        One row per published model and score of ``curves``, with the columns published_model;
+        score; gain, of the score here; best_published and best_gain, the best score there and its
+        gain; would_rank, 1 for the best; out_of, the number of ranks (published scores without
+        Random, and this one); published_rank, NaN if the score is not published; and up_to, the
+        percent zeroed at which curves are cut.
 
     Raises:
-        UserError: either has no accuracies, or a curve has fewer than two points.
+        UserError: either table has no accuracies, or a curve has fewer than two points.
     """
     own, theirs = as_curves(curves), as_curves(published)
     for name, table in (("these curves", own), ("the published ones", theirs)):
@@ -139,39 +145,39 @@ def standing(curves: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curve(found: Sweep, name: str) -> list[Outcomes]:
-    """The outcomes of a score, by the share really zeroed, rising."""
+    """The outcomes of a score, by the percent really zeroed, ascending."""
     points = [outcomes for (score, _), outcomes in found.points.items() if score == name]
     return sorted(points, key=lambda outcomes: outcomes.percent_zeroed)
 
 
-def _largest_share(found: Sweep, name: str) -> float:
+def _most_zeroed(found: Sweep, name: str) -> float:
     return _curve(found, name)[-1].percent_zeroed
 
 
 class _Height(NamedTuple):
-    """What every item gives at one share, and the most that a single answer counts in it."""
+    """Every item's outcome at one percent zeroed, and the largest weight of a single answer."""
 
     values: np.ndarray
     most: float
 
 
-def _at_share(found: Sweep, name: str, share: float) -> _Height:
-    """What every item gives where the score zeroes that % of heads, linear between points."""
-    column = "loss" if found.metric == "loss" else "correct"
+def _height_at(found: Sweep, name: str, percent: float) -> _Height:
+    """Every item's outcome where the score zeroes that percent, interpolated between points."""
+    column = found.metric.item_column
     curve = _curve(found, name)
     values = np.array([one.items[column].to_numpy(float) for one in curve])
     zeroed = np.array([one.percent_zeroed for one in curve])
-    # Each point's part in the height at this share: the same for every item.
-    parts = np.array([np.interp(share, zeroed, alone) for alone in np.eye(len(zeroed))])
+    # The weight of each point in the height at this percent; the same for every item.
+    parts = np.array([np.interp(percent, zeroed, alone) for alone in np.eye(len(zeroed))])
     return _Height(parts @ values, float(parts.max()))
 
 
 def _lead(found: Sweep, own: _Height, other: _Height) -> Interval:
-    """The mean of own less other, with its paired 95% interval."""
+    """The mean of own minus other, with its paired 95% interval."""
     weights = next(iter(found.points.values())).weights
-    if found.metric == "loss":
+    if not found.metric.is_binary:
         return paired_change(own.values, other.values, weights)
-    # Answers between two points are neither 0 nor 1, but differ by no more than answers do.
+    # Interpolated answers are neither 0 nor 1, but differ by no more than answers do.
     most = max(own.most, other.most)
     change = (own.values - other.values)[:, None]
     ends = score_intervals(change, weights, confidence=CONFIDENCE, least=most)
@@ -183,15 +189,15 @@ def _ends(curves: pd.DataFrame) -> list[float]:
 
 
 def _gains(curves: pd.DataFrame, with_baseline: pd.DataFrame, up_to: float) -> pd.Series:
-    """Each score's normalized AUC up to a share, less the accuracy with every head."""
+    """Each score's normalized AUC up to a percent zeroed, minus the unablated accuracy."""
     start = baseline_row(with_baseline)
     found = {}
     for score, curve in curves.groupby("score", sort=False):
         points = curve.sort_values("percent_zeroed")
         zeroed, accuracy = (points[name].to_numpy() for name in ("percent_zeroed", "accuracy"))
         inside = zeroed < up_to
-        shares = [*zeroed[inside], up_to]
+        percents = [*zeroed[inside], up_to]
         heights = [*accuracy[inside], np.interp(up_to, zeroed, accuracy)]
         before = accuracy[0] if start is None else float(start["accuracy"])
-        found[str(score)] = normalized_auc(shares, heights) - before
+        found[str(score)] = normalized_auc(percents, heights) - before
     return pd.Series(found)

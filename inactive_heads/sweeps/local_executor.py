@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import xarray as xr
 
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation.prepared_task import PreparedTask
-from inactive_heads.models.load import load_model
+from inactive_heads.models.load import load
+from inactive_heads.models.model import Model
 from inactive_heads.progress import Advance
-from inactive_heads.scores.registry import REGISTRY, Score
-from inactive_heads.sweeps.job import ATTEMPTS, Job, Worker, is_known, tokens_of
+from inactive_heads.scores import BUILT_IN
+from inactive_heads.specs import ModelSpec
+from inactive_heads.sweeps.job import ATTEMPTS, Job
 from inactive_heads.sweeps.run_folder import Finished
 from inactive_heads.sweeps.unit import Unit
 
 
 @dataclass(frozen=True)
 class InProcess:
-    """One unit after the other, here."""
+    """One unit after the other, in this process."""
 
     def run(
         self, job: Job, units: Sequence[Unit], advance: Advance
     ) -> Iterator[tuple[Unit, Finished]]:
-        """Each unit when it is done; ``advance`` hears of every batch."""
-        worker = Worker(job.model, job.tasks, job.scores, job.batch_size, job.replacement)
+        """Each unit when it is done; ``advance`` is told of every batch."""
         for unit in units:
-            yield unit, worker(unit, advance)
+            yield unit, job.do(unit, advance)
 
 
 @dataclass(frozen=True)
 class Processes:
     """Worker processes on this machine, each with the model; one per GPU, or so many on a CPU.
 
-    A worker that dies takes the pool with it: a new one does what was not finished.
+    A worker that dies takes the pool with it; a new pool does what was not finished.
+
+    Attributes:
+        n_workers: the number of processes.
     """
 
     n_workers: int
@@ -47,19 +49,19 @@ class Processes:
     def run(
         self, job: Job, units: Sequence[Unit], advance: Advance
     ) -> Iterator[tuple[Unit, Finished]]:
-        """Each unit when it is done.
+        """Each unit when it is done; ``advance`` is told of every unit.
 
         Raises:
             UserError: the model, or a score, cannot be taken to another process; or workers
                 keep dying.
         """
-        recipe, left, deaths = job.recipe(), list(units), 0
-        _check_scores(job.scores)
+        spec, left, deaths = job.model_spec, list(units), 0
+        _check_scores(job)
         while left:
             try:
-                for unit, finished in self._pool_run(job, recipe, left):
+                for unit, finished in self._pool_run(job, spec, left):
                     left.remove(unit)
-                    advance(tokens_of(job, unit))
+                    advance(job.n_tokens(unit))
                     yield unit, finished
             except BrokenProcessPool:
                 deaths += 1
@@ -70,26 +72,18 @@ class Processes:
                     ) from None
 
     def _pool_run(
-        self, job: Job, recipe: dict[str, Any], units: Sequence[Unit]
+        self, job: Job, spec: ModelSpec, units: Sequence[Unit]
     ) -> Iterator[tuple[Unit, Finished]]:
         context = multiprocessing.get_context("spawn")
         places = context.Queue()
-        for place in _places(self.n_workers, recipe):
+        for place in _places(self.n_workers, spec):
             places.put(place)
         threads = max(1, torch.get_num_threads() // self.n_workers)
         pool = ProcessPoolExecutor(
             self.n_workers,
             context,
             initializer=_start_worker,
-            initargs=(
-                recipe,
-                job.tasks,
-                list(job.scores),
-                job.batch_size,
-                job.replacement,
-                places,
-                threads,
-            ),
+            initargs=(spec, job.with_model, places, threads),
         )
         try:
             waiting: dict[Future[Finished], Unit] = {pool.submit(_do, unit): unit for unit in units}
@@ -101,39 +95,32 @@ class Processes:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-_worker: Worker | None = None
+_job: Job | None = None
+"""The job of a worker process, once it has loaded the model."""
 
 
 def _start_worker(
-    recipe: dict[str, Any],
-    tasks: Mapping[str, PreparedTask],
-    scores: Sequence[str],
-    batch_size: int | str,
-    replacement: xr.DataArray | None,
-    places: Any,
-    threads: int,
+    spec: ModelSpec, make_job: Callable[[Model], Job], places: Any, threads: int
 ) -> None:
-    global _worker
+    global _job
     torch.set_num_threads(threads)
-    model = load_model(**recipe | {"device": places.get()})
-    known = {name: REGISTRY[name] for name in scores}
-    _worker = Worker(model, tasks, known, batch_size, replacement)
+    _job = make_job(load(replace(spec, device=places.get())))
 
 
 def _do(unit: Unit) -> Finished:
-    assert _worker is not None, "the pool starts every process with a worker"
-    return _worker(unit)
+    assert _job is not None, "the pool starts every process with a job"
+    return _job.do(unit)
 
 
-def _places(n_workers: int, recipe: Mapping[str, Any]) -> list[str]:
+def _places(n_workers: int, spec: ModelSpec) -> list[str]:
     """The device of each worker: GPUs in turn, or the one that was asked for."""
-    if recipe["device"] != "auto" or not torch.cuda.is_available():
-        return [recipe["device"]] * n_workers
+    if spec.device != "auto" or not torch.cuda.is_available():
+        return [spec.device] * n_workers
     return [f"cuda:{index % torch.cuda.device_count()}" for index in range(n_workers)]
 
 
-def _check_scores(scores: Mapping[str, Score]) -> None:
-    own = [name for name, score in scores.items() if not is_known(score)]
+def _check_scores(job: Job) -> None:
+    own = [name for name, score in job.scores.items() if BUILT_IN.get(name) is not score]
     if own:
         raise UserError(
             f"{', '.join(own)} cannot be taken to worker processes, which know the package's "

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from inactive_heads.errors import UserError
-from inactive_heads.models.load import load_model
+from inactive_heads.models.load import load
+from inactive_heads.models.model import Model
 from inactive_heads.progress import Advance
-from inactive_heads.scores.registry import REGISTRY
-from inactive_heads.sweeps.job import ATTEMPTS, Job, Worker, is_known, tokens_of
+from inactive_heads.specs import ModelSpec
+from inactive_heads.sweeps.job import ATTEMPTS, Job
 from inactive_heads.sweeps.run_folder import Finished
 from inactive_heads.sweeps.unit import Unit
 
@@ -28,13 +29,11 @@ except ImportError as error:
 class _Actor:
     """A worker in a process of Ray's; the model is loaded once."""
 
-    def __init__(self, recipe: dict[str, Any], job: tuple[Any, Any, Any, Any]) -> None:
-        tasks, own, batch_size, replacement = job
-        scores = {name: REGISTRY[name] if score is None else score for name, score in own.items()}
-        self.worker = Worker(load_model(**recipe), tasks, scores, batch_size, replacement)
+    def __init__(self, spec: ModelSpec, make_job: Callable[[Model], Job]) -> None:
+        self.job = make_job(load(spec))
 
     def do(self, unit: Unit) -> Finished:
-        return self.worker(unit)
+        return self.job.do(unit)
 
 
 @dataclass(frozen=True)
@@ -62,20 +61,18 @@ class RayActors:
             UserError: the model cannot be loaded elsewhere, no cluster is at the address, or a
                 unit keeps killing its actors.
         """
-        recipe = job.recipe()
+        spec = job.model_spec
         ours = not ray.is_initialized()
         if ours:
             self._connect()
         actors: list[Any] = []
         try:
-            # The package's scores go by name, a user's own as they are.
-            own = {name: None if is_known(score) else score for name, score in job.scores.items()}
-            work = ray.put((job.tasks, own, job.batch_size, job.replacement))
+            make_job = ray.put(job.with_model)
             gpus = self._gpus()
             maker = ray.remote(_Actor).options(num_gpus=gpus)
 
             def started() -> Any:
-                actors.append(maker.remote(recipe, work))
+                actors.append(maker.remote(spec, make_job))
                 return actors[-1]
 
             left, deaths = deque(units), Counter[Unit]()
@@ -98,7 +95,7 @@ class RayActors:
                     actor = started()
                     left.appendleft(unit)
                 else:
-                    advance(tokens_of(job, unit))
+                    advance(job.n_tokens(unit))
                     yield unit, finished
                 if left:
                     unit = left.popleft()

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import Metric, get_metric
 from inactive_heads.analysis.curves.rank_uncertainty import rank_uncertainty
+from inactive_heads.analysis.curves.table import metric_of
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.outcomes import Outcomes
 from inactive_heads.files import write_whole
@@ -69,7 +70,7 @@ class Sweep:
     @property
     def metric(self) -> Metric:
         """What the task measures: "accuracy" or "loss"."""
-        return next(iter(self.points.values())).metric
+        return get_metric(next(iter(self.points.values())).metric)
 
     def ranking(self, *, within: float | None = None) -> pd.DataFrame:
         """The scores, the best first, and how sure that order is: see `rank_uncertainty`.
@@ -78,7 +79,7 @@ class Sweep:
             UserError: the task has a single item, or a single share was swept.
         """
         one = next(iter(self.points.values()))
-        column = "loss" if self.metric == "loss" else "correct"
+        column = self.metric.item_column
         names = list(dict.fromkeys(name for name, _ in self.points))
         percents = sorted({percent for _, percent in self.points})
         values = [
@@ -125,8 +126,7 @@ def load_sweeps(folder: str | Path) -> list[Sweep]:
     sweeps = []
     for task in curves["task"].unique():
         rows = curves[curves["task"] == task]
-        metric: Metric = "accuracy" if rows["accuracy"].notna().any() else "loss"
-        points = {}
+        metric, points = metric_of(rows), {}
         for row in rows.itertuples():
             here = items.query("task == @task and score == @row.score and percent == @row.percent")
             own = here.dropna(axis="columns", how="all").drop(columns=list(POINT_COLUMNS))

@@ -23,12 +23,12 @@ from inactive_heads.files import write_whole
 from inactive_heads.models.load import as_model
 from inactive_heads.progress import Board, sweep_board
 from inactive_heads.provenance import versions
-from inactive_heads.scores.fingerprint import fingerprint
 from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import labelled_scores
+from inactive_heads.specs import ExecutionSpec
 from inactive_heads.sweeps.executors import choose_executor
-from inactive_heads.sweeps.grid import Grid, Point, make_grid
-from inactive_heads.sweeps.job import Executor, Job, tokens_of
+from inactive_heads.sweeps.grid import Grid, Mode, Point, make_grid
+from inactive_heads.sweeps.job import Executor, Job
 from inactive_heads.sweeps.results import COLUMNS, Sweep, save_items
 from inactive_heads.sweeps.run_folder import Finished, Run, RunMemory, open_run
 from inactive_heads.sweeps.unit import Unit, shards_of
@@ -41,7 +41,7 @@ def sweep(
     *,
     scores: Iterable[ScoreLike] | None = None,
     percents: Sequence[float] = PAPER_PERCENTS,
-    mode: str = "per-input",
+    mode: Mode = "per-input",
     thresholds: xr.DataArray | None = None,
     calibration: xr.DataArray | None = None,
     replacement: xr.DataArray | None = None,
@@ -63,35 +63,35 @@ def sweep(
     given.
 
     Args:
-        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        model: from `load_model`, or a TransformerBridge or HookedTransformer.
         task: from `load_task`.
         scores: names or functions, "Random" among them; the paper's fifteen and Random if not
             given.
-        percents: shares of heads to aim at; 0, the baseline, is always there.
+        percents: the percentages of heads to aim at; 0, the baseline, is always included.
         mode: "per-input" (the paper's) or "fixed" (one set for every input).
         thresholds: ``(score, percent)`` from `choose_thresholds`, chosen on other data.
         calibration: scores of other data, from `score_heads`, to choose heads by.
         replacement: from `mean_head_outputs`, put in the place of silenced heads; zero if not
-            given. Scores are then worth comparing that see what differs from it, as
-            `read_output_distance` does.
+            given. Then compare scores that measure the distance from it, such as
+            `read_output_distance`.
         out: a folder that keeps every finished unit of work: called again with the same
-            arguments, a sweep that was stopped goes on. ``curves.csv`` in it is brought up to
-            date after every point; `load_sweeps` reads the finished sweep.
-        executor: "local", "ray", or an executor of one's own.
-        workers: processes that each load the model; see `choose_executor`.
+            arguments, a sweep that was stopped goes on. ``curves.csv`` in it is updated after
+            every point; `load_sweeps` reads the finished sweep.
+        executor: "local", "ray", or an executor of your own.
+        workers: processes that each load the model; see `ExecutionSpec`.
         shard_tokens: tokens that one unit of work runs; minutes' worth if not given.
         seed: of Random.
         batch_size: inputs run together, or "auto".
         progress: whether to show progress on a terminal.
 
     Returns:
-        One row per score and share: model, task, score, mode, percent, threshold (NaN for
+        One row per score and percent: model, task, score, mode, percent, threshold (NaN for
         Random and fixed sets), percent_zeroed, accuracy (in %) with ci_low and ci_high, n, loss
         (nats per token) with loss_low and loss_high, NaN in what the task does not measure; and
-        how that differs from the baseline, paired: `Outcomes.effect`.
+        the paired difference from the baseline: see `Outcomes.effect`.
 
     Raises:
-        UserError: an unknown score or mode, a share outside 0 to 100, a folder that cannot be
+        UserError: an unknown score or mode, a percentage outside 0 to 100, a folder that cannot be
             written, is in use, or holds a sweep with other settings.
     """
     subject = as_model(model)
@@ -102,21 +102,23 @@ def sweep(
         mode=mode,
         thresholds=thresholds,
         calibration=calibration,
+        replacement=replacement,
         shard_tokens=shard_tokens,
         seed=seed,
     )
     prepared = PreparedTask.of(subject, task)
     named = {score.name: score for score in grid.scores}
-    job = Job(subject, {task.name: prepared}, named, batch_size, replacement)
-    means = choose_executor(executor, model=subject, workers=workers)
+    job = Job(subject, {task.name: prepared}, named, batch_size)
+    if isinstance(executor, str):
+        executor = choose_executor(ExecutionSpec(executor=executor, workers=workers), subject)
     if out is None:
-        return run_sweep(job, task.name, grid, RunMemory(), means, progress=progress).curves
+        return run_sweep(job, task.name, grid, RunMemory(), executor, progress=progress).curves
     with open_run(out, run_settings(job, {task.name: grid})) as run:
 
         def keep(rows: pd.DataFrame) -> None:
             write_whole(run.folder / "curves.csv", rows.to_csv(index=False))
 
-        found = run_sweep(job, task.name, grid, run, means, on_point=keep, progress=progress)
+        found = run_sweep(job, task.name, grid, run, executor, on_point=keep, progress=progress)
         save_items(run.folder, [found])
         return found.curves
 
@@ -131,15 +133,28 @@ def run_sweep(
     on_point: Callable[[pd.DataFrame], None] = lambda rows: None,
     progress: bool = True,
 ) -> Sweep:
-    """The sweep of one of a job's tasks: units that the run has are not done again.
+    """The sweep of one of a job's tasks.
 
-    ``on_point`` is given the rows so far, after the baseline and after every point.
+    Args:
+        job: the model and its tasks.
+        task: the name of the task.
+        grid: what is varied.
+        run: keeps finished units; those that it has are not done again.
+        executor: does the others.
+        on_point: is given the rows so far, after the baseline and after every point.
+        progress: whether to show progress on a terminal.
+
+    Returns:
+        The curves, and the outcome of every item at every point.
+
+    Raises:
+        UserError: a unit cannot be done, or a file cannot be written.
     """
     prepared, model = job.tasks[task], job.model
     shards = shards_of(prepared, grid.shard_tokens)
     total = grid.n_points * prepared.n_tokens
-    with sweep_board(task, total, grid.names, grid.shares, show=progress) as board:
-        unablated = [Unit(task, shard, "baseline") for shard in shards]
+    with sweep_board(task, total, grid.names, grid.percents, show=progress) as board:
+        unablated = [Unit(task, shard) for shard in shards]
         done = dict(_finished(job, unablated, run, executor, board))
         baseline = _outcomes(done, unablated)
         own = _own_scores(job, prepared, [done[unit].array for unit in unablated])
@@ -152,7 +167,7 @@ def run_sweep(
         }
 
         def rows() -> pd.DataFrame:
-            order = [(name, share) for name in grid.names for share in (0.0, *grid.shares)]
+            order = [(name, percent) for name in grid.names for percent in (0.0, *grid.percents)]
             return pd.DataFrame(
                 [row_of[key] for key in order if key in row_of], columns=list(COLUMNS)
             )
@@ -180,7 +195,15 @@ def run_sweep(
 
 
 def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
-    """All that decides the numbers of sweeps of a job's tasks, as JSON has it."""
+    """Everything that decides the numbers of sweeps.
+
+    Args:
+        job: the model and its tasks.
+        grids: what is varied, by the name of the task.
+
+    Returns:
+        Settings that JSON can hold; two runs with equal settings give equal numbers.
+    """
     return {
         "model": job.model.provenance,
         "tasks": {
@@ -192,7 +215,6 @@ def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
             for name, grid in grids.items()
         },
         "batch_size": job.batch_size,
-        "replacement": None if job.replacement is None else fingerprint(job.replacement),
         "versions": versions(),
     }
 
@@ -206,7 +228,7 @@ def _finished(
         if (finished := run.read(unit.name)) is None:
             missing.append(unit)
         else:
-            board.advance(tokens_of(job, unit))
+            board.advance(job.n_tokens(unit))
             yield unit, finished
     for unit, finished in executor.run(job, missing, board.advance):
         run.write(unit.name, finished)

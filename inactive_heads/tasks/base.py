@@ -1,27 +1,102 @@
-"""What an ablation is judged by: multiple-choice questions, or next-token loss on texts."""
+"""What a task is: items to run through a model, and what their log-probabilities say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import pandas as pd
 
 from inactive_heads.analysis.curves.metrics import Metric
 from inactive_heads.errors import UserError
+from inactive_heads.models.model import Model
 
 Scoring = Literal["letter", "cloze", "acc", "acc_norm"]
+
+
+@dataclass(frozen=True)
+class ScoredInput:
+    """Tokens to run, and the log-probabilities to read: of ``targets[k]`` after ``positions[k]``.
+
+    Attributes:
+        tokens: token ids, from the input's first token on.
+        positions: places in ``tokens``; the logits after that token are read.
+        targets: token ids, one for each position.
+    """
+
+    tokens: list[int]
+    positions: list[int]
+    targets: list[int]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Questions or texts that judge an ablation; `ChoiceTask` and `TextTask` are the kinds there are.
+
+    Attributes:
+        name: as results name it.
+        about: where it comes from and how it is asked; saved with results, as JSON has it.
+        metric: what it measures.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def about(self) -> dict[str, Any]: ...
+
+    @property
+    def metric(self) -> Metric: ...
+
+    def __len__(self) -> int:
+        """The number of items: questions, or texts."""
+        ...
+
+    def part(self, start: int, stop: int) -> Task:
+        """The task with the items from ``start`` to before ``stop``."""
+        ...
+
+    def inputs(self, model: Model) -> list[list[ScoredInput]]:
+        """The inputs to run, a list for each item.
+
+        Raises:
+            UserError: an input is longer than the model's context, or has nothing to read.
+        """
+        ...
+
+    def outcomes(self, logprobs: Sequence[Sequence[np.ndarray]]) -> pd.DataFrame:
+        """One row per item: how it came out, as `Outcomes.items` has it.
+
+        Args:
+            logprobs: for every item and input, the log-probabilities of the input's targets in nats.
+        """
+        ...
+
+    def kinds(self) -> list[str]:
+        """The kind of text that each item is: its data set or subject."""
+        ...
+
+    def first_prompt(self, model: Model) -> str:
+        """The first item as the model reads it, for people."""
+        ...
 
 
 @dataclass(frozen=True)
 class ChoiceItem:
     """One question as it is asked: the context, what may follow it, and which is right.
 
-    A context that is a `Prompt` is written by the model's chat template, if it is to use one; any
-    other text is asked as it is. Contexts are several, one for each continuation, where it is in
-    them that the choices differ (Winogrande). ``lengths`` are what a log-probability is divided by
-    to be normalized; if not given, those of the continuations, in characters.
+    Attributes:
+        id: names the question in results.
+        subject: its subject.
+        context: the text before the answer. A `Prompt` is written by the model's chat template if
+            the model uses one; any other text is asked as it is. A tuple has one context for each
+            continuation, for choices that differ in the context (Winogrande).
+        continuations: the texts that may follow.
+        answer: the index of the right one.
+        lengths: what log-probabilities are divided by when they are normalized; the continuations'
+            lengths in characters, if not given.
     """
 
     id: str
@@ -33,45 +108,9 @@ class ChoiceItem:
 
     @property
     def contexts(self) -> tuple[str, ...]:
-        """What stands before each continuation."""
+        """The context before each continuation."""
         several = isinstance(self.context, tuple)
         return self.context if several else (self.context,) * len(self.continuations)  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class ChoiceTask:
-    """Questions answered by the log-probability of what may follow the prompt.
-
-    ``letter``: the arg max over " A" to " D". ``cloze``: the choices' texts, their
-    log-probability divided by their length in characters. ``acc`` and ``acc_norm``: the same two
-    judgements of what a task of lm-evaluation-harness has for choices. Accuracy is over all
-    questions.
-    """
-
-    name: str
-    items: Sequence[ChoiceItem]
-    scoring: Scoring
-    num_fewshot: int
-    about: dict[str, Any] = field(default_factory=dict)
-    metric: ClassVar[Metric] = "accuracy"
-
-    @property
-    def normalized(self) -> bool:
-        """Whether log-probabilities are divided by the length of what they are of."""
-        return self.scoring in ("cloze", "acc_norm")
-
-
-@dataclass(frozen=True)
-class TextTask:
-    """Next-token loss on texts, in nats per token: lists of token ids, or texts."""
-
-    name: str
-    samples: Sequence[str | Sequence[int]]
-    about: dict[str, Any] = field(default_factory=dict)
-    metric: ClassVar[Metric] = "loss"
-
-
-Task = ChoiceTask | TextTask
 
 
 T = TypeVar("T")
@@ -84,7 +123,18 @@ def choose_evenly(
     limit: int | None,
     seed: int,
 ) -> list[T]:
-    """The items of these subjects, or ``limit`` of them, spread over the subjects by ``seed``.
+    """The items of these subjects, or ``limit`` of them, spread evenly over the subjects.
+
+    Args:
+        items: what to choose from.
+        subject_of: gives an item's subject.
+        subjects: only these; all if None.
+        limit: how many items; all if None.
+        seed: which of a subject's items are chosen.
+
+    Returns:
+        The chosen items: in the order of their subjects without a limit; else in rounds, one item
+        of every subject at a time.
 
     Raises:
         UserError: there is no such subject.

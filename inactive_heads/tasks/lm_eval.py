@@ -1,4 +1,4 @@
-"""Multiple-choice tasks of lm-evaluation-harness, as tasks of ours: the prompts are its own."""
+"""Multiple-choice tasks of lm-evaluation-harness, with its own prompts."""
 
 from __future__ import annotations
 
@@ -11,52 +11,51 @@ from typing import Any
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.chat_template import Turns
-from inactive_heads.tasks.base import ChoiceItem, ChoiceTask, choose_evenly
+from inactive_heads.specs import TaskSpec
+from inactive_heads.tasks.base import ChoiceItem, choose_evenly
+from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.prompt import Prompt
 from inactive_heads.third_party import explained
 
 PREFIX = "lm-eval:"
 FEWSHOT_SEED = 1234
-"""The harness's own, by which it draws examples."""
+"""The seed with which the harness draws examples."""
 
 INSTEAD = "run it with the harness: inactive-heads lm-eval run --model inactive-heads --tasks"
 
 
 def check_installed() -> None:
-    """Raise a UserError where lm-evaluation-harness is not installed."""
+    """Check that lm-evaluation-harness is installed.
+
+    Raises:
+        UserError: it is not; the message says how to install it.
+    """
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("this needs lm-evaluation-harness: pip install 'inactive-heads[lm-eval]'")
 
 
-def harness_task(
-    name: str,
-    *,
-    data: str | Path | None = None,
-    shots: int | None = None,
-    limit: int | None = None,
-    subjects: Sequence[str] | None = None,
-    scoring: str | None = None,
-    seed: int = 0,
-) -> ChoiceTask:
-    """A multiple-choice task of the harness, or a group of them, by its name there.
+def lm_eval_task(spec: TaskSpec) -> ChoiceTask:
+    """A multiple-choice task of lm-evaluation-harness, or a group of them.
 
         task = ih.load_task("lm-eval:piqa", limit=200)
         task = ih.load_task("lm-eval:my_task", data="folder/with/my_task.yaml")
 
     Args:
-        name: as ``--tasks`` takes it: a task, a group ("mmlu") or a tag ("ai2_arc"), whose tasks
-            are the subjects.
-        data: a folder of task files, as ``--include_path`` takes it.
-        shots: examples in the prompt; what the task says, or 0, if not given.
-        limit: how many questions, spread over the tasks, chosen by ``seed``.
-        subjects: of a group, only these tasks.
-        scoring: "acc", the likeliest answer, or "acc_norm", by likelihood per character; if not
-            given "acc_norm" where the task reports it. "letter" and "cloze" mean the same two.
+        spec: its ``name`` is "lm-eval:" and what ``--tasks`` takes: a task, a group ("mmlu") or a
+            tag ("ai2_arc"), whose tasks are the subjects. ``data`` is a folder of task files, as
+            ``--include_path`` takes it. ``num_fewshot`` is what the task's file says, or 0, if not
+            given. ``scoring`` is "acc", the likeliest answer, or "acc_norm", by likelihood per
+            character; if not given, "acc_norm" where the task reports it. "letter" and "cloze" mean
+            the same two.
+
+    Returns:
+        The task, its prompts the harness's own.
 
     Raises:
         UserError: the harness is not installed or has no such task; the task is not multiple
             choice, or judges answers by rules of its own; its data cannot be loaded.
     """
+    name, data, scoring = spec.name.removeprefix(PREFIX), spec.data, spec.scoring
     check_installed()
     if scoring not in (None, *_SCORINGS):
         raise UserError(f"scoring must be acc or acc_norm for {PREFIX}{name}, not {scoring!r}")
@@ -65,9 +64,9 @@ def harness_task(
         _check(task_name, task)
     norm = all("acc_norm" in _metrics(task) for task in tasks.values())
     how = ("acc_norm" if norm else "acc") if scoring is None else _SCORINGS[scoring]
-    shots_of = {one: _set_shots(one, task, shots) for one, task in tasks.items()}
+    shots_of = {one: _set_shots(one, task, spec.num_fewshot) for one, task in tasks.items()}
     places = [(one, index) for one, task in tasks.items() for index in range(len(task.eval_docs))]
-    chosen = choose_evenly(places, lambda place: place[0], subjects, limit, seed)
+    chosen = choose_evenly(places, lambda place: place[0], spec.subjects, spec.limit, spec.seed)
     items = []
     for one, task in tasks.items():
         # In the order of the data, as the harness asks them: examples are drawn one after another.
@@ -77,9 +76,9 @@ def harness_task(
         "data": str(data or "lm-evaluation-harness"),
         "num_fewshot": max(shots_of.values()),
         "scoring": how,
-        "limit": limit,
+        "limit": spec.limit,
         "subjects": sorted({item.subject for item in items}),
-        "seed": seed,
+        "seed": spec.seed,
         "task_versions": {
             one: (task.config.metadata or {}).get("version") for one, task in tasks.items()
         },

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inactive_heads.errors import UserError
-from inactive_heads.tasks.base import ChoiceTask, Task, TextTask, choose_evenly
-from inactive_heads.tasks.multiple_choice import _ask, _mmlu, _quiz
+from inactive_heads.specs import TaskSpec
+from inactive_heads.tasks.base import Scoring, Task
+from inactive_heads.tasks.lm_eval import PREFIX, lm_eval_task
+from inactive_heads.tasks.multiple_choice import multiple_choice_task
+from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import load_texts
 
 
@@ -15,71 +18,75 @@ def load_task(
     name: str,
     *,
     data: str | Path | None = None,
-    shots: int | None = None,
+    num_fewshot: int | None = None,
     limit: int | None = None,
     subjects: Sequence[str] | None = None,
-    scoring: str | None = None,
+    scoring: Scoring | None = None,
     seed: int = 0,
+    shots: int | None = None,
 ) -> Task:
     """A task by name: "mmlu", "quiz" (bundled), "text-loss", or one of lm-evaluation-harness.
 
         task = ih.load_task("quiz", limit=50)
-        task = ih.load_task("mmlu", data="folder/of/cais-mmlu", shots=5, limit=100)
+        task = ih.load_task("mmlu", data="folder/of/cais-mmlu", num_fewshot=5, limit=100)
         task = ih.load_task("lm-eval:piqa", limit=100)
 
     Args:
         name: "mmlu" is `cais/mmlu`, from the hub or a local copy; "quiz" is general knowledge,
             bundled; "text-loss" is next-token loss on texts; "lm-eval:" and a name is that task
-            of lm-evaluation-harness: see `inactive_heads.tasks.lm_eval.harness_task`.
-        data: mmlu: a folder in the layout of the hub's data set. quiz: a .jsonl file of one's
-            own questions, with the bundled file's fields. text-loss: as for `load_texts`.
-        shots: answered examples in the prompt (the subject's first dev questions); 5 for mmlu,
-            0 for quiz, what its file says for a task of the harness, if not given.
+            of lm-evaluation-harness: see `inactive_heads.tasks.lm_eval.lm_eval_task`.
+        data: mmlu: a folder in the layout of the hub's data set. quiz: a .jsonl file of your own
+            questions, with the bundled file's fields. text-loss: as for `load_texts`.
+        num_fewshot: answered examples in the prompt (the subject's first dev questions); if not
+            given, 5 for mmlu, 0 for quiz, and what its file says for a task of the harness.
         limit: how many questions (or texts), spread over the subjects, chosen by ``seed``.
         subjects: only these.
-        scoring: "letter" or "cloze"; if not given "letter" for mmlu, "cloze" for quiz. A task of
-            the harness: "acc" or "acc_norm".
+        scoring: "letter" or "cloze"; if not given, "letter" for mmlu and "cloze" for quiz. For a
+            task of the harness: "acc" or "acc_norm".
+        seed: which questions or texts are chosen.
+        shots: another name for ``num_fewshot``.
+
+    Returns:
+        A `ChoiceTask`, or a `TextTask` for "text-loss".
 
     Raises:
         UserError: an unknown name, data that are missing or lack a column, a limit below 1,
-            more shots than there are examples, an unknown subject.
+            more shots than there are examples, an unknown subject, ``shots`` beside another
+            ``num_fewshot``.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit must be at least 1, not {limit}")
-    if name == "text-loss":
-        source = data or "bundled"
-        texts = load_texts(source, n=limit, seed=seed)
-        return TextTask(name, texts, {"texts": str(source), "limit": limit, "seed": seed})
-    if name.startswith("lm-eval:"):
-        from inactive_heads.tasks.lm_eval import harness_task  # which makes tasks of this module
+    if shots is not None:
+        if num_fewshot not in (None, shots):
+            raise UserError(
+                f"shots={shots} and num_fewshot={num_fewshot} mean the same; give one of them"
+            )
+        num_fewshot = shots
+    return load(TaskSpec(name, data, num_fewshot, limit, subjects, scoring, seed))
 
-        return harness_task(
-            name.removeprefix("lm-eval:"),
-            data=data,
-            shots=shots,
-            limit=limit,
-            subjects=subjects,
-            scoring=scoring,
-            seed=seed,
-        )
-    if name not in ("mmlu", "quiz"):
-        raise UserError(
-            f"unknown task {name!r}; there are: mmlu, quiz, text-loss, and lm-eval:TASK for those "
-            "of lm-evaluation-harness"
-        )
-    how = scoring or ("letter" if name == "mmlu" else "cloze")
-    if how not in ("letter", "cloze"):
-        raise UserError(f"scoring must be letter or cloze, not {how!r}")
-    n_shots = (5 if name == "mmlu" else 0) if shots is None else shots
-    dev, test = _mmlu(data) if name == "mmlu" else _quiz(data)
-    test = choose_evenly(test, lambda question: question.subject, subjects, limit, seed)
-    items = [_ask(question, dev.get(question.subject, []), n_shots, how) for question in test]
-    about = {
-        "data": str(data or ("cais/mmlu" if name == "mmlu" else "bundled")),
-        "num_fewshot": n_shots,
-        "scoring": how,
-        "limit": limit,
-        "subjects": sorted({question.subject for question in test}),
-        "seed": seed,
-    }
-    return ChoiceTask(name, items, how, n_shots, about)  # type: ignore[arg-type]
+
+def load(spec: TaskSpec) -> Task:
+    """The task that a spec describes; see `load_task`.
+
+    Args:
+        spec: which task, and how it is asked.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: as `load_task`.
+    """
+    if spec.limit is not None and spec.limit < 1:
+        raise UserError(f"--limit must be at least 1, not {spec.limit}")
+    if spec.name == "text-loss":
+        source = spec.data or "bundled"
+        texts = load_texts(source, n=spec.limit, seed=spec.seed)
+        about = {"texts": str(source), "limit": spec.limit, "seed": spec.seed}
+        return TextTask(spec.name, texts, about)
+    if spec.name.startswith(PREFIX):
+        return lm_eval_task(spec)
+    if spec.name in ("mmlu", "quiz"):
+        return multiple_choice_task(spec)
+    raise UserError(
+        f"unknown task {spec.name!r}; there are: mmlu, quiz, text-loss, and lm-eval:TASK for those "
+        "of lm-evaluation-harness"
+    )

@@ -1,6 +1,6 @@
-"""What an ablation is judged by: multiple-choice questions, or next-token loss on texts.
+"""MMLU and the bundled quiz: questions with four choices.
 
-Prompts are lm-evaluation-harness's: ``mmlu`` for letters, ``mmlu_continuation`` for cloze.
+Prompts are those of lm-evaluation-harness: ``mmlu`` for letters, ``mmlu_continuation`` for cloze.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from inactive_heads.errors import UserError
-from inactive_heads.tasks.base import ChoiceItem, Scoring
+from inactive_heads.specs import TaskSpec
+from inactive_heads.tasks.base import ChoiceItem, Scoring, choose_evenly
+from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.prompt import Prompt
 
 LETTERS = ("A", "B", "C", "D")
@@ -21,7 +23,7 @@ LETTERS = ("A", "B", "C", "D")
 
 @dataclass(frozen=True)
 class Question:
-    """A four-choice question; ``answer`` is the index of the right choice."""
+    """A question with four choices; ``answer`` is the index of the right one."""
 
     id: str
     subject: str
@@ -30,7 +32,7 @@ class Question:
     answer: int
 
     def prompt(self, scoring: Scoring) -> str:
-        """The question up to and with "Answer:"."""
+        """The question, up to and including "Answer:"."""
         text = self.question.strip()
         if scoring == "cloze":
             return f"Question: {text}\nAnswer:"
@@ -42,6 +44,40 @@ class Question:
     def options(self, scoring: Scoring) -> tuple[str, ...]:
         """What may answer the prompt: the letters, or the choices' texts."""
         return LETTERS if scoring == "letter" else self.choices
+
+
+def multiple_choice_task(spec: TaskSpec) -> ChoiceTask:
+    """The task "mmlu" or "quiz".
+
+    Args:
+        spec: see `load_task`; its ``name`` is one of the two.
+
+    Returns:
+        The questions with their prompts.
+
+    Raises:
+        UserError: data that are missing, unreadable or lack a field; an unknown subject or scoring;
+            more shots than a subject has examples.
+    """
+    mmlu = spec.name == "mmlu"
+    scoring = spec.scoring or ("letter" if mmlu else "cloze")
+    if scoring not in ("letter", "cloze"):
+        raise UserError(f"scoring must be letter or cloze, not {scoring!r}")
+    shots = (5 if mmlu else 0) if spec.num_fewshot is None else spec.num_fewshot
+    dev, test = _mmlu(spec.data) if mmlu else _quiz(spec.data)
+    test = choose_evenly(
+        test, lambda question: question.subject, spec.subjects, spec.limit, spec.seed
+    )
+    items = [_ask(question, dev.get(question.subject, []), shots, scoring) for question in test]
+    about = {
+        "data": str(spec.data or ("cais/mmlu" if mmlu else "bundled")),
+        "num_fewshot": shots,
+        "scoring": scoring,
+        "limit": spec.limit,
+        "subjects": sorted({question.subject for question in test}),
+        "seed": spec.seed,
+    }
+    return ChoiceTask(spec.name, items, scoring, shots, about)  # type: ignore[arg-type]
 
 
 def _ask(question: Question, examples: Sequence[Question], shots: int, scoring: Any) -> ChoiceItem:

@@ -1,8 +1,8 @@
 """A question as a model reads it: the text, its tokens, and the tokens that may follow.
 
-All as lm-evaluation-harness has it: with a chat template no space stands before an answer; white
-space at a prompt's end is read with the answer; an answer's tokens are those that the whole has
-beyond the prompt's own number.
+Follows lm-evaluation-harness: with a chat template, answers have no leading space; white space at
+the end of a prompt is read with the answer; an answer's tokens are those of prompt and answer
+together, past the number of tokens of the prompt alone.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation.log_likelihood import ScoredInput
-from inactive_heads.models.batching import check_tokens, encode_samples
+from inactive_heads.models.batching import check_tokens
 from inactive_heads.models.model import Model
-from inactive_heads.tasks.base import ChoiceItem, Scoring, Task, TextTask
+from inactive_heads.tasks.base import ChoiceItem, ScoredInput, Scoring
 from inactive_heads.tasks.prompt import Prompt
 
 
@@ -24,10 +23,10 @@ class Asked:
     """A question in a model's tokens.
 
     Attributes:
-        text: the prompt, by the model's chat template if it uses one; the first, where each
-            answer has its own.
+        text: the prompt, written by the model's chat template if it uses one; the first prompt, if
+            each answer has its own.
         prompts: the tokens of each answer's prompt, without white space at its end.
-        answers: the tokens of what may follow, that white space among them.
+        answers: the tokens of what may follow, including that white space.
     """
 
     text: str
@@ -36,20 +35,21 @@ class Asked:
 
     @property
     def tokens(self) -> list[int]:
-        """The prompt's tokens, of the first answer where each has its own."""
+        """The tokens of the prompt; of the first answer's, if each answer has its own."""
         return self.prompts[0]
 
     @cached_property
     def alike(self) -> bool:
-        """Whether only the answers' last tokens differ: one input then serves them all."""
+        """Whether the answers differ in their last token only, so that one input serves them all."""
         whole = zip(self.prompts, self.answers, strict=True)
         return len({(tuple(prompt), tuple(answer[:-1])) for prompt, answer in whole}) == 1
 
     @property
     def inputs(self) -> list[ScoredInput]:
-        """What to run: one input for all answers where they are alike, else one for each.
+        """The inputs to run: one for all answers if they are `alike`, else one for each.
 
-        The one input's targets are the tokens that the answers share, then the last of each.
+        The targets of a shared input are the tokens that all answers share, then the last token of
+        each.
         """
         if self.alike:
             last = [answer[-1] for answer in self.answers]
@@ -67,12 +67,19 @@ class Asked:
 
 
 def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
-    """The question in the model's tokens.
+    """A question in the model's tokens.
+
+    Args:
+        model: whose tokenizer and chat template are used.
+        item: the question.
+        scoring: how answers are judged; letters must have tokens of their own.
+
+    Returns:
+        The prompts' and answers' tokens.
 
     Raises:
-        UserError: prompt and answer are longer than the model's context; the tokenizer makes
-            nothing of an answer, the same tokens of different letters, or tokens of a letter
-            that are part of the prompt's.
+        UserError: prompt and answer are longer than the model's context; the tokenizer gives an
+            answer no token, gives two letters the same tokens, or joins a letter with the prompt.
     """
     continuations = item.continuations
     if model.chat is not None and isinstance(item.contexts[0], Prompt):
@@ -104,7 +111,18 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
 
 
 def written_prompt(model: Model, context: str) -> str:
-    """A prompt as a model is asked it; what a text without a prompt follows is BOS (or EOS)."""
+    """A prompt as the model reads it.
+
+    Args:
+        model: whose chat template writes a `Prompt`, if it uses one.
+        context: the prompt; any text that is not a `Prompt` stays as it is.
+
+    Returns:
+        The text. An empty context becomes BOS (EOS without one), so that an answer follows something.
+
+    Raises:
+        UserError: the chat template cannot write the prompt.
+    """
     if model.chat is not None and isinstance(context, Prompt):
         return model.chat.render(context.turns)
     opening = None
@@ -126,32 +144,14 @@ def _check_apart(
             )
 
 
-def shown_prompt(model: Model, task: Task) -> str:
-    """The first prompt (or text) of a task as its tokens decode, and its answers' tokens.
-
-    Raises:
-        UserError: as `asked_of`.
-    """
-    if isinstance(task, TextTask):
-        tokens = encode_samples(model, task.samples[:1])[0]
-        return "\n".join(_framed(model, f"{task.name}: the first text", tokens))
-    asked = asked_of(model, item := task.items[0], task.scoring)
-    chat = "no chat template" if model.chat is None else "the model's chat template"
-    shots = f"{task.num_fewshot} shots" if task.num_fewshot != 1 else "1 shot"
-    title = f"{task.name}: question {item.id!r}, {shots}, {chat}"
-    lines = _framed(model, title, asked.tokens)
-    for index, answer in enumerate(asked.answers):
-        mark = "   <- right" if index == item.answer else ""
-        lines.append(f"answer {_decoded(model, answer)!r}: tokens {answer}{mark}")
-    return "\n".join(lines)
-
-
-def _framed(model: Model, title: str, tokens: list[int]) -> list[str]:
+def framed(model: Model, title: str, tokens: list[int]) -> list[str]:
+    """Lines that show an input to people: a title, and the text of its tokens between rules."""
     head = f"{title}, {len(tokens)} tokens, bos {model.provenance['bos']}"
-    return [head, "-" * 80, _decoded(model, tokens), "-" * 80]
+    return [head, "-" * 80, decoded(model, tokens), "-" * 80]
 
 
-def _decoded(model: Model, tokens: list[int]) -> str:
+def decoded(model: Model, tokens: list[int]) -> str:
+    """The text of tokens; a list of their ids if the model has no tokenizer."""
     if model.tokenizer is None:
         return str(tokens)
     text = model.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)

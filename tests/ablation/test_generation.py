@@ -6,6 +6,7 @@ import torch
 import transformers
 from helpers.models_on_disk import save_folder
 from helpers.tiny_models import tiny, tiny_gpt2, tiny_llama
+from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.ablation.generation import Sampling, generate, greedy
@@ -189,7 +190,8 @@ def test_samples_come_as_often_as_they_are_likely():
 def test_what_cannot_be_written_is_refused(llama):
     with pytest.raises(ih.UserError, match="prompt 1 has 60 tokens and up to 5 .* context is 64"):
         generate(llama, [[5], [5] * 60], max_new_tokens=5)
-    with pytest.raises(ih.UserError, match="decide must be every-step or prompt, not 'once'"):
+    wrong = "decide must be every-step or prompt, not 'once'"
+    with unchecked(), pytest.raises(ih.UserError, match=wrong):
         generate(llama, PROMPTS, decide="once")
     with pytest.raises(ih.UserError, match="max_new_tokens must be at least 1, not 0"):
         generate(llama, PROMPTS, max_new_tokens=0)

@@ -20,9 +20,11 @@ TEXTS = [[5, 9, 33, 60, 2, 71, 8, 14, 90, 3], [44, 1, 7, 7, 81, 20, 13, 66, 52, 
 @pytest.fixture(scope="module")
 def model():
     network = tiny_llama()
-    for name, parameter in network.named_parameters():
-        if "norm" in name:  # gains that are all alike would hide a wrong one
-            torch.nn.init.uniform_(parameter, 0.5, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, parameter in network.named_parameters():
+            if "norm" in name:  # gains that are all alike would hide a wrong one
+                torch.nn.init.uniform_(parameter, 0.5, 2)
     return Model(FlashEngine(network, "tiny"), None, {"model": "tiny"}, lambda text: [])
 
 

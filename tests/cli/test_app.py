@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import inactive_heads as ih
 from inactive_heads.cli.app import app
-from inactive_heads.sweeps.job import Worker
+from inactive_heads.sweeps.job import Job
 
 TEXTS = ["the cat sat on a mat", "a dog ran far and the cat sat", "the dog sat on the mat and ran"]
 
@@ -264,7 +264,7 @@ def in_the_foreground():
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("in_the_foreground")
 def test_a_stopped_report_goes_on_where_it_was(folder, tmp_path, monkeypatch, stop):
-    ran, inside = [], Worker.__call__
+    ran, inside = [], Job.do
 
     def stopped(self, unit, *rest):
         ran.append(unit.name)
@@ -272,7 +272,7 @@ def test_a_stopped_report_goes_on_where_it_was(folder, tmp_path, monkeypatch, st
             os.kill(os.getpid(), stop)
         return inside(self, unit, *rest)
 
-    monkeypatch.setattr(Worker, "__call__", stopped)
+    monkeypatch.setattr(Job, "do", stopped)
 
     def report(out):
         return run(

@@ -11,10 +11,11 @@ import torch
 from helpers import reference as plain
 from helpers.tiny_families import ARCHITECTURES, N_HEADS, samples, tiny
 
-from inactive_heads.core.activations import PatternStatistics
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines import attention
-from inactive_heads.engines.attention import AttentionInputs, attend, flash_attention
+from inactive_heads.engines.attention import attend, flash_attention
+from inactive_heads.engines.attention_inputs import AttentionInputs
 from inactive_heads.engines.base import Silence
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.hf_attention import INTERFACE

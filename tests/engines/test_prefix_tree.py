@@ -19,12 +19,13 @@ from inactive_heads.engines import cascade as rows
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.engines.prefix_tree import Row, rows_of, segments_of
-from inactive_heads.evaluation.log_likelihood import ScoredInput, log_likelihoods
+from inactive_heads.evaluation.log_likelihood import log_likelihoods
 from inactive_heads.evaluation.prepared_task import PreparedTask
 from inactive_heads.models.model import Model
 from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.score_heads import ScoreVisitor
-from inactive_heads.tasks.base import ChoiceItem, ChoiceTask
+from inactive_heads.tasks.base import ChoiceItem, ScoredInput
+from inactive_heads.tasks.choice_task import ChoiceTask
 
 # Full attention, a window shorter than the prompts, windows in some layers, soft-capped logits,
 # sinks; keys of fewer heads or not; positions learned or rotary.

@@ -9,7 +9,9 @@ from helpers.tiny_models import tiny_gpt2, tiny_llama
 import inactive_heads as ih
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.models.model import Model
-from inactive_heads.tasks.base import ChoiceItem, ChoiceTask, TextTask
+from inactive_heads.tasks.base import ChoiceItem
+from inactive_heads.tasks.choice_task import ChoiceTask
+from inactive_heads.tasks.text_task import TextTask
 
 NETWORK = tiny_llama()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import inactive_heads as ih
-from inactive_heads.tasks.base import ChoiceTask
+from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.question_tokens import asked_of, written_prompt
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")

@@ -17,10 +17,11 @@ from helpers.models_on_disk import WORDS, word_tokenizer
 from helpers.tiny_models import NETWORKS, tiny, tiny_llama
 
 import inactive_heads as ih
-from inactive_heads.core.activations import PatternStatistics
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.engines import attention
-from inactive_heads.engines.attention import AttentionInputs, attend
+from inactive_heads.engines import blockwise
+from inactive_heads.engines.attention import attend
+from inactive_heads.engines.attention_inputs import AttentionInputs
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.explorer.head_view import head_standings, head_view, token_losses, token_strings
@@ -100,9 +101,9 @@ def test_one_heads_pattern_is_computed_from_it_alone(case, monkeypatch):
     _, statistics = attend(AttentionInputs(query, key, value, 0.5, first, **changes))
     whole = statistics.pattern()
     computed = []
-    softmax = attention._softmax
+    softmax = blockwise._softmax
     monkeypatch.setattr(
-        attention, "_softmax", lambda *given: computed.append(given[0].shape[1]) or softmax(*given)
+        blockwise, "_softmax", lambda *given: computed.append(given[0].shape[1]) or softmax(*given)
     )
     batch = TokenBatch.of([[1] * 20] * 2)
     for head in range(6):
@@ -191,9 +192,9 @@ def test_what_the_explorer_shows_of_a_head(llama, monkeypatch):
     explorer = ih.explore(llama, TEXTS, scores=["AHON", "AWFT"], progress=False)
     assert explorer.view == {}
     computed = []
-    softmax = attention._softmax
+    softmax = blockwise._softmax
     monkeypatch.setattr(
-        attention, "_softmax", lambda *given: computed.append(given[0].shape[1]) or softmax(*given)
+        blockwise, "_softmax", lambda *given: computed.append(given[0].shape[1]) or softmax(*given)
     )
     explorer.head = (1, 2)
     assert computed == [1]  # the pattern of this head, of this layer, on this text, and no other

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from helpers import tiny_families as flash
-from inactive_heads.engines.flash import FlashEngine, _output_projection
+from inactive_heads.engines.blocks import output_projection
+from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 
 NORMALISED = ("gemma2", "gemma3_text", "olmo2")
@@ -51,7 +52,7 @@ def expected(network, model_type, tokens):
         def project(module, args, seen):
             seen["z"] = args[0]
 
-        projection = _output_projection(attention, flash.N_HEADS * flash.D_HEAD)
+        projection = output_projection(attention, flash.N_HEADS * flash.D_HEAD)
         for handle in (
             block.register_forward_pre_hook(
                 lambda m, a, k, seen=found[layer]: enter(m, a, k, seen), with_kwargs=True

@@ -6,12 +6,14 @@ import warnings
 import pytest
 from helpers.models_on_disk import WORDS, save_folder, word_tokenizer
 from helpers.tiny_models import tiny_llama
+from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.errors import Notice, UserError
-from inactive_heads.tasks.base import ChoiceItem, ChoiceTask
+from inactive_heads.tasks.base import ChoiceItem
+from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.prompt import Prompt
-from inactive_heads.tasks.question_tokens import asked_of, shown_prompt, written_prompt
+from inactive_heads.tasks.question_tokens import asked_of, written_prompt
 
 TURNS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
@@ -81,7 +83,8 @@ def test_a_model_without_a_template_says_what_can_be_done(tmp_path):
             load(tmp_path / "m", missing, chat_template="on")
     with pytest.raises(UserError, match=r"'bare' has no tokenizer, and a chat template"):
         ih.load_model(save_folder(tmp_path / "bare", tokenizer=None), chat_template="on")
-    with pytest.raises(UserError, match=r"chat_template='yes' is unknown; give one of auto, on"):
+    wrong = r"chat_template='yes' is unknown; give one of auto, on"
+    with unchecked(), pytest.raises(UserError, match=wrong):
         load(tmp_path / "m", chat_template="yes")
 
 
@@ -154,7 +157,7 @@ def test_a_prompt_that_opens_with_bos_gets_no_second(tmp_path, bos):
 
 def test_the_prompt_is_shown_as_its_tokens_decode(tmp_path):
     model = load(tmp_path / "m", "{{ messages[-1].content + '\\n' }}", chat_template="on")
-    shown = shown_prompt(model, ChoiceTask("cats", [ITEM], "letter", 2))
+    shown = ChoiceTask("cats", [ITEM], "letter", 2).first_prompt(model)
     assert shown.splitlines() == [
         "cats: question 'q7', 2 shots, the model's chat template, 2 tokens, bos auto",
         "-" * 80,
@@ -165,5 +168,5 @@ def test_the_prompt_is_shown_as_its_tokens_decode(tmp_path):
         "answer 'far': tokens [12]   <- right",
         "answer 'on': tokens [6]",
     ]
-    text = shown_prompt(model, ih.TextTask("text-loss", ["the cat sat"]))
+    text = ih.TextTask("text-loss", ["the cat sat"]).first_prompt(model)
     assert text.splitlines()[2] == "the cat sat"

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import asdict, replace
+from typing import get_args
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from inactive_heads.cli.preset_table import BATCH_TOKENS, find_presets, hardware
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import tokens_at_once
 from inactive_heads.models.devices import DTYPES
-from inactive_heads.models.model import BOS_RULES
+from inactive_heads.models.model import Rule
 from inactive_heads.models.presets import parse_preset
 
 PRESETS = find_presets()
@@ -42,7 +43,7 @@ def test_a_preset_says_what_can_be_loaded(name):
     preset = PRESETS[name]
     assert re.fullmatch(r"([\w.-]+/)?[\w.-]+", preset.model)
     assert preset.dtype in ("auto", *DTYPES)
-    assert preset.bos in BOS_RULES
+    assert preset.bos in get_args(Rule)
     if name.startswith("gpt2"):
         assert preset.model == name, "the hub's own name must not mean another model"
     else:

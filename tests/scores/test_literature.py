@@ -12,7 +12,7 @@ from helpers.tiny_models import SAMPLES
 import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.sweeps.job import is_known
+from inactive_heads.scores import BUILT_IN
 
 NAMES = ("MSS", "CONF", "MAD", "VWA", "DZM", "FLUC", "CWH", "RRN")
 ENGINES = {
@@ -86,12 +86,12 @@ def test_they_stand_apart_from_the_papers():
         score = ih.get_score(name)
         assert re.search(r"arXiv \d{4}\.\d{5}", score.function.__doc__), f"{name} names no source"
         assert score.definition
-        assert is_known(score)  # to worker processes, which import the package alone
+        assert BUILT_IN[score.name] is score  # worker processes import the package alone
 
 
 def heads_of(z, weights):
     """One layer of one input, seen by scores of outputs alone: (token, head, d_head)."""
-    from inactive_heads.core.activations import PatternStatistics
+    from inactive_heads.core.attention_statistics import PatternStatistics
     from inactive_heads.core.output_path import OutputPath
 
     n, n_heads, _ = z.shape

@@ -5,11 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from helpers.unchecked import unchecked
 from hypothesis import given
 from hypothesis import strategies as st
 
 import inactive_heads as ih
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import OutputPath, output_root
 from inactive_heads.scores.fingerprint import fingerprint
@@ -155,6 +157,48 @@ def test_a_fingerprint_sees_every_number_of_an_array(dtype):
     assert fingerprint(np.array([{"a"}, None])) == fingerprint(np.array([{"a"}, None]))
 
 
+def twice(heads):
+    return 2 * heads.mean_over_tokens(heads.z_norm[:, :, :])
+
+
+def twice_documented(heads):
+    """Twice the head output norm."""
+    # A comment, and a docstring that moves every constant by one.
+    return 2 * heads.mean_over_tokens(heads.z_norm[:, :, :])
+
+
+def three_times(heads):
+    return 3 * heads.mean_over_tokens(heads.z_norm[:, :, :])
+
+
+def twice_at_last(heads):
+    return 2 * heads.at_last_token(heads.z_norm[:, :, :])
+
+
+def test_a_fingerprint_leaves_out_docstrings_and_comments():
+    assert fingerprint(twice) == fingerprint(twice_documented)
+
+    def nested(heads):
+        def scaled(values):
+            return 2 * values
+
+        return heads.mean_over_tokens(scaled(heads.z_norm))
+
+    def nested_documented(heads):
+        def scaled(values):
+            """The inner function has a docstring too."""
+            return 2 * values
+
+        return heads.mean_over_tokens(scaled(heads.z_norm))
+
+    assert fingerprint(nested) == fingerprint(nested_documented)
+
+
+@pytest.mark.parametrize("changed", [three_times, twice_at_last])
+def test_a_fingerprint_sees_constants_and_called_names(changed):
+    assert fingerprint(twice) != fingerprint(changed)
+
+
 def test_a_dataclass_and_a_partial_are_named_after_their_parameters(registry):
     @dataclass
     class TopShare:
@@ -200,5 +244,5 @@ def test_unknown_and_repeated_names():
         get_score("AHON(LN)")
     with pytest.raises(ih.UserError, match="'AWFT' was asked for twice"):
         get_scores(["AWFT", "AWFT"])
-    with pytest.raises(ih.UserError, match='"below" or "above", not \'under\''):
+    with unchecked(), pytest.raises(ih.UserError, match='"below" or "above", not \'under\''):
         ih.score_function("SIDE", inactive="under")(lambda heads: heads.z_norm)

@@ -10,6 +10,7 @@ from helpers.models_on_disk import save_folder
 from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
+from inactive_heads.specs import ExecutionSpec
 from inactive_heads.sweeps import local_executor
 from inactive_heads.sweeps.executors import choose_executor
 from inactive_heads.sweeps.local_executor import InProcess, Processes
@@ -80,8 +81,8 @@ def test_what_other_processes_cannot_have_is_refused(model, network):
 
 
 def test_one_process_on_a_cpu_several_when_asked(model):
-    assert choose_executor("local", model=model) == InProcess()
-    assert choose_executor("local", model=model, workers=3) == Processes(3)
+    assert choose_executor(ExecutionSpec(), model) == InProcess()
+    assert choose_executor(ExecutionSpec(workers=3), model) == Processes(3)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from helpers.tiny_models import tiny_llama
 import inactive_heads as ih
 from inactive_heads.errors import Notice
 from inactive_heads.files import write_whole
-from inactive_heads.sweeps.job import Worker
+from inactive_heads.sweeps.job import Job
 from inactive_heads.sweeps.run_folder import Finished, RunFolder, open_run
 
 SETTINGS = {"model": "tiny", "percents": [5, 10]}
@@ -229,13 +229,13 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path):
 
 def test_work_is_done_once(model, monkeypatch):
     """Equal head sets are judged once, an empty set is the baseline, scores need no pass."""
-    ran, inside = [], Worker.__call__
+    ran, inside = [], Job.do
 
     def counted(self, unit, *rest):
         ran.append(unit.name)
         return inside(self, unit, *rest)
 
-    monkeypatch.setattr(Worker, "__call__", counted)
+    monkeypatch.setattr(Job, "do", counted)
     curves = swept(model, None, scores=["AHON", "AHON (LN)"], percents=[1, 8, 9, 10], mode="fixed")
     # 12 heads: 1% and 8% of them are none, 9% and 10% the same one for each score.
     assert len(set(ran)) == len(ran) <= 3 * (1 + 2)

@@ -10,6 +10,7 @@ import yaml
 from helpers.harness_files import GAPS, QUESTIONS, task_folder, write
 from helpers.models_on_disk import save_folder
 from helpers.tiny_models import tiny_llama
+from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 
@@ -158,7 +159,8 @@ def test_what_is_not_multiple_choice_says_so(tasks, tmp_path):
 def test_tasks_that_cannot_be_found_or_loaded(tasks, tmp_path):
     with pytest.raises(ih.UserError, match="there is no folder 'nowhere' of task files"):
         ih.load_task("lm-eval:words", data="nowhere")
-    with pytest.raises(ih.UserError, match="scoring must be acc or acc_norm for lm-eval:words"):
+    wrong = "scoring must be acc or acc_norm for lm-eval:words"
+    with unchecked(), pytest.raises(ih.UserError, match=wrong):
         load(tasks, "words", scoring="f1")
     missing = {"data_files": {"test": str(tmp_path / "none.jsonl")}}
     folder = edited(tasks, tmp_path / "missing", "gaps", dataset_kwargs=missing)
@@ -197,19 +199,21 @@ def test_a_report_has_the_thresholds_of_several_tasks(tasks, model, tmp_path):
     from inactive_heads.evaluation.prepared_task import PreparedTask
     from inactive_heads.report.build import build_reports
     from inactive_heads.report.options import ReportOptions
+    from inactive_heads.specs import ModelSpec, TaskSpec, TextsSpec
 
     names = ("lm-eval:words", "lm-eval:gaps")
     folder = str(model.provenance["source"])
     asked = ReportOptions(
-        model=folder,
+        model=ModelSpec(folder),
         out=str(tmp_path / "report"),
-        tasks=names,
-        data=str(tasks),
+        tasks=[TaskSpec(name, data=str(tasks)) for name in names],
         scores=["AHON (LN)"],
         percents=[10, 30],
-        num_texts=2,
-        max_tokens=12,
-        texts=str(write(tmp_path, "texts", [{"text": "the cat sat on a mat " * 3}] * 2)),
+        texts=TextsSpec(
+            str(write(tmp_path, "texts", [{"text": "the cat sat on a mat " * 3}] * 2)),
+            num_texts=2,
+            max_tokens=12,
+        ),
     )
     path, _ = build_reports([asked], asked.out)
     found = pd.read_csv(tmp_path / "report" / "thresholds.csv")

@@ -3,6 +3,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.tasks.multiple_choice import LETTERS
@@ -126,5 +127,5 @@ def test_ones_own_questions(tmp_path):
     ],
 )
 def test_what_is_not_a_task_is_refused(name, options, message):
-    with pytest.raises(ih.UserError, match=message):
+    with unchecked(), pytest.raises(ih.UserError, match=message):
         ih.load_task(name, **options)

@@ -1,1 +1,1 @@
-"""Curves of accuracy or loss: tables, areas, rankings and how sure they are."""
+"""Curves of accuracy or loss: tables, areas, rankings, and confidence intervals."""

@@ -1,23 +1,32 @@
-"""What is read off one curve: its area, and how much can be zeroed."""
+"""Two numbers that summarize a curve: its mean height, and how many heads can be zeroed."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import TOLERANCE, Direction
-from inactive_heads.analysis.curves.paired import Numbers
+from inactive_heads.analysis.curves.array_types import FloatVector
+from inactive_heads.analysis.curves.metrics import ACCURACY, Direction
 from inactive_heads.errors import UserError
 
 
-def normalized_auc(percent_zeroed: Numbers, values: Numbers) -> float:
-    """The mean height of a curve: its trapezoid area divided by the % it spans.
+def normalized_auc(percent_zeroed: FloatVector, values: FloatVector) -> float:
+    """Return the mean height of a curve: its trapezoid area divided by the percent range it spans.
 
     >>> normalized_auc([0, 10, 30], [60, 50, 20])
     41.666666666666664
 
-    In the unit of ``values``. Points need no order; those at the same % are averaged first.
-    Fewer than two different percentages, and NaN, raise ``UserError``.
+    Args:
+        percent_zeroed: percent of heads zeroed at each point, in any order. Points at the same
+            percent are averaged first.
+        values: the curve's value at each point, such as accuracy in % or loss in nats per token.
+
+    Returns:
+        The mean height, in the unit of ``values``.
+
+    Raises:
+        UserError: the two differ in shape, a number is not finite, or there are fewer than two
+            different percents.
     """
     percents, heights = _points(percent_zeroed, values)
     area = np.sum(np.diff(percents) * (heights[1:] + heights[:-1]) / 2)
@@ -25,25 +34,37 @@ def normalized_auc(percent_zeroed: Numbers, values: Numbers) -> float:
 
 
 def percent_within(
-    percent_zeroed: Numbers,
-    values: Numbers,
+    percent_zeroed: FloatVector,
+    values: FloatVector,
     *,
-    within: float = TOLERANCE["accuracy"],
+    within: float = ACCURACY.tolerance,
     baseline: float | None = None,
     direction: Direction = "higher",
 ) -> float:
-    """The % of heads that can be zeroed before a curve is worse than ``baseline`` by ``within``.
+    """Return the percent of heads that can be zeroed before a curve is worse than its baseline.
 
     >>> percent_within([0, 10, 20], [60, 60, 50], within=1)
     11.0
 
-    It is the % at the *last* crossing of the line ``baseline - within`` (``baseline + within``
-    where ``direction`` is "lower": lower is better), linear between points, upward crossings
-    included. A curve that is never worse than the line counts its largest %, one that always is
-    its smallest. A point on the line is not worse.
+    The result is the percent at the *last* crossing of the line ``baseline - within``, upward
+    crossings included, with straight lines between points. A curve that is never worse than the
+    line counts as its largest percent, one that always is as its smallest. A point on the line is
+    not worse.
 
-    ``baseline`` is the value with no head zeroed; by default, the value at the smallest %.
-    Fewer than two different percentages, and NaN, raise ``UserError``.
+    Args:
+        percent_zeroed: percent of heads zeroed at each point, in any order.
+        values: the curve's value at each point.
+        within: how much worse than the baseline still counts as unharmed, in the unit of
+            ``values``; by default 1, a point of accuracy.
+        baseline: the value with no head zeroed; by default, the value at the smallest percent.
+        direction: which values are better. With "lower", the line is ``baseline + within``.
+
+    Returns:
+        The percent of heads, within the range of ``percent_zeroed``.
+
+    Raises:
+        UserError: ``within`` is negative, ``baseline`` is not finite, the points do not pair or are
+            not finite, or there are fewer than two different percents.
     """
     percents, heights = _points(percent_zeroed, values)
     if not within >= 0:
@@ -53,7 +74,7 @@ def percent_within(
     elif not np.isfinite(baseline):
         raise UserError(f"baseline={baseline} is not a number a curve can be compared with")
     sign = 1.0 if direction == "higher" else -1.0
-    # How far each point is above the line; rounding must not push a point on the line below it.
+    # Distance above the line; rounding must not push a point that is on the line below it.
     margin = sign * (heights - baseline) + within
     margin[np.abs(margin) < 1e-9] = 0.0
     good = margin >= 0
@@ -61,12 +82,12 @@ def percent_within(
     if not len(crossings):
         return float(percents[-1] if good[0] else percents[0])
     left, right = crossings[-1], crossings[-1] + 1
-    share = margin[left] / (margin[left] - margin[right])
-    return float(percents[left] + share * (percents[right] - percents[left]))
+    fraction = margin[left] / (margin[left] - margin[right])
+    return float(percents[left] + fraction * (percents[right] - percents[left]))
 
 
-def _points(percents: Numbers, values: Numbers) -> tuple[np.ndarray, np.ndarray]:
-    """The points of a curve sorted by %, those at the same % averaged."""
+def _points(percents: FloatVector, values: FloatVector) -> tuple[np.ndarray, np.ndarray]:
+    """The points of a curve, sorted by percent; those at the same percent are averaged."""
     xs = np.asarray(percents, dtype=float)
     ys = np.asarray(values, dtype=float)
     if xs.ndim != 1 or xs.shape != ys.shape:

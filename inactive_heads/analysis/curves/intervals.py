@@ -1,7 +1,7 @@
-"""Confidence intervals of means over items, of right/wrong answers and of measured numbers.
+"""Confidence intervals of weighted means over items, for right/wrong answers and for measurements.
 
-Values are ``(item, column)``: all columns belong to the same items, and a resample draws the
-items once for all of them. Weights are one per item.
+Values have the shape ``(item, column)``. All columns describe the same items, so a resample draws
+the items once for all columns. There is one weight per item.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from scipy import stats
 
 CHUNK = 2**22
-"""Draws held at once: 32 MiB of counts, however many items there are."""
+"""Draws held in memory at once: 32 MiB of counts, whatever the number of items."""
 ROUNDING = 1e-9
-"""Below this share of its usual size, what a resample leaves of a spread is rounding."""
+"""Spreads below this fraction of their usual size are rounding errors."""
 
 
 class Intervals(NamedTuple):
-    """Estimates and the two ends of their intervals, one of each per column."""
+    """Estimates with the two ends of their intervals: one array entry per column."""
 
     value: np.ndarray
     low: np.ndarray
@@ -26,11 +26,19 @@ class Intervals(NamedTuple):
 
 
 def share_intervals(values: np.ndarray, weights: np.ndarray, *, confidence: float) -> Intervals:
-    """Weighted means of values between 0 and 1, each with Wilson's score interval.
+    """Return weighted means of values between 0 and 1, each with Wilson's score interval.
 
-    Of 0 and 1 alone it is Wilson's interval of a proportion (1927). Values between them vary less
-    than answers that are 0 or 1, as if there were more items: the items are counted as many as
-    would give 0s and 1s the same standard error.
+    For values that are all 0 or 1, this is Wilson's interval of a proportion (1927). Values in
+    between vary less than 0s and 1s do, as if there were more items. The number of items is
+    therefore replaced by the number of 0s and 1s that would have the same standard error.
+
+    Args:
+        values: between 0 and 1, ``(item, column)``.
+        weights: one per item, above 0.
+        confidence: the level of the intervals, between 0 and 1.
+
+    Returns:
+        The means and the ends of their intervals, each ``(column,)``.
     """
     share = weights / weights.sum()
     mean = share @ values
@@ -46,16 +54,26 @@ def share_intervals(values: np.ndarray, weights: np.ndarray, *, confidence: floa
 def score_intervals(
     differences: np.ndarray, weights: np.ndarray, *, confidence: float, least: float = 1.0
 ) -> Intervals:
-    """Weighted means of differences between -1 and 1 of paired answers, with Tango's intervals.
+    """Return weighted means of differences between paired answers, with Tango's score intervals.
 
-    Tango's score interval of two paired proportions (Statistics in Medicine 17:891, 1998) needs
-    how many items one side won and how many it lost. It has a width where no item differs: 0 in
-    n items leaves 3.84 / (n + 3.84) on both sides. Unequal weights count as fewer items (Kish's
-    effective number).
+    Tango's interval for the difference of two paired proportions (Statistics in Medicine 17:891,
+    1998) depends on how many items one side won and how many it lost. It has a width even if no
+    item differs: 0 differences in n items leave 3.84 / (n + 3.84) on both sides. Unequal weights
+    reduce the number of items to Kish's effective number.
 
-    Other differences than -1, 0 and 1, as of areas under curves of answers, are counted as if all
-    but the 0s had one size, with the same mean and mean square. That size is ``least`` or more:
-    what one answer makes, as few items may have shown no more than rounding.
+    Differences other than -1, 0 and 1, such as those of areas under curves of answers, are treated
+    as if all that are not 0 had the same size, with the same mean and mean square. That size is at
+    least ``least``, the effect of a single answer, because a few items may show nothing but
+    rounding.
+
+    Args:
+        differences: between -1 and 1, ``(item, column)``.
+        weights: one per item, above 0.
+        confidence: the level of the intervals, between 0 and 1.
+        least: the smallest size of a difference that is not 0; 1 for plain answers.
+
+    Returns:
+        The mean differences and the ends of their intervals, each ``(column,)``.
     """
     share = weights / weights.sum()
     n = 1 / np.square(share).sum()
@@ -63,7 +81,7 @@ def score_intervals(
     size = np.full_like(mean, least)
     np.divide(square, share @ np.abs(differences), out=size, where=square > 0)
     size = np.maximum(size, least)
-    square = np.maximum(square, np.abs(mean) * size)  # nobody lost less than nothing
+    square = np.maximum(square, np.abs(mean) * size)  # the share lost is not negative
     won = n * (square / size**2 + mean / size) / 2
     lost = n * (square / size**2 - mean / size) / 2
     z = stats.norm.ppf((1 + confidence) / 2)
@@ -77,7 +95,7 @@ def score_intervals(
 def _where_score_is(
     z: float, won: np.ndarray, lost: np.ndarray, n: float, below: np.ndarray, above: np.ndarray
 ) -> np.ndarray:
-    """The difference between two where Tango's statistic, which falls with it, is z."""
+    """The difference between two bounds at which Tango's statistic, which falls with it, is z."""
     for _ in range(50):
         middle = (below + above) / 2
         # The share lost under the null hypothesis, by maximum likelihood.
@@ -93,23 +111,35 @@ def _where_score_is(
 def studentized_intervals(
     values: np.ndarray, weights: np.ndarray, *, confidence: float, n_resamples: int, seed: int
 ) -> Intervals:
-    """Weighted means of the columns, with bootstrap-t intervals that hold Student's.
+    """Return the weighted means of columns, with bootstrap-t intervals no narrower than Student's.
 
     The bootstrap-t (Efron and Tibshirani 1993, chapter 12) resamples the mean in units of its own
-    standard error, which moves both ends to where skewed values need them. The error is that of
-    a ratio, as weights are resampled with their items. No end is nearer than that of Student's t:
-    resamples of few or heavy-tailed values show too little of what may happen.
+    standard error, which moves both ends to where skewed values need them. The standard error is
+    that of a ratio, because weights are resampled together with their items. No end is nearer to
+    the mean than that of Student's t, because resamples of few or heavy-tailed values vary too
+    little.
 
-    An end is infinite where the data do not bound it: where so few items differ from the rest
-    that too many resamples have none of them. A column of one value has an interval of no width.
+    An end is infinite if the data do not bound it: if so few items differ from the rest that too
+    many resamples contain none of them. A column of equal values has an interval of zero width.
+
+    Args:
+        values: finite numbers, ``(item, column)``.
+        weights: one per item, above 0.
+        confidence: the level of the intervals, between 0 and 1.
+        n_resamples: the number of bootstrap resamples.
+        seed: the seed of the bootstrap.
+
+    Returns:
+        The means and the ends of their intervals, each ``(column,)``.
     """
     n, k = values.shape
-    share = weights[:, None] / weights.mean()
-    mean = (share * values).mean(axis=0)
-    error = np.sqrt((share**2 * (values - mean) ** 2).sum(axis=0)) / n
-    # In units of its spread, so that one tolerance fits every column.
+    relative = weights[:, None] / weights.mean()
+    mean = (relative * values).mean(axis=0)
+    error = np.sqrt((relative**2 * (values - mean) ** 2).sum(axis=0)) / n
+    # In units of each column's spread, so that one tolerance fits all columns.
     scaled = (values - mean) / np.where(error > 0, error * np.sqrt(n), 1.0)
-    columns = [share, share**2, share * scaled, share**2 * scaled, share**2 * scaled**2]
+    columns = [relative, relative**2, relative * scaled]
+    columns += [relative**2 * scaled, relative**2 * scaled**2]
     sums = resampled_sums(np.hstack(columns), n_resamples=n_resamples, seed=seed)
     total, total_squares = sums[:, :1], sums[:, 1:2]
     once, crossed, squared = np.split(sums[:, 2:], [k, 2 * k], axis=1)
@@ -119,9 +149,9 @@ def studentized_intervals(
     variances[variances * n < ROUNDING] = 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         t = means / np.sqrt(variances)
-    t[np.isnan(t)] = 0.0  # no spread, and at the mean itself
+    t[np.isnan(t)] = 0.0  # no spread, and exactly at the mean
     tail = (1 - confidence) / 2
-    # Nothing can be interpolated between two draws of which one may be infinite.
+    # No interpolation between draws, because one of them may be infinite.
     low, high = np.quantile(t, [tail, 1 - tail], axis=0, method="inverted_cdf")
     student = stats.t.ppf(1 - tail, n - 1) * np.sqrt(n / (n - 1))
     with np.errstate(invalid="ignore"):
@@ -130,9 +160,14 @@ def studentized_intervals(
 
 
 def resampled_sums(columns: np.ndarray, *, n_resamples: int, seed: int) -> np.ndarray:
-    """The sums of ``(item, column)`` over bootstrap resamples of the items, (resample, column).
+    """Return the column sums of bootstrap resamples of the items: ``(resample, column)``.
 
-    The items are put in order of their values first, so that their own order does not matter.
+    The items are first sorted by their values, so the result does not depend on their order.
+
+    Args:
+        columns: the values to sum, ``(item, column)``.
+        n_resamples: the number of resamples, each as large as the number of items.
+        seed: the seed of the random generator.
     """
     rng = np.random.default_rng(seed)
     n = len(columns)

@@ -1,4 +1,4 @@
-"""What every item gave at every point of a sweep's curves: checked, and in one order."""
+"""Per-item outcomes behind the curves of a sweep, validated and ordered."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.curves.array_types import FloatVector
 from inactive_heads.analysis.curves.metrics import Metric
-from inactive_heads.analysis.curves.paired import Numbers, item_weights
+from inactive_heads.analysis.curves.paired import item_weights
 from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row
 from inactive_heads.errors import UserError
-
-SCALE: dict[Metric, float] = {"accuracy": 100.0, "loss": 1.0}
-"""What an outcome of 1 is in the unit of its curve: accuracies are in percent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """The outcomes behind the curves of one model on one task.
+    """Per-item outcomes behind the curves of one model on one task.
 
     Attributes:
-        zeroed: the % really zeroed, ``(score, percent)``, percents rising.
-        values: 0 or 1, or the loss, ``(score, percent, item)`` in the same order.
-        baseline: the same of the unablated model, ``(score, item)``.
-        weights: above 0, ``(item,)``.
+        zeroed: the percent of heads really zeroed, scores × percents, percents ascending.
+        values: the outcomes, 0 or 1 for answers, else losses: ``(score, percent, item)``, in the
+            order of ``zeroed``.
+        baseline: the outcomes of the unablated model: ``(score, item)``.
+        weights: one per item, above 0: ``(item,)``.
     """
 
     zeroed: pd.DataFrame
@@ -37,25 +36,25 @@ class Aligned:
 def align(
     curves: pd.DataFrame,
     outcomes: xr.DataArray | np.ndarray,
-    weights: Numbers | None,
+    weights: FloatVector | None,
     *,
     scores: pd.Series,
     metric: Metric,
 ) -> Aligned:
-    """The outcomes behind the curves, in the order of ``scores``.
+    """Return the outcomes behind the curves, in the order of ``scores``.
 
     Args:
-        curves: the table of one model, task and mode.
+        curves: the curves of one model, task and mode.
         outcomes: ``(score, percent, item)``, labelled by scores and percents; or an array with
-            the scores in the order in which ``curves`` has them and the percents rising.
-        weights: per item; equal if None.
-        scores: all scores of the curves.
-        metric: what the curves are of.
+            the scores in the order of ``curves`` and the percents ascending.
+        weights: one per item; equal if None.
+        scores: the names of all scores of the curves, in the order wanted.
+        metric: the metric of the curves.
 
     Raises:
-        UserError: several tasks, a point missing or there twice, outcomes of other scores or
-            percents, of a single item, that are no answers or whose mean is not the curve's, no
-            point without a head zeroed.
+        UserError: the curves are of several tasks, lack a point, have one twice, or have none
+            without a zeroed head; or the outcomes are of other scores or percents, of a single
+            item, not finite (for accuracy: not 0 or 1), or have another mean than the curve.
     """
     tasks = curves[CURVE_KEYS].drop_duplicates()
     if len(tasks) != 1:
@@ -66,13 +65,13 @@ def align(
     zeroed, heights = (_grid(curves, scores, column) for column in ("percent_zeroed", metric))
     values = _in_order(outcomes, curves, zeroed)
     _check_values(values, zeroed, metric)
-    share = item_weights(weights, values.shape[2])
-    _check_means(values @ (share / share.sum()), heights, metric)
-    return Aligned(zeroed, values, _unablated(values, zeroed, curves), share)
+    per_item = item_weights(weights, values.shape[2])
+    _check_means(values @ (per_item / per_item.sum()), heights, metric)
+    return Aligned(zeroed, values, _unablated(values, zeroed, curves), per_item)
 
 
 def _unablated(values: np.ndarray, zeroed: pd.DataFrame, curves: pd.DataFrame) -> np.ndarray:
-    """What each score is compared with, (score, item): as in `rank_scores`."""
+    """What each score is compared with, ``(score, item)``: the baseline of `rank_scores`."""
     start = baseline_row(curves)
     if start is not None:
         row, column = list(zeroed.index).index(start["score"]), list(zeroed).index(start["percent"])
@@ -84,7 +83,7 @@ def _unablated(values: np.ndarray, zeroed: pd.DataFrame, curves: pd.DataFrame) -
 
 
 def _grid(curves: pd.DataFrame, scores: pd.Series, column: str) -> pd.DataFrame:
-    """A column of the curves as (score, percent), scores in the given order, percents rising."""
+    """A column of the curves as scores × percents: scores in the given order, percents rising."""
     if "percent" not in curves or curves["percent"].isna().any():
         raise UserError("the curves lack the percent that was asked for, which labels outcomes")
     twice = curves.loc[curves.duplicated(["score", "percent"]), ["score", "percent"]]
@@ -102,7 +101,7 @@ def _grid(curves: pd.DataFrame, scores: pd.Series, column: str) -> pd.DataFrame:
 def _in_order(
     outcomes: xr.DataArray | np.ndarray, curves: pd.DataFrame, grid: pd.DataFrame
 ) -> np.ndarray:
-    """The outcomes as floats, (score, percent, item), in the order of the grid."""
+    """The outcomes as floats, ``(score, percent, item)``, in the order of the grid."""
     labels = {"score": list(curves["score"].unique()), "percent": list(grid.columns)}
     dims = (*labels, "item")
     if not isinstance(outcomes, xr.DataArray):
@@ -126,7 +125,7 @@ def _check_values(values: np.ndarray, grid: pd.DataFrame, metric: Metric) -> Non
     if values.shape[2] < 2:
         raise UserError(f"outcomes of {values.shape[2]} item: 2 or more are needed for an interval")
     odd, wanted = ~np.isfinite(values), "a finite number"
-    if metric == "accuracy":
+    if metric.is_binary:
         odd, wanted = ~np.isin(values, (0.0, 1.0)), "right (1) or wrong (0)"
     for row, column, item in np.argwhere(odd):
         raise UserError(
@@ -136,9 +135,9 @@ def _check_values(values: np.ndarray, grid: pd.DataFrame, metric: Metric) -> Non
 
 
 def _check_means(means: np.ndarray, heights: pd.DataFrame, metric: Metric) -> None:
-    """``UserError`` where the mean of the outcomes is not the point of the curve."""
-    means = SCALE[metric] * means
-    # Curves come from files too, and losses from single precision.
+    """Raise ``UserError`` if the mean of the outcomes at a point is not the curve's value there."""
+    means = metric.scale * means
+    # Curves may come from files, and losses from single precision.
     for row, column in np.argwhere(~np.isclose(means, heights, rtol=1e-4, atol=1e-6)):
         raise UserError(
             f"the outcomes of {_point(heights, row, column)} average {means[row, column]:.6g}, "

@@ -1,6 +1,6 @@
-"""Scores compared over many models: who is best where, how often, and do models agree.
+"""Scores compared across models: which is best where, how often, and whether models agree.
 
-Everything here reads the table of `rank_scores`, for one task and mode (`one_setting`).
+All functions take the table that `rank_scores` returns, for one task and mode (`one_setting`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,28 @@ from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.errors import UserError
 
 REFERENCE = "AWFT"
-"""The score that others are compared with: what the literature on attention sinks looks at."""
+"""The score that others are compared with: the one that work on attention sinks looks at."""
 
 
 def compare_models(ranking: pd.DataFrame, *, reference: str = REFERENCE) -> pd.DataFrame:
-    """The table of models: what ``reference`` finds against the best score, a row per model.
+    """Return one row per model: what the reference score finds, and what the best score finds.
 
-    Columns: model; ``reference`` and ``best``, the % of heads that can be zeroed by the reference
-    score and by the score with which most can; ``gain``, their difference in % of heads;
-    best_score (of equally good ones that of the better rank); top_score, the first by normalized
-    AUC; normalized_auc of best_score. Random takes no part. Where a model was not run with the
-    reference, ``reference`` and ``gain`` are NaN.
+        table = compare_models(rank_scores(curves))
+        table["gain"].mean()  # in percentage points of heads
+
+    Args:
+        ranking: from `rank_scores`, for one task and mode.
+        reference: the score to compare the best one with.
+
+    Returns:
+        A table with the columns model; reference and best, the percent of heads that can be zeroed
+        by the reference score and by the score that allows most; gain, best minus reference;
+        best_score (among equals, the one of better rank); top_score, the first by normalized AUC;
+        and normalized_auc, that of best_score. Random takes no part. ``reference`` and ``gain`` are
+        NaN for a model without the reference score.
+
+    Raises:
+        UserError: the table is not from `rank_scores`, or holds several tasks or modes.
     """
     reach, rows = reach_column(ranking), []
     for model, group in one_setting(ranking).groupby("model", sort=False):
@@ -43,11 +54,19 @@ def compare_models(ranking: pd.DataFrame, *, reference: str = REFERENCE) -> pd.D
 
 
 def count_ranks(ranking: pd.DataFrame, *, top: int = 3) -> pd.DataFrame:
-    """How often each score is first and among the ``top``, the most often first first.
+    """Return how often each score is first and among the first ``top``, best scores first.
 
-    Columns: score, models (on how many it was run), first, ``top_3``, mean_rank, and the means
-    over models of the normalized AUC and of how much can be zeroed. Ranks are those of the table,
-    in which Random takes part and has a row too.
+    Args:
+        ranking: from `rank_scores`, for one task and mode. Random takes part.
+        top: how many ranks count as top.
+
+    Returns:
+        One row per score, with the columns score; models, on how many it was run; first and
+        ``top_3``, on how many it is first and among the first three (named after ``top``);
+        mean_rank; mean_normalized_auc; and the mean over models of the ``percent_within_…`` column.
+
+    Raises:
+        UserError: the table is not from `rank_scores`, or holds several tasks or modes.
     """
     reach = reach_column(ranking)
     by_score = one_setting(ranking, with_random=True).groupby("score", sort=False)
@@ -66,16 +85,33 @@ def count_ranks(ranking: pd.DataFrame, *, top: int = 3) -> pd.DataFrame:
 
 
 def rank_table(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Every score's rank on every model: scores (the best on average first) × models."""
+    """Return the rank of every score on every model: scores × models, the best mean rank first.
+
+    Args:
+        ranking: from `rank_scores`, for one task and mode. Random takes part.
+
+    Returns:
+        A table of ranks, 1 for the best; NaN where a model was not run with a score.
+
+    Raises:
+        UserError: the ranking holds several tasks or modes.
+    """
     ranks = _pivot(one_setting(ranking, with_random=True), "rank")
     return ranks.loc[ranks.mean(axis=1).sort_values(kind="stable").index]
 
 
 def rank_correlations(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Spearman's correlation of every two models' normalized AUCs, models × models.
+    """Return Spearman's correlation of the normalized AUCs of every two models: models × models.
 
-    Over the scores that both models have, without Random. NaN where fewer than two are shared or
-    one side is constant.
+    Args:
+        ranking: from `rank_scores`, for one task and mode. Random is left out.
+
+    Returns:
+        Correlations between -1 and 1, over the scores that both models have; 1 on the diagonal. NaN
+        where fewer than two scores are shared, or one side is constant.
+
+    Raises:
+        UserError: the ranking holds several tasks or modes.
     """
     areas = _pivot(one_setting(ranking), "normalized_auc")
     table = _square(areas)
@@ -86,7 +122,18 @@ def rank_correlations(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def top_overlap(ranking: pd.DataFrame, *, top: int = 5) -> pd.DataFrame:
-    """Intersection over union of every two models' ``top`` scores by rank, models × models."""
+    """Return the overlap of the best scores of every two models: models × models.
+
+    Args:
+        ranking: from `rank_scores`, for one task and mode. Random is left out.
+        top: how many scores, by rank, count as a model's best.
+
+    Returns:
+        Intersection over union of the two sets of scores, 0 to 1; 1 on the diagonal.
+
+    Raises:
+        UserError: the ranking holds several tasks or modes.
+    """
     ranks = _pivot(one_setting(ranking), "rank")
     best = {model: _top(ranks[model], top) for model in ranks}
     table = _square(ranks)
@@ -99,10 +146,20 @@ def top_overlap(ranking: pd.DataFrame, *, top: int = 5) -> pd.DataFrame:
 def rank_agreement(
     ranking: pd.DataFrame, first: str, second: str, *, top: int = 5
 ) -> dict[str, float]:
-    """How alike two models rank the scores: ``spearman`` of their AUCs, ``top_iou`` of their best.
+    """Return how much two models agree on the order of the scores.
 
-    ``ranking`` comes from ``rank_scores``, for one task and mode; Random is left out. The
-    intersection over union is that of the two sets of ``top`` scores.
+    Args:
+        ranking: from `rank_scores`, for one task and mode. Random is left out.
+        first: the name of one model.
+        second: the name of the other.
+        top: how many scores, by rank, count as a model's best.
+
+    Returns:
+        ``spearman``, the correlation of the normalized AUCs (see `rank_correlations`), and
+        ``top_iou``, intersection over union of the best scores (see `top_overlap`).
+
+    Raises:
+        UserError: a model is not in the ranking, or it holds several tasks or modes.
     """
     chosen = one_setting(ranking)
     known = list(dict.fromkeys(chosen["model"]))
@@ -117,10 +174,14 @@ def rank_agreement(
 
 
 def one_setting(ranking: pd.DataFrame, *, with_random: bool = False) -> pd.DataFrame:
-    """The ranking, without Random unless it is asked for; it must be of one task and mode.
+    """Return the ranking, checked to be of one task and mode, without Random by default.
+
+    Args:
+        ranking: from `rank_scores`.
+        with_random: whether to keep the rows of Random.
 
     Raises:
-        UserError: it holds several tasks or modes.
+        UserError: the ranking holds several tasks or modes.
     """
     if ranking.duplicated(["model", "score"]).any():
         raise UserError("the ranking holds several tasks or modes: choose one of each first")
@@ -128,14 +189,14 @@ def one_setting(ranking: pd.DataFrame, *, with_random: bool = False) -> pd.DataF
 
 
 def _pivot(ranking: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Scores × models, both in the order in which they appear."""
+    """A column as scores × models, both in order of appearance."""
     table = ranking.pivot_table(index="score", columns="model", values=column)
     order = [list(dict.fromkeys(ranking[name])) for name in ("score", "model")]
     return table.loc[order[0], order[1]]
 
 
 def _square(table: pd.DataFrame) -> pd.DataFrame:
-    """Models × models: 1 on the diagonal, NaN elsewhere."""
+    """A table of models × models: 1 on the diagonal, NaN elsewhere."""
     names, size = pd.Index(table.columns, name="model"), table.shape[1]
     values = np.full((size, size), np.nan)
     np.fill_diagonal(values, 1.0)
@@ -149,5 +210,5 @@ def _spearman(one: pd.Series, other: pd.Series) -> float:
 
 
 def _top(ranks: pd.Series, top: int) -> set[str]:
-    """The ``top`` scores by rank; of equal ranks the one that stands first in the table."""
+    """The first ``top`` scores by rank; among equal ranks, those that come first in the table."""
     return set(ranks.dropna().sort_values(kind="stable").index[:top])

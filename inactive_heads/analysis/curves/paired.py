@@ -1,19 +1,15 @@
-"""How sure an ablation's effect is: paired intervals, McNemar's test, KL of the choices."""
+"""Paired comparisons of an ablation with its baseline: intervals, McNemar's test, KL divergence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy import special, stats
 
+from inactive_heads.analysis.curves.array_types import FloatRows, FloatVector
 from inactive_heads.analysis.curves.intervals import score_intervals, studentized_intervals
 from inactive_heads.errors import UserError
-
-Numbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series
-Rows: TypeAlias = Sequence[Sequence[float] | np.ndarray] | np.ndarray | pd.Series
 
 
 class Interval(NamedTuple):
@@ -25,73 +21,83 @@ class Interval(NamedTuple):
 
 
 def paired_change(
-    own: Numbers,
-    baseline: Numbers,
-    weights: Numbers | None = None,
+    own: FloatVector,
+    baseline: FloatVector,
+    weights: FloatVector | None = None,
     *,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The weighted mean of ``own - baseline`` over items, with its paired interval.
+    """Return the weighted mean of ``own - baseline`` over items, with its paired interval.
 
         change = paired_change(ablated.items["correct"], unablated.items["correct"])
 
-    Both were measured on the same items, so what makes some items harder than others drops out.
-    In the unit of the values: 100 times it are points of accuracy. Which items come first does
-    not matter.
+    Both were measured on the same items, so differences in difficulty between items cancel. The
+    order of the items does not matter.
 
-    Right/wrong answers (0 and 1 alone) get Tango's score interval. From 30 questions its coverage
-    is 92.7 to 97% at a nominal 95% where 5 or more answers are expected to change, and up to 100%
-    below that, where no interval can do otherwise; Wald's and the percentile bootstrap fall to
-    80% there, and have no width at all where no answer changed. Tango's has: 3.7 points on both
-    sides with 100 questions.
+    Right/wrong answers (only 0 and 1) get Tango's score interval. From 30 questions on, its
+    coverage is 92.7 to 97% at a nominal 95% if 5 or more answers are expected to change, and up to
+    100% if fewer are, which no interval can avoid. There, Wald's interval and the percentile
+    bootstrap fall to 80%, and have no width at all if no answer changed. Tango's then has one: 3.7
+    points on both sides with 100 questions.
 
     Other values (losses, log-probabilities, KL) get a bootstrap-t interval over items that is
-    nowhere inside Student's. On 30 to 200 texts weighted by their tokens its coverage is 93 to
-    97%, for differences from normal through exponential, lognormal (sigma 1) and Student's t with
-    3 degrees of freedom to 70% zeros; the percentile bootstrap, BCa and Student's interval fall
-    to 85-88%, the plain bootstrap-t to 91.6%. Where the data do not bound the mean an end is
-    infinite, as with two texts. Equal differences throughout have an interval of no width: measured
-    numbers agree to the last digit only where the same thing was computed twice.
+    nowhere narrower than Student's. On 30 to 200 texts weighted by their tokens, its coverage is
+    93 to 97%, for differences that are normal, exponential, lognormal (sigma 1), Student's t with
+    3 degrees of freedom, or 70% zeros. The percentile bootstrap, BCa and Student's interval fall to
+    85-88%, the plain bootstrap-t to 91.6%. If the data do not bound the mean, as with two texts, an
+    end is infinite. Equal differences throughout have an interval of zero width: measurements agree
+    to the last digit only if the same computation was run twice.
 
     Args:
-        own: per item, right (1) or wrong (0), or a number such as its loss.
-        baseline: the same of the unablated model, for the same items in the same order.
-        weights: per item, above 0, such as its tokens; equal if not given.
-        confidence: the share of samples whose interval is to hold the true mean.
-        n_resamples: of the bootstrap.
-        seed: of the bootstrap.
+        own: one value per item: right (1) or wrong (0), or a number such as its loss.
+        baseline: the same for the unablated model: the same items in the same order.
+        weights: one per item, above 0, such as its number of tokens; equal by default.
+        confidence: the fraction of samples whose interval should contain the true mean.
+        n_resamples: the number of bootstrap resamples.
+        seed: the seed of the bootstrap.
+
+    Returns:
+        The mean difference with its interval, in the unit of the values; times 100, answers are in
+        points of accuracy.
 
     Raises:
-        UserError: a single item, values that do not pair or are not finite, a weight that is not
-            above 0, a confidence that is not between 0 and 1.
+        UserError: there is a single item, the values do not pair or are not finite, a weight is not
+            above 0, the confidence is not between 0 and 1, or ``n_resamples`` is below 1.
     """
     after, before = _paired(own, baseline)
-    share = item_weights(weights, len(after))
+    per_item = item_weights(weights, len(after))
     check_resampling(confidence, n_resamples)
     change = (after - before)[:, None]
     if odd_answer(np.concatenate([after, before])) is None:
-        found = score_intervals(change, share, confidence=confidence)
+        found = score_intervals(change, per_item, confidence=confidence)
     else:
         found = studentized_intervals(
-            change, share, confidence=confidence, n_resamples=n_resamples, seed=seed
+            change, per_item, confidence=confidence, n_resamples=n_resamples, seed=seed
         )
     value, low, high = (float(end[0]) for end in found)
     return Interval(value, low, high)
 
 
-def mcnemar_p(own_correct: Numbers, baseline_correct: Numbers) -> float:
-    """The exact two-sided p of McNemar's test that as many answers turned right as turned wrong.
+def mcnemar_p(own_correct: FloatVector, baseline_correct: FloatVector) -> float:
+    """Return the exact two-sided p-value of McNemar's test on paired answers.
 
     >>> mcnemar_p([1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 0])
     0.0625
 
-    Binomial over the questions that one answered right and the other wrong; 1 where there are
-    none.
+    The null hypothesis is that an answer turns right as often as it turns wrong. The test is
+    binomial, over the questions that exactly one side answered right.
+
+    Args:
+        own_correct: one answer per question, right (1) or wrong (0).
+        baseline_correct: the same for the unablated model: the same questions in the same order.
+
+    Returns:
+        The p-value; 1 if no answer changed.
 
     Raises:
-        UserError: a single question, answers that do not pair, or are not right (1) or wrong (0).
+        UserError: there is a single question, the answers do not pair, or one is not 0 or 1.
     """
     after, before = _paired(own_correct, baseline_correct)
     for name, answers in (("own_correct", after), ("baseline_correct", before)):
@@ -103,18 +109,24 @@ def mcnemar_p(own_correct: Numbers, baseline_correct: Numbers) -> float:
     return float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
-def choice_kl(baseline_logprobs: Rows, own_logprobs: Rows) -> np.ndarray:
-    """Per question KL(baseline || own), in nats, of the probabilities of its choices.
+def choice_kl(baseline_logprobs: FloatRows, own_logprobs: FloatRows) -> np.ndarray:
+    """Return KL(baseline || own) of the choices' probabilities for each question, in nats.
 
     >>> choice_kl([[0.0, 0.0]], [[0.0, np.log(3)]]).round(4)
     array([0.1438])
 
-    A row has the log-probabilities of one question's choices, however many it has; their softmax
-    is the distribution over the choices. 0 or more; 0 where no ratio of two choices changed.
+    The distribution over a question's choices is the softmax of their log-probabilities.
+
+    Args:
+        baseline_logprobs: one row per question: the log-probabilities of its choices, in the
+            unablated model. Questions may have different numbers of choices.
+        own_logprobs: the same for the ablated model.
+
+    Returns:
+        One number per question, 0 or more; 0 if no ratio between two choices changed.
 
     Raises:
-        UserError: rows that do not pair, a row without choices, a log-probability that is not
-            finite.
+        UserError: the rows do not pair, a row has no choices, or a log-probability is not finite.
     """
     if len(baseline_logprobs) != len(own_logprobs):
         raise UserError(
@@ -136,12 +148,20 @@ def _kl(index: int, *pair: Any) -> float:
         if not np.isfinite(choices).all():
             raise UserError(f"question {index} has log-probabilities {choices.tolist()}")
     before, after = special.log_softmax(before), special.log_softmax(after)
-    # Rounding must not take it below 0.
+    # Rounding must not make it negative.
     return max(0.0, float(np.exp(before) @ (before - after)))
 
 
-def item_weights(weights: Numbers | None, n: int) -> np.ndarray:
-    """The weights of n items as floats, 1 each if None; ``UserError`` for one not above 0."""
+def item_weights(weights: FloatVector | None, n: int) -> np.ndarray:
+    """Return the weights of ``n`` items as floats, ``(n,)``.
+
+    Args:
+        weights: one per item; None gives every item the weight 1.
+        n: the number of items.
+
+    Raises:
+        UserError: there is not one weight for each item, or one is not finite or not above 0.
+    """
     if weights is None:
         return np.ones(n)
     given = np.asarray(weights, dtype=float)
@@ -154,7 +174,15 @@ def item_weights(weights: Numbers | None, n: int) -> np.ndarray:
 
 
 def check_resampling(confidence: float, n_resamples: int) -> None:
-    """``UserError`` for a confidence outside 0 to 1, or for no resamples."""
+    """Check a confidence level and a number of resamples.
+
+    Args:
+        confidence: must be between 0 and 1, both excluded.
+        n_resamples: must be 1 or more.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
     if not 0 < confidence < 1:
         raise UserError(f"confidence={confidence} must be between 0 and 1, such as 0.95")
     if n_resamples < 1:
@@ -162,12 +190,16 @@ def check_resampling(confidence: float, n_resamples: int) -> None:
 
 
 def odd_answer(answers: np.ndarray) -> int | None:
-    """Where the first is that is neither 0 (wrong) nor 1 (right), in C order; None if none is."""
+    """Return the index of the first answer that is neither 0 nor 1, or None.
+
+    Args:
+        answers: any shape; the index is that of the flattened array, in C order.
+    """
     odd = np.flatnonzero(~np.isin(answers, (0.0, 1.0)))
     return int(odd[0]) if len(odd) else None
 
 
-def _paired(own: Numbers, baseline: Numbers) -> tuple[np.ndarray, np.ndarray]:
+def _paired(own: FloatVector, baseline: FloatVector) -> tuple[np.ndarray, np.ndarray]:
     after, before = np.asarray(own, dtype=float), np.asarray(baseline, dtype=float)
     if after.ndim != 1 or after.shape != before.shape:
         raise UserError(f"values of shape {after.shape} do not pair with a baseline {before.shape}")

@@ -1,4 +1,4 @@
-"""How sure a ranking of scores is, from the answers (or losses) behind its curves."""
+"""How certain a ranking of scores is, from the per-item outcomes behind its curves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import xarray as xr
 from scipy import stats
 
 from inactive_heads.analysis.curves.area import normalized_auc, percent_within
+from inactive_heads.analysis.curves.array_types import FloatVector
 from inactive_heads.analysis.curves.intervals import (
     ROUNDING,
     resampled_sums,
@@ -15,87 +16,92 @@ from inactive_heads.analysis.curves.intervals import (
     share_intervals,
     studentized_intervals,
 )
-from inactive_heads.analysis.curves.item_outcomes import SCALE, align
-from inactive_heads.analysis.curves.metrics import TOLERANCE, Direction, Metric
-from inactive_heads.analysis.curves.paired import Numbers, check_resampling
-from inactive_heads.analysis.curves.ranking import rank_scores, within_column
-from inactive_heads.errors import UserError
+from inactive_heads.analysis.curves.item_outcomes import align
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
+from inactive_heads.analysis.curves.paired import check_resampling
+from inactive_heads.analysis.curves.ranking import rank_scores
 
 POWER = 0.8
-"""The chance that ``n_to_tell`` items tell two scores apart."""
+"""The probability with which ``n_to_tell`` items tell two scores apart."""
 HUGE = 1e12
-"""In place of an infinite end of an interval, so that it has a crossing."""
+"""Replaces an infinite end of an interval, so that it crosses the line."""
 
 
 def rank_uncertainty(
     curves: pd.DataFrame,
     outcomes: xr.DataArray | np.ndarray,
-    weights: Numbers | None = None,
+    weights: FloatVector | None = None,
     *,
-    metric: str = "accuracy",
+    metric: Metric | MetricName = "accuracy",
     within: float | None = None,
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The scores of one model on one task, the best first, and how sure their order is.
+    """Return the ranking of one model's scores on one task, with its uncertainty.
 
-    All scores were judged by the same items, so differences are paired. The % zeroed are taken as
-    they are; the normalized AUC of a curve is then the mean of one number per item, and so is the
-    lead of one curve over another. The intervals of leads are those of `paired_change`; those of
-    the AUC of answers, Wilson's. A lead is that of the scores which these items ranked next to
-    each other, and ``n_to_tell`` takes it for the true one.
+        rank_uncertainty(curves, outcomes, weights=n_tokens, metric="loss")
 
-    How much can be zeroed is not a mean. Its interval reaches from where the worse end of the
-    paired interval of the change crosses the line to where the better end does. In simulations
-    with 30 to 1000 items that held the truth in 94 to 100% of samples; the percentile bootstrap
-    of the crossing did in 27 to 80% with 30 questions, and in 73 to 93% with 100.
+    `Sweep.ranking` calls it with the outcomes of a sweep.
+
+    All scores were judged by the same items, so differences are paired. The percents zeroed are
+    taken as given: a curve's normalized AUC is then the mean of one number per item, and so is the
+    lead of one curve over another. Intervals of leads are those of `paired_change`; intervals of
+    the AUC of answers are Wilson's. Leads are between neighbours in the ranking that these same
+    items produced, and ``n_to_tell`` takes each lead for the true one.
+
+    The percent of heads that can be zeroed is not a mean. Its interval extends from the point where
+    the worse end of the paired interval of the change crosses the line, to the point where the
+    better end does. In simulations with 30 to 1000 items, it contained the truth in 94 to 100% of
+    samples; the percentile bootstrap of the crossing did in 27 to 80% with 30 questions, and in 73
+    to 93% with 100.
 
     Args:
-        curves: one model, task and mode as `sweep` gives it: score, percent, percent_zeroed and
-            the metric, every score at the same percents, with a row where no head was zeroed.
+        curves: one model, task and mode, as `sweep` returns it: score, percent, percent_zeroed and
+            the metric, every score at the same percents, and a row with no head zeroed.
         outcomes: ``(score, percent, item)``: right (1) or wrong (0), or the item's loss. Either
             labelled by the scores and percents of ``curves``, or an array with the scores in the
-            order in which ``curves`` has them and the percents ascending.
-        weights: per item, such as a text's tokens; equal if not given.
-        metric: "accuracy" or "loss".
-        within: of how much can be zeroed: by default 1 point of accuracy, or 0.05 nats.
-        confidence: of all intervals, and of ``better_than_next`` and ``n_to_tell``.
-        n_resamples: of the bootstrap.
-        seed: of the bootstrap.
+            order of ``curves`` and the percents ascending.
+        weights: one per item, such as its number of tokens; equal by default.
+        metric: the metric of the curves.
+        within: the tolerance of ``percent_within_…``; by default 1 point of accuracy or 0.05 nats.
+        confidence: the level of all intervals, ``better_than_next`` and ``n_to_tell``.
+        n_resamples: the number of bootstrap resamples.
+        seed: the seed of the bootstrap.
 
     Returns:
-        One row per score, in the order of `rank_scores` and with its columns score, rank,
-        normalized_auc (with auc_low, auc_high) and ``percent_within_…`` (with within_low,
+        One row per score, in the order of `rank_scores`, with its columns score, rank,
+        normalized_auc (with auc_low and auc_high) and ``percent_within_…`` (with within_low and
         within_high), and
 
-        - first: the share of bootstrap resamples in which the score has the best AUC; scores that
-          tie for it have equal parts of the resample, so that the shares sum to 1;
-        - lead (with lead_low, lead_high): how much better its AUC is than the next row's;
+        - first: the share of bootstrap resamples, 0 to 1, in which the score has the best AUC;
+          scores that tie share a resample equally, so the column sums to 1;
+        - lead (with lead_low and lead_high): how much better its AUC is than the next row's;
         - better_than_next: whether lead_low is above 0;
-        - n_to_tell: the items, like these, with which a lead of this size shows in 4 of 5
-          samples: 2 + ((1.96 + 0.84) standard deviation / lead)², infinite where there is no lead.
+        - n_to_tell: the number of items like these with which a lead of this size shows in 4 of 5
+          samples: 2 + ((1.96 + 0.84) standard deviation / lead)²; infinite if there is no lead.
 
-        The last row has no next: NaN, and False.
+        The last row has no next one: its leads and n_to_tell are NaN, better_than_next is False.
 
     Raises:
-        UserError: an unknown metric, several tasks, a table and outcomes that do not fit, an
-            outcome that is NaN or no answer, a single item.
+        UserError: the metric is unknown, the curves are of several tasks or do not fit the
+            outcomes, an outcome is not finite or not an answer, there is a single item, a weight is
+            not above 0, or ``confidence`` or ``n_resamples`` is out of range.
     """
-    kind, better = _metric(metric)
+    metric = get_metric(metric)
     check_resampling(confidence, n_resamples)
-    table = rank_scores(curves, metric=kind, within=within)
-    found = align(curves, outcomes, weights, scores=table["score"], metric=kind)
+    table = rank_scores(curves, metric=metric, within=within)
+    found = align(curves, outcomes, weights, scores=table["score"], metric=metric)
 
-    # The AUC is linear in a curve's heights: a point counts as much as the AUC of it alone at 1.
+    # The AUC is linear in a curve's heights: a point's weight is the AUC with it alone at 1.
     points = np.array(
         [[normalized_auc(x, alone) for alone in np.eye(len(x))] for x in found.zeroed.to_numpy()]
     )
     areas = np.einsum("sp,spi->is", points, found.values)
-    upward = areas if better == "higher" else -areas
+    upward = metric.upward(areas)
     leads = upward[:, :-1] - upward[:, 1:]
     changes = (found.values - found.baseline[:, None]).reshape(-1, len(found.weights)).T
-    if kind == "accuracy":
+    if metric.is_binary:
         area = share_intervals(areas, found.weights, confidence=confidence)
         lead = score_intervals(leads, found.weights, confidence=confidence, least=points.max())
         change = score_intervals(changes, found.weights, confidence=confidence)
@@ -107,13 +113,13 @@ def rank_uncertainty(
             for columns in (areas, leads, changes)
         )
 
-    scale, column = SCALE[kind], within_column(kind, within)
-    tolerance = TOLERANCE[kind] if within is None else within
+    scale, column = metric.scale, metric.within_column(within)
+    tolerance = metric.tolerance if within is None else within
     ends = [scale * end.reshape(found.zeroed.shape) for end in (change.low, change.high)]
-    crossings = [_crossings(found.zeroed, end, tolerance, better) for end in ends]
-    # A band that leaves the line and comes back may cross it last outside its own curve.
+    crossings = [_crossings(found.zeroed, end, tolerance, metric) for end in ends]
+    # A band that crosses the line several times may do so last outside the curve itself.
     reach = [table[column].to_numpy(), *crossings]
-    last = [np.nan]  # leads nobody
+    last = [np.nan]  # has no next score
     return table[["score", "rank", "normalized_auc"]].assign(
         auc_low=scale * area.low,
         auc_high=scale * area.high,
@@ -132,7 +138,7 @@ def rank_uncertainty(
 def _first_shares(
     areas: np.ndarray, weights: np.ndarray, n_resamples: int, seed: int
 ) -> np.ndarray:
-    """In what share of resamples each column of (item, score) has the highest mean."""
+    """The share of resamples in which each column of ``(item, score)`` has the highest mean."""
     columns = np.column_stack([weights, weights[:, None] * areas])
     sums = resampled_sums(columns, n_resamples=n_resamples, seed=seed)
     means = sums[:, 1:] / sums[:, :1]
@@ -142,14 +148,14 @@ def _first_shares(
 
 
 def _items_to_tell(leads: np.ndarray, weights: np.ndarray, confidence: float) -> np.ndarray:
-    """How many items show each lead (item, pair) with `POWER`.
+    """The number of items with which each lead ``(item, pair)`` shows with `POWER`.
 
-    By the normal approximation, and Guenther's few more for a standard error that is estimated
-    too (The American Statistician 35:243, 1981).
+    By the normal approximation, plus Guenther's correction for an estimated standard error (The
+    American Statistician 35:243, 1981).
     """
-    share = weights[:, None] / weights.mean()
-    lead = (share * leads).mean(axis=0)
-    variance = (share**2 * (leads - lead) ** 2).mean(axis=0)
+    relative = weights[:, None] / weights.mean()
+    lead = (relative * leads).mean(axis=0)
+    variance = (relative**2 * (leads - lead) ** 2).mean(axis=0)
     z, z_power = stats.norm.ppf([(1 + confidence) / 2, POWER])
     needed = np.full_like(lead, np.inf)
     np.divide((z + z_power) ** 2 * variance, lead**2, out=needed, where=lead > ROUNDING)
@@ -157,21 +163,12 @@ def _items_to_tell(leads: np.ndarray, weights: np.ndarray, confidence: float) ->
 
 
 def _crossings(
-    zeroed: pd.DataFrame, changes: np.ndarray, within: float, direction: Direction
+    zeroed: pd.DataFrame, changes: np.ndarray, within: float, metric: Metric
 ) -> list[float]:
-    """Where one end of the interval of every score's change crosses the line, in % zeroed."""
-    # With no head zeroed the change is 0, not an estimate. An infinite end crosses at once.
+    """The percent at which one end of the interval of each score's change crosses the line."""
+    # With no head zeroed the change is exactly 0. An infinite end crosses the line at once.
     ends = np.where(zeroed == 0, 0.0, np.clip(changes, -HUGE, HUGE))
     return [
-        percent_within(x, end, within=within, baseline=0.0, direction=direction)
+        percent_within(x, end, within=within, baseline=0.0, direction=metric.direction)
         for x, end in zip(zeroed.to_numpy(), ends, strict=True)
     ]
-
-
-def _metric(metric: str) -> tuple[Metric, Direction]:
-    """The metric, and whether higher or lower is better."""
-    if metric == "accuracy":
-        return "accuracy", "higher"
-    if metric == "loss":
-        return "loss", "lower"
-    raise UserError(f"metric must be accuracy or loss, not {metric!r}")

@@ -1,22 +1,40 @@
-"""The scores of one model ranked by their curves."""
+"""Scores of one model ranked by their curves."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from inactive_heads.analysis.curves.area import normalized_auc, percent_within
-from inactive_heads.analysis.curves.metrics import _BETTER, _UNIT, TOLERANCE, Metric
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of
 from inactive_heads.errors import UserError
 
 
-def within_column(metric: Metric, within: float | None = None) -> str:
-    """The name of the column that holds how much can be zeroed: ``percent_within_1pt``."""
-    return f"percent_within_{TOLERANCE[metric] if within is None else within:g}{_UNIT[metric]}"
+def within_column(metric: Metric | MetricName, within: float | None = None) -> str:
+    """Return the name of the column with the percent of heads that can be zeroed.
+
+    >>> within_column("accuracy"), within_column("loss", 0.1)
+    ('percent_within_1pt', 'percent_within_0.1_nats')
+
+    Args:
+        metric: the metric of the curves.
+        within: the tolerance, in points or nats; by default the metric's own.
+
+    Raises:
+        UserError: the metric is unknown.
+    """
+    return get_metric(metric).within_column(within)
 
 
 def reach_column(ranking: pd.DataFrame) -> str:
-    """The column of a ranking that says how much can be zeroed, whatever the tolerance."""
+    """Return the column of a ranking with the percent of heads that can be zeroed.
+
+    Args:
+        ranking: from `rank_scores`, with any tolerance.
+
+    Raises:
+        UserError: there is no such column.
+    """
     found = [str(column) for column in ranking if str(column).startswith("percent_within_")]
     if not found:
         raise UserError(f"this is no table from rank_scores; it has {list(ranking.columns)}")
@@ -24,23 +42,41 @@ def reach_column(ranking: pd.DataFrame) -> str:
 
 
 def rank_scores(
-    curves: pd.DataFrame, *, metric: Metric = "accuracy", within: float | None = None
+    curves: pd.DataFrame,
+    *,
+    metric: Metric | MetricName = "accuracy",
+    within: float | None = None,
 ) -> pd.DataFrame:
-    """The scores of every model, task and mode, the best first.
+    """Return the scores of every model, task and mode, the best first.
 
-    Columns: model, task, mode, score, normalized_auc (% accuracy, or nats per token), rank (1 is
-    the best normalized AUC; Random is ranked too) and how much can be zeroed within a tolerance:
-    ``percent_within_1pt`` for accuracy, ``percent_within_0.05_nats`` for loss. Another ``within``
-    is named in the column. The baseline is Random's point at 0% (no head zeroed), or where there
-    is none, each curve's own first point.
+        ranking = rank_scores(curves, metric="loss")
+        ranking[ranking["rank"] == 1]
 
-    A score that never zeroed a head, at whatever share, has no curve and is left out: with one
-    key/value head, say, FTVVN (LN) is 1 for every head. Groups measured by the other metric are
-    left out too; ``UserError`` when none is left, for a NaN among a group's values, and for a
-    curve of a single point.
+    The baseline is Random's point with no head zeroed; without one, each curve's own first point. A
+    score that never zeroed a head at any percent has no curve and is left out: with one key/value
+    head, for example, FTVVN (LN) is 1 for every head. Groups measured by the other metric are left
+    out too.
+
+    Args:
+        curves: from `sweep` or `read_curves`, of any number of models, tasks and modes.
+        metric: the metric to rank by.
+        within: how much worse still counts as unharmed, in points of accuracy or nats of loss; by
+            default 1 point or 0.05 nats.
+
+    Returns:
+        One row per model, task, mode and score, sorted by rank within each group, with the columns
+        model, task, mode, score, normalized_auc (in % accuracy or nats per token), the percent of
+        heads that can be zeroed within the tolerance, and rank. That percent is in
+        ``percent_within_1pt`` for accuracy and ``percent_within_0.05_nats`` for loss; the name
+        follows ``within``. Rank 1 is the best normalized AUC; Random is ranked too.
+
+    Raises:
+        UserError: the metric or a column is missing from the table, no group has a value of the
+            metric, ``within`` is negative, or a curve has a NaN or a single point.
     """
-    column, rows = within_column(metric, within), []
-    tolerance = TOLERANCE[metric] if within is None else within
+    metric = get_metric(metric)
+    column, rows = metric.within_column(within), []
+    tolerance = metric.tolerance if within is None else within
     for keys, group in groups_of(curves, metric):
         start = baseline_row(group)
         for score, curve in group.groupby("score", sort=False):
@@ -55,13 +91,12 @@ def rank_scores(
                     curve[metric],
                     within=tolerance,
                     baseline=baseline,
-                    direction=_BETTER[metric],
+                    direction=metric.direction,
                 )
             except UserError as error:
                 raise UserError(f"{named}: {error}") from None
             rows.append((*keys, score, area, reach))
     table = pd.DataFrame(rows, columns=[*CURVE_KEYS, "score", "normalized_auc", column])
     areas = table.groupby(CURVE_KEYS, sort=False, dropna=False)["normalized_auc"]
-    best_first = _BETTER[metric] == "higher"
-    table["rank"] = areas.rank(method="min", ascending=not best_first).astype(int)
+    table["rank"] = areas.rank(method="min", ascending=not metric.higher_is_better).astype(int)
     return table.sort_values([*CURVE_KEYS, "rank"], kind="stable", ignore_index=True)

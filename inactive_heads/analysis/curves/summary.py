@@ -1,4 +1,4 @@
-"""One row per score at one share of heads: what ``summary.csv`` and the report's table hold."""
+"""One row per score at one percent of heads: the contents of ``summary.csv``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.metrics import METRICS
 from inactive_heads.analysis.curves.ranking import rank_scores
-from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of
+from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of, metrics_of
 from inactive_heads.errors import UserError
 
 RANKING_COLUMNS = [
     *("auc_low", "auc_high", "within_low", "within_high", "first"),
     *("lead", "lead_low", "lead_high", "better_than_next", "n_to_tell"),
 ]
-"""What only the outcomes of every item tell: see `inactive_heads.analysis.curves.rank_uncertainty.rank_uncertainty`."""
+"""Columns that need per-item outcomes, from `inactive_heads.analysis.curves.rank_uncertainty`."""
 
 SUMMARY_COLUMNS = [
     *("model", "task", "mode", "score", "percent", "threshold", "percent_zeroed"),
@@ -28,27 +27,36 @@ SUMMARY_COLUMNS = [
     *("normalized_auc", "percent_within_1pt", "percent_within_0.05_nats", "rank"),
     *RANKING_COLUMNS,
 ]
+"""The columns of `summarize`."""
 
 
 def summarize(
     curves: pd.DataFrame | None, thresholds: xr.DataArray | None, *, percent: float
 ) -> pd.DataFrame:
-    """One row per model, task, mode and score, at one share of heads: ``summary.csv``.
+    """Return one row per model, task, mode and score, at one percent of heads: ``summary.csv``.
 
-    Columns: ``SUMMARY_COLUMNS``. Accuracy in % and loss in nats per token, each with its interval
-    and its change from the baseline (negative is fewer right answers, positive is more loss), whose
-    paired interval is change_low to change_high;
-    normalized_auc, ``percent_within_…`` and rank are of the whole curve. NaN where a task is not
-    measured that way, and where a score never zeroed a head. Without curves, the thresholds alone.
+        summarize(curves, thresholds, percent=10).sort_values("rank")
 
-    A score without a point at ``percent`` raises ``UserError`` that lists the shares it has.
+    Args:
+        curves: from `sweep`; None gives the thresholds alone.
+        thresholds: from `choose_thresholds`, for curves that do not list them; may be None.
+        percent: the percent of heads asked for, one that every score was run at.
+
+    Returns:
+        A table with the columns ``SUMMARY_COLUMNS``. Accuracy is in %, loss in nats per token, each
+        with its interval and its change from the baseline (negative means fewer right answers,
+        positive means more loss); change_low to change_high is the paired interval of that change.
+        normalized_auc, ``percent_within_…`` and rank describe the whole curve. NaN where a task is
+        not measured by a metric, and where a score never zeroed a head.
+
+    Raises:
+        UserError: a score has no point at ``percent`` (the message lists the percents it has), no
+            curve has a value, or a curve cannot be ranked.
     """
     if curves is None or curves.empty:
         return _summary_of_thresholds(thresholds, percent)
     rows: list[pd.DataFrame] = []
-    for metric in METRICS:
-        if metric not in curves or not curves[metric].notna().any():
-            continue
+    for metric in metrics_of(curves):
         ranks = rank_scores(curves, metric=metric)
         for keys, group in groups_of(curves, metric):
             start = baseline_row(group)
@@ -68,7 +76,12 @@ def summarize(
 
 
 def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The summary of one model with the `RANKING_COLUMNS` of each task's ranking in it."""
+    """Return the summary of one model with the `RANKING_COLUMNS` of its rankings filled in.
+
+    Args:
+        summary: from `summarize`, of one model.
+        rankings: task → its table from `rank_uncertainty`; tasks without one keep NaN.
+    """
     known = [one.assign(task=task) for task, one in rankings.items()]
     if not known:
         return summary
@@ -80,7 +93,14 @@ def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) 
 
 
 def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
-    """The best-ranked of these scores; by loss, which few items tell, where that was measured."""
+    """Return the best-ranked of some scores, or None if none of them is ranked.
+
+    The ranking by loss decides where there is one: loss needs fewer items than accuracy does.
+
+    Args:
+        summary: from `summarize`, of one model.
+        names: the scores to choose from.
+    """
     judged = summary[summary["score"].isin(names)].sort_values("rank")
     by_loss = judged[judged["loss"].notna()]
     ranked = by_loss if len(by_loss) else judged
@@ -88,13 +108,13 @@ def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
 
 
 def _rows_at(group: pd.DataFrame, percent: float, keys: tuple[Hashable, ...]) -> pd.DataFrame:
-    """The rows of a group at one share asked for; every score must have one."""
+    """The rows of a group at one percent asked for; every score must have one."""
     chosen = group[np.isclose(group["percent"].astype(float), percent)].copy()
     for score, curve in group.groupby("score", sort=False):
         if score not in set(chosen["score"]):
-            shares = ", ".join(f"{share:g}" for share in sorted(set(curve["percent"])))
+            swept = ", ".join(f"{one:g}" for one in sorted(set(curve["percent"])))
             named = ", ".join(str(key) for key in keys)
-            raise UserError(f"{score!r} ({named}) was not run at {percent:g}%, only at {shares}%")
+            raise UserError(f"{score!r} ({named}) was not run at {percent:g}%, only at {swept}%")
     return chosen
 
 
@@ -108,7 +128,7 @@ def _summary_of_thresholds(thresholds: xr.DataArray | None, percent: float) -> p
 
 
 def _threshold(thresholds: xr.DataArray | None, score: str, percent: float) -> float:
-    """A score's threshold at a share; NaN where there is none (Random, another grid)."""
+    """The threshold of a score at a percent; NaN if there is none (Random, or another grid)."""
     if thresholds is None or score not in thresholds["score"].to_numpy():
         return float("nan")
     cuts = thresholds.sel(score=score)

@@ -1,7 +1,7 @@
-"""Curves of accuracy or loss: reading them, area under them, how much can be zeroed, ranks.
+"""Tables of curves: reading, validation and grouping.
 
-A *curve* is one model's accuracy (in %) or loss (nats per token) on one task against the % of
-heads zeroed by one score. Tables of curves have one row per point, with the columns ``model``,
+A *curve* is one model's accuracy (in %) or loss (in nats per token) on one task, against the
+percent of heads zeroed by one score. A table has one row per point, with the columns ``model``,
 ``task``, ``mode``, ``score``, ``percent`` (asked for), ``percent_zeroed`` (really zeroed) and
 ``accuracy`` or ``loss``.
 """
@@ -9,45 +9,51 @@ heads zeroed by one score. Tables of curves have one row per point, with the col
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.analysis.curves.metrics import ACCURACY, METRICS, Metric
 from inactive_heads.errors import UserError
 
-Numbers: TypeAlias = Sequence[float] | np.ndarray | pd.Series
-
-
 RANDOM = "Random"
-
+"""The name of the baseline that zeroes heads at random."""
 
 CURVE_KEYS = ["model", "task", "mode"]
-
+"""The columns that identify a group of curves."""
 
 UNNAMED_TASK = "unnamed task"
+"""The task of curves that do not name one."""
 
-
-_OPTIONAL = ["percent", "threshold", "accuracy", "ci_low", "ci_high", "n"]
-
-
-_OPTIONAL += ["loss", "loss_low", "loss_high"]
+_OPTIONAL = [
+    *("percent", "threshold", "accuracy", "ci_low", "ci_high", "n"),
+    *("loss", "loss_low", "loss_high"),
+]
 
 
 def read_curves(path: str | Path) -> pd.DataFrame:
-    """The curves of a CSV file, with the columns that every other function here expects.
+    """Return the curves in a CSV file, with all columns that functions on curves expect.
 
-    Takes what a sweep writes, and tables of others: all that is needed is model, score,
-    percent_zeroed and accuracy (in %) or loss. Published tables name the task in the column of
-    accuracies (``mmlu_accuracy``); a mode that is not said is the paper's, "per-input". What is
-    not in the file stays NaN.
+        curves = read_curves("published.csv")
+        rank_scores(curves)
+
+    It reads what `sweep` writes, and other tables: the required columns are model, score,
+    percent_zeroed, and accuracy (in %) or loss. Published tables may name the task in the column
+    instead (``mmlu_accuracy``). Without a mode column, the mode is the paper's, "per-input".
+
+    Args:
+        path: the CSV file.
+
+    Returns:
+        One row per point, with the columns model, task, mode, score, percent_zeroed, percent,
+        threshold, accuracy, ci_low, ci_high, n, loss, loss_low and loss_high, then any others.
+        Columns that the file lacks are NaN.
 
     Raises:
-        UserError: no such file, a column is missing, a cell is not a number, or accuracies are
-            shares of 1; the message names the row.
+        UserError: the file does not exist or is not a table, a column is missing, a cell is not a
+            number (the message names the row), or accuracies are fractions of 1.
     """
     if not Path(path).is_file():
         raise UserError(f"there is no file of curves at {str(path)!r}")
@@ -55,7 +61,15 @@ def read_curves(path: str | Path) -> pd.DataFrame:
 
 
 def as_curves(table: pd.DataFrame, *, where: str = "the table of curves") -> pd.DataFrame:
-    """A table of curves with all the columns that are expected; see `read_curves`."""
+    """Return a table of curves with all columns that functions on curves expect.
+
+    Args:
+        table: as in a file that `read_curves` reads.
+        where: the name of the table in error messages.
+
+    Raises:
+        UserError: as for `read_curves`.
+    """
     curves = table.copy()
     for column in list(curves.columns):
         if found := re.fullmatch(r"(\w+)_accuracy", str(column)):
@@ -69,7 +83,7 @@ def as_curves(table: pd.DataFrame, *, where: str = "the table of curves") -> pd.
             curves[column] = np.nan
     require(curves, [*CURVE_KEYS, "score", "percent_zeroed"], where)
     for column in ("percent_zeroed", *_OPTIONAL):
-        curves[column] = numbers(curves[column], where)
+        curves[column] = as_floats(curves[column], where)
     highest = curves["accuracy"].max()
     if 0 < highest <= 1:
         raise UserError(
@@ -80,10 +94,13 @@ def as_curves(table: pd.DataFrame, *, where: str = "the table of curves") -> pd.
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """A CSV file as it is.
+    """Return the contents of a CSV file, unchanged.
+
+    Args:
+        path: the CSV file.
 
     Raises:
-        UserError: it is not there, is empty, or is not a table.
+        UserError: the file cannot be read, is empty, or is not a table.
     """
     try:
         return pd.read_csv(path)
@@ -93,11 +110,15 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{str(path)!r} is not a table in CSV: {error}") from error
 
 
-def numbers(column: pd.Series, where: str) -> pd.Series:
-    """A column as floats, NaN where a cell is empty.
+def as_floats(column: pd.Series, where: str) -> pd.Series:
+    """Return a column as floats, NaN where a cell is empty.
+
+    Args:
+        column: a column of a table, of any type.
+        where: the name of the table in error messages.
 
     Raises:
-        UserError: a cell that is not a number; the message names the row.
+        UserError: a cell is not a number; the message names the row.
     """
     found = pd.to_numeric(column, errors="coerce").astype(float)
     if (bad := found.isna() & column.notna()).any():
@@ -107,12 +128,18 @@ def numbers(column: pd.Series, where: str) -> pd.Series:
 
 
 def baseline_row(group: pd.DataFrame) -> pd.Series | None:
-    """The row of one model, task and mode where no head was zeroed; None where there is none."""
+    """Return the row of the unablated model, or None if there is none.
+
+    It is the row of Random with no head zeroed.
+
+    Args:
+        group: the curves of one model, task and mode.
+    """
     none_zeroed = group[group["percent_zeroed"] == 0]
     if none_zeroed.empty:
         return None
-    # Every score has such a row. Random's is the one that was surely never touched: at a share of
-    # 0% a threshold taken from one data set may still catch a head on another.
+    # Every score has such a row, but only Random's is sure to be unablated: at 0%, a threshold
+    # chosen on one data set may still catch a head on another.
     random = none_zeroed[none_zeroed["score"] == RANDOM]
     return random.iloc[0] if len(random) else None
 
@@ -120,7 +147,18 @@ def baseline_row(group: pd.DataFrame) -> pd.Series | None:
 def groups_of(
     curves: pd.DataFrame, metric: Metric
 ) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
-    """The curves of each model, task and mode that is measured by ``metric``."""
+    """Yield the curves of each model, task and mode that has values of a metric.
+
+    Args:
+        curves: a table of curves.
+        metric: the metric.
+
+    Yields:
+        The values of ``CURVE_KEYS``, and the rows of that group.
+
+    Raises:
+        UserError: a column is missing, or no group has a value of the metric.
+    """
     require(curves, [*CURVE_KEYS, "score", "percent_zeroed", metric], "the table of curves")
     found = False
     for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
@@ -131,7 +169,34 @@ def groups_of(
         raise UserError(f"no curve has a value of {metric!r}")
 
 
+def metrics_of(table: pd.DataFrame) -> list[Metric]:
+    """Return the metrics that a table has values of, accuracy before loss.
+
+    Args:
+        table: any table; a metric's column may be missing.
+    """
+    return [metric for metric in METRICS if metric in table and table[metric].notna().any()]
+
+
+def metric_of(table: pd.DataFrame) -> Metric:
+    """Return the one metric that a table has values of; accuracy if it has none.
+
+    Args:
+        table: curves, or a summary, of one model, task and mode.
+    """
+    return next(iter(metrics_of(table)), ACCURACY)
+
+
 def require(table: pd.DataFrame, columns: list[str], where: str) -> None:
-    """Nothing, or ``UserError`` where a column is missing."""
+    """Check that a table has certain columns.
+
+    Args:
+        table: the table.
+        columns: the columns it must have.
+        where: the name of the table in error messages.
+
+    Raises:
+        UserError: a column is missing.
+    """
     if missing := [column for column in columns if column not in table]:
         raise UserError(f"{where} has no column {missing}; it has {list(table.columns)}")

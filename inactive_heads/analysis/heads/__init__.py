@@ -1,1 +1,1 @@
-"""Sets of heads: thresholds, agreement, distances, changes over training."""
+"""Sets of heads: thresholds, agreement, distances, and changes over training."""

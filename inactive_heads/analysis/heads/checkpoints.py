@@ -1,6 +1,6 @@
-"""Heads over checkpoints: how many are inactive, which turn, and what finetuning changes.
+"""Heads across checkpoints: how many are inactive, which turn, and what finetuning changes.
 
-Checkpoints are ``(label, scores)`` in order; thresholds are fixed, the same for all of them.
+Checkpoints are pairs of a label and scores, in order. The same thresholds apply to all of them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,29 @@ import xarray as xr
 from inactive_heads.analysis.heads.head_sets import inactive_at
 from inactive_heads.errors import UserError
 
-Checkpoint: TypeAlias = tuple[str, xr.DataArray]
+LabelledScores: TypeAlias = tuple[str, xr.DataArray]
+"""The label of a checkpoint and its scores, ``(score, sample, layer, head)``."""
 
 
 def checkpoint_shares(
-    checkpoints: Sequence[Checkpoint], thresholds: xr.DataArray, percent: float
+    checkpoints: Sequence[LabelledScores], thresholds: xr.DataArray, percent: float
 ) -> xr.DataArray:
-    """The share of (input, head) pairs, 0 to 1, that is inactive: (score, checkpoint).
+    """Return the share of (input, head) pairs that is inactive at each checkpoint.
 
-    ``thresholds`` and ``percent`` fix what inactive means; those of the last checkpoint, say.
+        cuts = ih.choose_thresholds(course[-1][1])  # those of the last checkpoint
+        checkpoint_shares(course, cuts, percent=10)
+
+    Args:
+        checkpoints: at least two pairs of a label and scores ``(score, sample, layer, head)``.
+        thresholds: ``(score, percent)``, the same for all checkpoints.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        Shares between 0 and 1, ``(score, checkpoint)``.
 
     Raises:
-        UserError: fewer than two checkpoints, one label twice, other layers, heads or scores, or
-            no threshold for that share.
+        UserError: there are fewer than two checkpoints, two have the same label, they differ in
+            their layers, heads or scores, or there is no threshold for ``percent``.
     """
     dims = ("sample", "layer", "head")
     masks = _masks(checkpoints, thresholds, percent)
@@ -35,22 +45,34 @@ def checkpoint_shares(
 
 
 def inactive_states(
-    checkpoints: Sequence[Checkpoint], thresholds: xr.DataArray, percent: float
+    checkpoints: Sequence[LabelledScores], thresholds: xr.DataArray, percent: float
 ) -> xr.DataArray:
-    """Where a head is inactive on more than half of the inputs: bool (score, checkpoint, layer, head).
+    """Return which heads are inactive on more than half of the inputs, at each checkpoint.
+
+    Args:
+        checkpoints: at least two pairs of a label and scores ``(score, sample, layer, head)``.
+        thresholds: ``(score, percent)``, the same for all checkpoints.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        Booleans, ``(score, checkpoint, layer, head)``.
 
     Raises:
-        UserError: as `checkpoint_shares` does.
+        UserError: as for `checkpoint_shares`.
     """
     masks = _masks(checkpoints, thresholds, percent)
     return _joined(checkpoints, [mask.mean("sample") > 0.5 for mask in masks])
 
 
 def transition_counts(states: xr.DataArray) -> pd.DataFrame:
-    """How many heads turn from one checkpoint to the next, a row per score and step.
+    """Return how many heads turn between consecutive checkpoints.
 
-    Columns: score, before and after (labels), turned_inactive, turned_active, inactive (how many
-    are after the step). ``states`` comes from `inactive_states`.
+    Args:
+        states: from `inactive_states`.
+
+    Returns:
+        One row per score and step, with the columns score, before and after (labels),
+        turned_inactive, turned_active, and inactive, the number of inactive heads after the step.
     """
     labels, rows = states["checkpoint"].to_numpy().tolist(), []
     for name in states["score"].to_numpy().tolist():
@@ -64,10 +86,15 @@ def transition_counts(states: xr.DataArray) -> pd.DataFrame:
 
 
 def turning_heads(states: xr.DataArray) -> pd.DataFrame:
-    """The heads that turn at least once, those that turn most first, a row per score and head.
+    """Return the heads that turn at least once, those that turn most often first.
 
-    Columns: score, layer, head, turns (how often its state changes), back (it ends as it began,
-    having turned), path (its states, each with the label of the checkpoint where it starts).
+    Args:
+        states: from `inactive_states`.
+
+    Returns:
+        One row per score and head, with the columns score, layer, head; turns, how often its state
+        changes; back, whether it ends in the state it began in; and path, its states with the label
+        of the checkpoint where each begins.
     """
     labels, rows = states["checkpoint"].to_numpy().tolist(), []
     layers = states["layer"].to_numpy().tolist()
@@ -90,13 +117,24 @@ def turning_heads(states: xr.DataArray) -> pd.DataFrame:
 def changed_heads(
     before: xr.DataArray, after: xr.DataArray, thresholds: xr.DataArray, percent: float
 ) -> pd.DataFrame:
-    """Which heads finetuning turned: inactive on most inputs in one model, not in the other.
+    """Return the heads that are inactive on most inputs in one of two models, but not in the other.
 
-    Columns: score, layer, head, before and after (the % of inputs on which the head is inactive),
-    change; the largest changes first. ``thresholds`` are the same for both; the base's, say.
+        changed_heads(base_scores, instruct_scores, base_thresholds, percent=10)
+
+    Args:
+        before: scores ``(score, sample, layer, head)`` of one model, such as the base.
+        after: scores of the other, such as its finetuned form.
+        thresholds: ``(score, percent)``, the same for both models; those of the base, for example.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        One row per score and head, the largest changes first, with the columns score, layer, head;
+        before and after, the percent of inputs on which the head is inactive; and change, after
+        minus before.
 
     Raises:
-        UserError: the two do not have the same layers, heads and scores.
+        UserError: the models differ in their layers, heads or scores, or there is no threshold for
+            ``percent``.
     """
     labels = [("before", before), ("after", after)]
     masks = _masks(labels, thresholds, percent)
@@ -116,7 +154,7 @@ def changed_heads(
 
 
 def _masks(
-    checkpoints: Sequence[Checkpoint], thresholds: xr.DataArray, percent: float
+    checkpoints: Sequence[LabelledScores], thresholds: xr.DataArray, percent: float
 ) -> list[xr.DataArray]:
     labels = [label for label, _ in checkpoints]
     if len(labels) < 2:
@@ -135,7 +173,7 @@ def _masks(
     return masks
 
 
-def _joined(checkpoints: Sequence[Checkpoint], parts: list[xr.DataArray]) -> xr.DataArray:
+def _joined(checkpoints: Sequence[LabelledScores], parts: list[xr.DataArray]) -> xr.DataArray:
     labels = pd.Index([label for label, _ in checkpoints], name="checkpoint")
     joined = xr.concat(parts, dim=labels, coords="minimal", compat="override", join="exact")
     return joined.transpose("score", "checkpoint", ...)

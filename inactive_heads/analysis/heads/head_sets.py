@@ -1,4 +1,4 @@
-"""Sets of inactive heads: on how many inputs each head is, and how scores' sets agree."""
+"""Sets of inactive heads: on how many inputs each head is inactive, and how sets agree."""
 
 from __future__ import annotations
 
@@ -11,44 +11,68 @@ from inactive_heads.errors import UserError
 
 
 def inactive_at(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) -> xr.DataArray:
-    """Where each head of each input is inactive at one share: bool (score, sample, layer, head).
+    """Return which heads are inactive on which inputs, at one percent of heads.
 
-    A head is inactive on an input where its score is strictly on the inactive side of the
-    threshold; NaN is active. Scores without a threshold are left out.
+        inactive = inactive_at(scores, ih.choose_thresholds(scores), percent=10)
+
+    A head is inactive on an input if its score is strictly on the inactive side of the threshold.
+    NaN counts as active.
+
+    Args:
+        scores: ``(score, sample, layer, head)``, with the coordinate ``inactive`` (the side).
+        thresholds: ``(score, percent)``. Scores without a threshold are left out.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        Booleans, ``(score, sample, layer, head)``.
 
     Raises:
-        UserError: there is no threshold for that share.
+        UserError: there is no threshold for ``percent``.
     """
-    shares = [float(share) for share in thresholds["percent"].to_numpy()]
-    at = [i for i, share in enumerate(shares) if np.isclose(share, percent)]
+    percents = [float(known) for known in thresholds["percent"].to_numpy()]
+    at = [i for i, known in enumerate(percents) if np.isclose(known, percent)]
     if not at:
-        listed = ", ".join(f"{share:g}" for share in shares)
+        listed = ", ".join(f"{known:g}" for known in percents)
         raise UserError(f"there are no thresholds for {percent:g}% of heads, only for {listed}")
     mask = inactive_heads(scores, thresholds.isel(percent=at[0], drop=True))
     return mask.transpose("score", "sample", "layer", "head")
 
 
 def inactive_counts(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) -> xr.DataArray:
-    """On how many inputs each head is inactive: int (score, layer, head), at one share.
+    """Return on how many inputs each head is inactive, at one percent of heads.
 
-    NaN is active, and scores without a threshold are left out, as in `inactive_at`.
+    Args:
+        scores: ``(score, sample, layer, head)``, with the coordinate ``inactive`` (the side).
+        thresholds: ``(score, percent)``. Scores without a threshold are left out.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        Integers, ``(score, layer, head)``. NaN counts as active.
+
+    Raises:
+        UserError: there is no threshold for ``percent``.
     """
     return inactive_at(scores, thresholds, percent).sum("sample").astype(int)
 
 
 def score_agreement(inactive: xr.DataArray) -> xr.Dataset:
-    """How the scores' head sets agree: ``iou`` and ``precision``, each (score, other).
+    """Return how far the head sets of different scores agree.
 
         agree = score_agreement(inactive_at(scores, cuts, 10))
         agree["precision"].sel(score="AWFT", other="AHON (LN)")
 
-    ``inactive`` is boolean with the dim score; all its other dims together make one set, that of
-    the (input, layer, head) triples. The precision of a score is the share of its set that is in
-    the other's too. NaN where the set that divides is empty.
+    Args:
+        inactive: booleans with the dimension score. All other dimensions together form one set:
+            that of the inactive (input, layer, head) triples.
+
+    Returns:
+        ``iou``, intersection over union, and ``precision``, the share of the set of ``score`` that
+        is also in the set of ``other``: each ``(score, other)``, between 0 and 1. NaN where the
+        denominator is an empty set.
     """
     names = inactive["score"].to_numpy()
     flat = inactive.transpose("score", ...).to_numpy().reshape(len(names), -1).astype(np.float64)
-    both = flat @ flat.T  # whole numbers far below 2**53: exact
+    both = flat @ flat.T  # exact: integers far below 2**53
     sizes = np.diag(both)
     union = sizes[:, None] + sizes[None, :] - both
     dims = ("score", "other")
@@ -64,13 +88,24 @@ def score_agreement(inactive: xr.DataArray) -> xr.Dataset:
 def fixed_agreement(
     scores: xr.DataArray, percent: float, *, thresholds: xr.DataArray | None = None
 ) -> pd.DataFrame:
-    """How the one fixed set of heads agrees with the sets of single inputs, a row per score.
+    """Return how far one fixed set of heads agrees with the sets of single inputs.
 
-    The fixed set is that of `select_heads` (from scores averaged over the inputs), the sets of
-    inputs those at the share's threshold. Columns: score; ``iou``, the mean over inputs of
-    intersection over union; ``found``, the mean share of an input's inactive heads that the fixed
-    set has; ``right``, the mean share of the fixed set that is inactive on an input. Inputs for
-    which a ratio is undefined are left out of its mean; NaN where none is left.
+    The fixed set is that of `select_heads`: chosen from scores averaged over the inputs.
+
+    Args:
+        scores: ``(score, sample, layer, head)``, with the coordinate ``inactive`` (the side).
+        percent: the percent of heads in the sets.
+        thresholds: ``(score, percent)``, by which the sets of single inputs are chosen; by default
+            those of ``scores``.
+
+    Returns:
+        One row per score, with the columns score; iou, the mean over inputs of intersection over
+        union; found, the mean share of an input's inactive heads that are in the fixed set; right,
+        the mean share of the fixed set that is inactive on an input. Inputs for which a ratio is
+        undefined are left out of its mean; NaN if none is left.
+
+    Raises:
+        UserError: a score has no finite value, or there is no threshold for ``percent``.
     """
     cuts = choose_thresholds(scores, [percent]) if thresholds is None else thresholds
     masks = inactive_at(scores, cuts, percent)
@@ -100,6 +135,14 @@ def _mean_ratio(over: np.ndarray, under: np.ndarray) -> float:
 
 
 def head_ranks(values: np.ndarray, side: str) -> np.ndarray:
-    """The place of every head, 1 being furthest on the inactive side; NaN stays NaN."""
+    """Return the rank of every head: 1 is furthest on the inactive side, NaN stays NaN.
+
+    Args:
+        values: one number per head, of any shape.
+        side: on which side of a threshold heads are inactive: "below" or "above".
+
+    Returns:
+        Ranks in the shape of ``values``. Equal values share the lowest of their ranks.
+    """
     keyed = pd.Series(np.asarray(values, dtype=float).ravel())
     return keyed.rank(ascending=side == "below", method="min").to_numpy().reshape(values.shape)

@@ -1,4 +1,4 @@
-"""Which models belong together, told by their names: finetuned forms, and sizes of one family."""
+"""Models that belong together, judged by their names: finetuned forms, sizes of one family."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ _BASE = re.compile(r"[-_](base|pt)$", re.IGNORECASE)
 
 
 def finetuned_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """``(base, finetuned)`` for every name that continues another's.
+    """Return a pair ``(base, finetuned)`` for every name that continues another.
 
     >>> finetuned_pairs(["Qwen2.5-7B", "Qwen2.5-7B-Instruct", "Qwen2.5-14B"])
     [('Qwen2.5-7B', 'Qwen2.5-7B-Instruct')]
 
-    "-Base" and "-pt" at a name's end mark the base. Of several bases the longest name counts.
+    Args:
+        names: names of models. "-Base" or "-pt" at the end marks a base. If several bases fit, the
+            one with the longest name is taken.
     """
     pairs = []
     for name in names:
@@ -27,10 +29,13 @@ def finetuned_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def scale_steps(names: Sequence[str]) -> list[tuple[str, str]]:
-    """``(smaller, larger)`` for neighbours in size among names that differ in nothing else.
+    """Return pairs ``(smaller, larger)`` of consecutive sizes among names that differ only in size.
 
     >>> scale_steps(["Qwen2.5-3B", "Qwen2.5-0.5B", "Qwen2.5-14B", "Qwen2.5-7B-Instruct"])
     [('Qwen2.5-0.5B', 'Qwen2.5-3B'), ('Qwen2.5-3B', 'Qwen2.5-14B')]
+
+    Args:
+        names: names of models, in any order; those without a size such as "7B" are ignored.
     """
     families: dict[str, list[str]] = {}
     for name in names:
@@ -50,5 +55,5 @@ def _continues(name: str, base: str) -> bool:
 
 def _parameters(name: str) -> float:
     found = _SIZE.search(name)
-    assert found is not None  # only names with a size are sorted
+    assert found is not None  # only names with a size get here
     return float(found[1]) * (1e9 if found[2].lower() == "b" else 1e6)

@@ -1,6 +1,7 @@
-"""Heads input by input: how often each is inactive, on what texts, and what that saves.
+"""Heads input by input: how often each is inactive, on which texts, and what that could save.
 
-Masks come from `headsets.inactive_at`: bool (score, sample, layer, head).
+Masks come from `inactive_heads.analysis.heads.head_sets.inactive_at`: booleans with the dimensions
+``(score, sample, layer, head)``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,37 @@ from inactive_heads.errors import UserError
 
 
 def inactive_shares(inactive: xr.DataArray) -> xr.DataArray:
-    """The share of inputs, 0 to 1, on which each head is inactive: (score, layer, head)."""
+    """Return the share of inputs on which each head is inactive.
+
+    Args:
+        inactive: booleans ``(score, sample, layer, head)``, from `inactive_at`.
+
+    Returns:
+        Shares between 0 and 1, ``(score, layer, head)``.
+    """
     return inactive.mean("sample")
 
 
-def split_heads(inactive: xr.DataArray) -> pd.DataFrame:
-    """How many heads are inactive always, sometimes and never, a row per score.
+def layer_shares(inactive: xr.DataArray) -> xr.DataArray:
+    """Return the share of each layer's (input, head) pairs that is inactive.
 
-    Columns: score, always (on every input), sometimes, never; counts of heads.
+    Args:
+        inactive: booleans ``(score, sample, layer, head)``, from `inactive_at`.
+
+    Returns:
+        Shares between 0 and 1, ``(score, layer)``.
+    """
+    return inactive.mean(("sample", "head"))
+
+
+def split_heads(inactive: xr.DataArray) -> pd.DataFrame:
+    """Return how many heads are inactive on all inputs, on some, and on none.
+
+    Args:
+        inactive: booleans ``(score, sample, layer, head)``, from `inactive_at`.
+
+    Returns:
+        One row per score, with the columns score, always, sometimes and never (numbers of heads).
     """
     counts, n = inactive.sum("sample"), inactive.sizes["sample"]
     dims = ("layer", "head")
@@ -41,10 +65,16 @@ def split_heads(inactive: xr.DataArray) -> pd.DataFrame:
 
 
 def group_shares(inactive: xr.DataArray, groups: Sequence[str] | None = None) -> xr.DataArray:
-    """The share of (input, head) pairs that is inactive, group by group: (score, group), 0 to 1.
+    """Return the share of (input, head) pairs that is inactive, for each group of inputs.
 
-    ``groups`` has one label per input, its data set or subject; by default the coordinate
-    ``group`` of the mask. In the order in which they appear; coordinate ``n`` counts inputs.
+    Args:
+        inactive: booleans ``(score, sample, layer, head)``, from `inactive_at`.
+        groups: one label per input, such as its data set or subject; by default the coordinate
+            ``group`` of ``inactive``.
+
+    Returns:
+        Shares between 0 and 1, ``(score, group)``, groups in order of appearance. The coordinate
+        ``n`` is the number of inputs of each group.
 
     Raises:
         UserError: there are no labels, or not one for each input.
@@ -73,11 +103,17 @@ def group_shares(inactive: xr.DataArray, groups: Sequence[str] | None = None) ->
 def length_shares(
     inactive: xr.DataArray, n_tokens: Sequence[int] | None = None, *, bins: int = 5
 ) -> xr.DataArray:
-    """The share of (input, head) pairs that is inactive by the inputs' length: (score, bin).
+    """Return the share of (input, head) pairs that is inactive, by length of the input.
 
-    Inputs sorted by length make at most ``bins`` bins of about as many inputs each; inputs of one
-    length are never parted. ``n_tokens`` is by default the mask's coordinate. Coordinates of the
-    bins: ``shortest``, ``longest`` and ``mean`` (tokens), ``n`` (inputs).
+    Args:
+        inactive: booleans ``(score, sample, layer, head)``, from `inactive_at`.
+        n_tokens: the length of each input; by default the coordinate ``n_tokens``.
+        bins: the largest number of bins. Inputs are sorted by length into bins of about equal
+            numbers of inputs; inputs of the same length share a bin.
+
+    Returns:
+        Shares between 0 and 1, ``(score, bin)``, with the coordinates ``shortest``, ``longest`` and
+        ``mean`` (tokens) and ``n`` (inputs) of each bin.
 
     Raises:
         UserError: no lengths are known, or not one for each input.
@@ -103,10 +139,15 @@ def length_shares(
 def length_correlations(
     scores: xr.DataArray, n_tokens: Sequence[int] | None = None
 ) -> xr.DataArray:
-    """Spearman's correlation of each head's score with the input's length: (score, layer, head).
+    """Return Spearman's correlation of each head's score with the length of the input.
 
-    Between -1 and 1; NaN for a head with a NaN score or the same score on every input, and
-    everywhere if all inputs are of one length.
+    Args:
+        scores: ``(score, sample, layer, head)``.
+        n_tokens: the length of each input; by default the coordinate ``n_tokens``.
+
+    Returns:
+        Correlations between -1 and 1, ``(score, layer, head)``. NaN for a head with a NaN score or
+        the same score on every input, and for all heads if all inputs have the same length.
 
     Raises:
         UserError: no lengths are known, or not one for each input.
@@ -125,12 +166,20 @@ def length_correlations(
 
 
 def key_value_groups(inactive: xr.DataArray, n_key_value_heads: int) -> xr.DataArray:
-    """Where all the query heads that share keys and values are inactive: (…, kv_head), bool.
+    """Return where all query heads that share keys and values are inactive.
 
-    Such a group's keys and values are not needed for that input. Consecutive query heads share.
+    The keys and values of such a group are not needed for that input. Consecutive query heads
+    share keys and values.
+
+    Args:
+        inactive: booleans with the dimension head, from `inactive_at`.
+        n_key_value_heads: the number of key/value heads per layer.
+
+    Returns:
+        Booleans with the dimension kv_head, the last one, in place of head.
 
     Raises:
-        UserError: the query heads do not part evenly into that many groups.
+        UserError: the query heads cannot be divided evenly into that many groups.
     """
     n_heads = inactive.sizes["head"]
     if n_key_value_heads < 1 or n_heads % n_key_value_heads:
@@ -148,14 +197,21 @@ def key_value_groups(inactive: xr.DataArray, n_key_value_heads: int) -> xr.DataA
 def cache_shares(
     inactive: xr.DataArray, n_key_value_heads: int, n_tokens: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """How much of the KV cache belongs to groups without an active head, a row per score.
+    """Return how much of the KV cache belongs to groups of query heads that are all inactive.
 
-    Columns, in %: ``cache``, of all the inputs' keys and values together (a long input holds
-    more of them); ``always``, of the groups that are inactive on every input: what one could do
-    without for any text like these.
+    Args:
+        inactive: booleans ``(score, sample, layer, head)``, from `inactive_at`.
+        n_key_value_heads: the number of key/value heads per layer.
+        n_tokens: the length of each input; by default the coordinate ``n_tokens``.
+
+    Returns:
+        One row per score, with the columns score and, in percent: cache, of the keys and values of
+        all inputs together (longer inputs hold more of them); always, of the groups that are
+        inactive on every input, which could be dropped for any text like these.
 
     Raises:
-        UserError: no lengths are known, or the heads do not part into such groups.
+        UserError: no lengths are known, or the query heads cannot be divided evenly into that many
+            groups.
     """
     groups = key_value_groups(inactive, n_key_value_heads)
     weights = _lengths(inactive, n_tokens).astype(float)
@@ -171,7 +227,11 @@ def cache_shares(
 
 
 def lengths_vary(values: xr.DataArray) -> bool:
-    """Whether the inputs have lengths enough to ask what depends on them: three."""
+    """Return whether the inputs have at least three different lengths, enough to look for a trend.
+
+    Args:
+        values: an array that may have the coordinate ``n_tokens``.
+    """
     return "n_tokens" in values.coords and len(np.unique(values["n_tokens"])) > 2
 
 

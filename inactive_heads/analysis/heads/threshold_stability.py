@@ -1,4 +1,4 @@
-"""Thresholds of one share across data sets, side by side: does a threshold carry over?
+"""Thresholds for one percent of heads on several data sets: does a threshold carry over?
 
 A table of thresholds has the columns task (the data set), model, score, percent and threshold.
 """
@@ -12,35 +12,51 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.table import numbers, read_table, require
+from inactive_heads.analysis.curves.table import as_floats, read_table, require
 from inactive_heads.analysis.heads.thresholds import choose_thresholds
 from inactive_heads.errors import UserError
 
 COLUMNS = ["task", "model", "score", "percent", "threshold"]
+"""The columns of a table of thresholds."""
 
 
 def read_thresholds(path: str | Path) -> pd.DataFrame:
-    """The thresholds of a CSV file with the columns task, model, score, percent and threshold.
+    """Return the thresholds in a CSV file.
+
+    Args:
+        path: a file with the columns task, model, score, percent and threshold.
+
+    Returns:
+        A table with these five columns.
 
     Raises:
-        UserError: no such file, a column is missing, or a cell is not a number.
+        UserError: the file cannot be read, a column is missing, or a cell is empty or not a number.
     """
     table = read_table(path)
     require(table, COLUMNS, str(path))
     for column in ("percent", "threshold"):
-        table[column] = numbers(table[column], str(path))
+        table[column] = as_floats(table[column], str(path))
         if (missing := table[column].isna()).any():
             raise UserError(f"{path}: {column} in row {missing.idxmax()} is empty")
     return table[COLUMNS]
 
 
 def thresholds_table(thresholds: xr.DataArray, *, model: str, task: str) -> pd.DataFrame:
-    """What `choose_thresholds` gave, as such a table."""
+    """Return thresholds of one model on one data set as a table.
+
+    Args:
+        thresholds: ``(score, percent)``, from `choose_thresholds`.
+        model: the name of the model.
+        task: the name of the data set.
+
+    Returns:
+        One row per score and percent, with the columns task, model, score, percent and threshold.
+    """
     values = thresholds.transpose("score", "percent")
     rows = [
-        (task, model, str(name), float(share), float(values[i, j]))
+        (task, model, str(name), float(percent), float(values[i, j]))
         for i, name in enumerate(values["score"].to_numpy())
-        for j, share in enumerate(values["percent"].to_numpy())
+        for j, percent in enumerate(values["percent"].to_numpy())
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -48,9 +64,19 @@ def thresholds_table(thresholds: xr.DataArray, *, model: str, task: str) -> pd.D
 def thresholds_by_task(
     scores: Mapping[str, xr.DataArray], percents: Sequence[float], *, model: str
 ) -> pd.DataFrame:
-    """The thresholds that each task's own inputs give, as such a table.
+    """Return the thresholds chosen on the inputs of each task, as one table.
 
-    ``scores`` are those of every task's inputs, from `score_heads` or a sweep.
+    Args:
+        scores: task → the scores ``(score, sample, layer, head)`` of its inputs.
+        percents: percents of heads to choose thresholds for.
+        model: the name of the model.
+
+    Returns:
+        One row per task, score and percent, with the columns task, model, score, percent and
+        threshold.
+
+    Raises:
+        UserError: a percent is out of range or given twice, or a score has no finite value.
     """
     tables = [
         thresholds_table(choose_thresholds(own, percents), model=model, task=task)
@@ -60,25 +86,38 @@ def thresholds_by_task(
 
 
 def thresholds_of_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """The thresholds that a sweep chose on its tasks, as such a table.
+    """Return the thresholds that a sweep chose on its tasks, as one table.
 
-    Points without a share or a threshold are left out: Random, fixed sets, and published curves,
-    which do not say for which share their thresholds were chosen.
+    Args:
+        curves: from `sweep`. Points without a percent or a threshold are left out: Random, fixed
+            sets, and published curves, which do not list the percents of their thresholds.
+
+    Returns:
+        One row per task, model, score and percent, with the columns task, model, score, percent and
+        threshold.
     """
     rows = curves[curves["percent"].notna() & curves["threshold"].notna()]
     return rows[COLUMNS].drop_duplicates(ignore_index=True)
 
 
 def threshold_stability(table: pd.DataFrame) -> pd.DataFrame:
-    """The thresholds of each model, score and share, one column per data set, and their spread.
+    """Return the thresholds of all data sets side by side, with their spread.
 
-    Columns: model, score, percent, the data sets in the order in which they appear; ``spread``,
-    the largest minus the smallest; ``relative_spread``, that over the mean of their absolute
-    values. Spreads are NaN where fewer than two data sets have a threshold.
+        threshold_stability(read_thresholds("thresholds.csv")).sort_values("relative_spread")
+
+    Args:
+        table: one row per task, model, score and percent, from `thresholds_by_task` or
+            `read_thresholds`.
+
+    Returns:
+        One row per model, score and percent, with the columns model, score and percent; one column
+        per data set, in order of appearance; spread, the largest threshold minus the smallest; and
+        relative_spread, the spread over the mean of the absolute values. Spreads are NaN with fewer
+        than two data sets.
 
     Raises:
-        UserError: a model, score, share and data set stands twice, or a data set is called as
-            one of the other columns is.
+        UserError: two thresholds are given for the same model, score, percent and data set, or a
+            data set is named like one of the other columns.
     """
     keys = ["model", "score", "percent"]
     if (twice := table.duplicated([*keys, "task"])).any():
@@ -94,7 +133,7 @@ def threshold_stability(table: pd.DataFrame) -> pd.DataFrame:
     known = wide.notna().sum(axis=1) > 1
     spread = (wide.max(axis=1) - wide.min(axis=1)).where(known)
     size = wide.abs().mean(axis=1)
-    # Where all thresholds are 0 there is no size to compare with.
+    # If all thresholds are 0, there is no size to divide by.
     relative = spread / size.where(size > 0, np.nan)
     return (
         wide.assign(spread=spread, relative_spread=relative).rename_axis(columns=None).reset_index()

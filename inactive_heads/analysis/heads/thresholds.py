@@ -1,4 +1,4 @@
-"""Thresholds from score distributions, the sets of heads they choose, and how sets agree."""
+"""Thresholds from score distributions, and the sets of heads they select."""
 
 from __future__ import annotations
 
@@ -10,32 +10,43 @@ import xarray as xr
 from inactive_heads.errors import UserError
 
 PAPER_PERCENTS = (0, 5, 10, 15, 20, 25, 30)
-"""The paper's grid of shares of heads, in percent."""
+"""The percents of heads that the paper zeroes."""
+
+REPORT_PERCENTS = (0, 5, 10, 15, 20, 30)
+"""The percents of heads that a report zeroes by default."""
 
 
 def choose_thresholds(
     scores: xr.DataArray, percents: Sequence[float] = PAPER_PERCENTS
 ) -> xr.DataArray:
-    """The threshold of every score for every share of heads, ``(score, percent)``.
+    """Return the threshold of every score for every percent of heads.
 
         cuts = ih.choose_thresholds(scores, percents=[5, 10, 20])
         cuts.sel(score="AHON (LN)", percent=10)
 
-    Over the scores of all inputs, layers and heads: the p-quantile where a head is inactive
-    below, the (1-p)-quantile where above, of the empirical CDF with linear interpolation.
-    Comparison is strict, so 0% takes no head. NaN scores are left out.
+    A threshold is a quantile of the scores of all inputs, layers and heads: the p-quantile if heads
+    are inactive below it, the (1-p)-quantile if above. Quantiles interpolate the empirical CDF
+    linearly. Comparison is strict, so 0% selects no head. Values that are not finite are left out.
+
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        percents: percents of heads, 0 to 100; by default the paper's: 0, 5, 10, 15, 20, 25, 30.
+
+    Returns:
+        Thresholds ``(score, percent)``, percents ascending, in each score's own unit.
 
     Raises:
-        UserError: a share outside 0 to 100, or a score without a finite value.
+        UserError: no percent is given, one is out of range or given twice, or a score has no finite
+            value.
     """
-    shares = check_percents(percents)
-    cuts = np.empty((scores.sizes["score"], len(shares)))
+    checked = check_percents(percents)
+    cuts = np.empty((scores.sizes["score"], len(checked)))
     for row, name in enumerate(scores["score"].values.tolist()):
         one = scores.isel(score=row)
         values = one.values[np.isfinite(one.values)].astype(np.float64)
         if not values.size:
             raise UserError(f"score {name!r} has no finite value to take a threshold from")
-        p = np.asarray(shares) / 100
+        p = np.asarray(checked) / 100
         if one["inactive"].item() == "above":
             p = 1 - p
         cuts[row] = np.quantile(values, p, method="interpolated_inverted_cdf")
@@ -44,7 +55,7 @@ def choose_thresholds(
         dims=("score", "percent"),
         coords={
             "score": scores["score"].values,
-            "percent": shares,
+            "percent": checked,
             "inactive": ("score", scores["inactive"].values),
         },
         name="threshold",
@@ -53,10 +64,16 @@ def choose_thresholds(
 
 
 def inactive_heads(scores: xr.DataArray, thresholds: xr.DataArray) -> xr.DataArray:
-    """True where a head is on the inactive side of its score's threshold (strictly).
+    """Return which heads are strictly on the inactive side of their score's threshold.
 
-    Dimensions are those of both, matched by name: ``(score, sample, layer, head, percent)``
-    for all that was scored and chosen; NaN is active.
+    Args:
+        scores: with the dimension score and any others, such as ``(score, sample, layer, head)``.
+        thresholds: ``(score, percent)``, or ``(score,)`` for one percent. Only scores in both
+            arrays are kept.
+
+    Returns:
+        Booleans with the dimensions of both arrays: ``(score, sample, layer, head, percent)`` for
+        those above. NaN counts as active.
     """
     scores, thresholds = xr.align(scores, thresholds, join="inner", exclude=("percent",))
     below = scores["inactive"] == "below"
@@ -64,9 +81,23 @@ def inactive_heads(scores: xr.DataArray, thresholds: xr.DataArray) -> xr.DataArr
 
 
 def select_heads(scores: xr.DataArray, score: str, percent: float) -> xr.DataArray:
-    """The one set of heads for all inputs: true at the inactive ones, ``(layer, head)``.
+    """Return one set of inactive heads for all inputs.
 
-    Chosen from scores averaged over the samples, at the threshold that the averages give.
+        heads = ih.select_heads(scores, "AHON (LN)", percent=10)
+        ih.ablate(model, samples, ih.Fixed(heads))
+
+    Scores are averaged over the inputs first; the threshold is that of the averages.
+
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        score: the name of the score.
+        percent: the percent of heads to select.
+
+    Returns:
+        Booleans, ``(layer, head)``.
+
+    Raises:
+        UserError: ``percent`` is not between 0 and 100, or the score has no finite value.
     """
     mean = scores.sel(score=[score]).mean("sample", keep_attrs=True)
     return inactive_heads(mean, choose_thresholds(mean, [percent])).squeeze(
@@ -75,29 +106,42 @@ def select_heads(scores: xr.DataArray, score: str, percent: float) -> xr.DataArr
 
 
 def head_set_iou(a: xr.DataArray, b: xr.DataArray) -> float:
-    """Intersection over union of two head sets (boolean, of one shape); NaN if both are empty."""
+    """Return intersection over union of two head sets; NaN if both are empty.
+
+    Args:
+        a: booleans of any shape.
+        b: booleans of the same shape.
+    """
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else float("nan")
 
 
 def head_set_precision(a: xr.DataArray, of: xr.DataArray) -> float:
-    """The share of ``a``'s heads that are in ``of`` too; NaN if ``a`` is empty."""
+    """Return the share of heads in ``a`` that are also in ``of``, 0 to 1; NaN if ``a`` is empty.
+
+    Args:
+        a: booleans of any shape.
+        of: booleans of the same shape.
+    """
     size = int(a.sum())
     return int((a & of).sum()) / size if size else float("nan")
 
 
 def check_percents(percents: Iterable[float]) -> list[float]:
-    """The shares in ascending order.
+    """Return percents of heads in ascending order, validated.
+
+    Args:
+        percents: numbers from 0 to 100, each once.
 
     Raises:
-        UserError: none, one outside 0 to 100, or one twice.
+        UserError: none is given, one is not between 0 and 100, or one is given twice.
     """
-    shares = [float(percent) for percent in percents]
-    if not shares:
+    checked = [float(percent) for percent in percents]
+    if not checked:
         raise UserError("no share of heads was given; percents might be [0, 10, 20, 30]")
-    for share in shares:
-        if not 0 <= share <= 100:
-            raise UserError(f"a share of heads is a percentage from 0 to 100, not {share:g}")
-    if len(set(shares)) < len(shares):
-        raise UserError(f"a share of heads stands twice in {[f'{share:g}' for share in shares]}")
-    return sorted(shares)
+    for percent in checked:
+        if not 0 <= percent <= 100:
+            raise UserError(f"a share of heads is a percentage from 0 to 100, not {percent:g}")
+    if len(set(checked)) < len(checked):
+        raise UserError(f"a share of heads stands twice in {[f'{one:g}' for one in checked]}")
+    return sorted(checked)

@@ -1,4 +1,4 @@
-"""The sections that compare models by their curves, and thresholds over data sets."""
+"""The sections that compare models by their curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.metrics import METRICS, Metric
+from inactive_heads.analysis.curves.metrics import Metric, Tolerances
 from inactive_heads.analysis.curves.model_comparison import (
     REFERENCE,
     compare_models,
@@ -17,14 +17,23 @@ from inactive_heads.analysis.curves.model_comparison import (
     rank_table,
     top_overlap,
 )
-from inactive_heads.analysis.curves.ranking import rank_scores, within_column
+from inactive_heads.analysis.curves.ranking import rank_scores
+from inactive_heads.analysis.curves.table import metrics_of
 from inactive_heads.report.page.parts import Chart, Section, Table, frame_table, square_table
-from inactive_heads.report.page.summary_tables import Within, tolerance
+from inactive_heads.report.page.summary_tables import tolerance
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The curves of all models on one task in one mode, and their ranking."""
+    """The curves of all models on one task in one mode, and their ranking.
+
+    Attributes:
+        task: the name of the task.
+        mode: "per-input" or "fixed".
+        metric: the metric that the ranking is by.
+        curves: the rows of models that have values of the metric.
+        ranking: from `rank_scores`, models in the order of the curves.
+    """
 
     task: str
     mode: str
@@ -34,28 +43,37 @@ class Setting:
 
     @property
     def title(self) -> str:
-        """What it is called in a page."""
+        """The name of the setting on the page."""
         return f"{self.task}, {self.mode}"
 
     @property
     def n_models(self) -> int:
-        """How many models it compares."""
+        """The number of models that are compared."""
         return int(self.ranking["model"].nunique())
 
 
-def settings(curves: pd.DataFrame | None, within: Within) -> list[Setting]:
-    """The settings of a table of curves, in the order in which they appear."""
+def settings(curves: pd.DataFrame | None, within: Tolerances) -> list[Setting]:
+    """Return the settings of a table of curves, in order of appearance.
+
+    Args:
+        curves: the curves of all models; None gives no settings.
+        within: the tolerances of the rankings.
+
+    Returns:
+        One setting per task, mode and metric that has values.
+
+    Raises:
+        UserError: a curve cannot be ranked.
+    """
     if curves is None:
         return []
     found = []
     for (task, mode), group in curves.groupby(["task", "mode"], sort=False, dropna=False):
-        for metric in METRICS:
-            if metric not in group or not group[metric].notna().any():
-                continue
-            # A model without this metric here is left out by the ranking, and by the grid.
+        for metric in metrics_of(group):
+            # Models without values of this metric are left out of the ranking and the grid.
             own = group[group.groupby("model")[metric].transform("count") > 0]
             ranking = rank_scores(own, metric=metric, within=within.get(metric))
-            # Models in the order in which they were given, not in that of their names.
+            # Keep models in the given order instead of sorting them by name.
             places = {model: i for i, model in enumerate(dict.fromkeys(own["model"]))}
             ranking = ranking.sort_values(
                 "model", key=lambda names: names.map(places), kind="stable", ignore_index=True
@@ -64,8 +82,17 @@ def settings(curves: pd.DataFrame | None, within: Within) -> list[Setting]:
     return found
 
 
-def comparison(found: Sequence[Setting], within: Within) -> list[Section]:
-    """The sections that compare the models of each setting that has several."""
+def comparison(found: Sequence[Setting], within: Tolerances) -> list[Section]:
+    """Return the sections that compare the models of each setting that has several.
+
+    Args:
+        found: from `settings`.
+        within: the tolerances of the rankings.
+
+    Returns:
+        Four sections (gains, ranks, agreement, grid of curves); none if no setting has several
+        models.
+    """
     several = [setting for setting in found if setting.n_models > 1]
     if not several:
         return []
@@ -108,7 +135,7 @@ def comparison(found: Sequence[Setting], within: Within) -> list[Section]:
     ]
 
 
-def _models(setting: Setting, within: Within) -> Iterator[Table | Chart]:
+def _models(setting: Setting, within: Tolerances) -> Iterator[Table | Chart]:
     table, reach = compare_models(setting.ranking), tolerance(setting.metric, within)
     title = f"{setting.title}: % of heads zeroable within {reach}"
     yield Chart(title, plots.model_gains(table), wide=True)
@@ -130,16 +157,16 @@ def _models(setting: Setting, within: Within) -> Iterator[Table | Chart]:
     )
 
 
-def _ranks(setting: Setting, within: Within) -> Iterator[Table | Chart]:
-    reach = within_column(setting.metric, within.get(setting.metric))
-    unit = "mean AUC, %" if setting.metric == "accuracy" else "mean AUC, nats"
+def _ranks(setting: Setting, within: Tolerances) -> Iterator[Table | Chart]:
+    reach = setting.metric.within_column(within.get(setting.metric))
+    unit = setting.metric.unit.removesuffix(" per token")
     columns = {
         "score": ("score", ""),
         "models": ("models", ".0f"),
         "first": ("first", ".0f"),
         "top_3": ("in the top 3", ".0f"),
         "mean_rank": ("mean rank", ".2f"),
-        "mean_normalized_auc": (unit, ".2f"),
+        "mean_normalized_auc": (f"mean AUC, {unit}", ".2f"),
         f"mean_{reach}": (f"mean % zeroable within {tolerance(setting.metric, within)}", ".2f"),
     }
     yield Chart(
@@ -170,6 +197,5 @@ def _agreement(setting: Setting) -> Iterator[Table | Chart]:
 
 
 def _grid(setting: Setting) -> Chart:
-    value = "accuracy" if setting.metric == "accuracy" else "loss"
-    title = f"{setting.title}: {value} against heads zeroed"
+    title = f"{setting.title}: {setting.metric} against heads zeroed"
     return Chart(title, plots.curve_grid(setting.curves, setting.metric), wide=True)

@@ -32,10 +32,20 @@ from inactive_heads.report.page.parts import (
 )
 
 Parts = list[Table | Chart]
+"""The parts of a section."""
 
 
 def score_sections(models: Mapping[str, ModelResults], percent: float) -> list[Section]:
-    """The sections of models that were scored, several of them, at one share of heads."""
+    """Return the sections that compare the score distributions of several models.
+
+    Args:
+        models: label → results; those without scores are left out.
+        percent: the percent of heads at which base and finetuned models are compared.
+
+    Returns:
+        Sections on distributions, on distances and, if models form such pairs, on finetuning; none
+        with fewer than two scored models.
+    """
     scored = {label: one.scores for label, one in models.items() if one.scores is not None}
     if len(scored) < 2:
         return []
@@ -64,15 +74,25 @@ def score_sections(models: Mapping[str, ModelResults], percent: float) -> list[S
 def checkpoint_section(
     checkpoints: Mapping[str, Sequence[ModelResults]], percent: float
 ) -> list[Section]:
-    """The section of heads over the checkpoints of each model; none without any.
+    """Return the section on heads across the checkpoints of each model.
 
-    Inactive is what the last checkpoint's thresholds at that share say.
+    Heads are inactive according to the thresholds of the last checkpoint.
+
+    Args:
+        checkpoints: model → results of its checkpoints, in order, from `checkpoints_of`.
+        percent: which of the thresholds' percents to use.
+
+    Returns:
+        One section; none without checkpoints.
+
+    Raises:
+        UserError: checkpoints of a model differ in their layers, heads or scores.
     """
     parts: Parts = []
     for model, results in checkpoints.items():
         course = [(one.revision, one.scores) for one in results if one.scores is not None]
         cuts = results[-1].thresholds
-        assert cuts is not None  # checkpoints_of chose those with scores and thresholds
+        assert cuts is not None  # checkpoints_of keeps only results with thresholds
         parts += _course(model, course, cuts, percent)
     if not parts:
         return []
@@ -148,7 +168,7 @@ def _distances(distances: xr.DataArray) -> Parts:
 def _finetuned(
     models: Mapping[str, ModelResults], pairs: Sequence[tuple[str, str]], percent: float
 ) -> Parts:
-    """Distances by layer and changed heads of the pairs whose layers and heads are the same."""
+    """Distances by layer and changed heads, for the pairs that have the same layers and heads."""
     by_layer: dict[str, xr.DataArray] = {}
     changes: Parts = []
     for base, tuned in pairs:

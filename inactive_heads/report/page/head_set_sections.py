@@ -1,4 +1,4 @@
-"""The sections about single models' heads: agreement of scores' sets, and heads input by input."""
+"""The sections on the heads of single models: agreement of scores, and heads input by input."""
 
 from __future__ import annotations
 
@@ -28,10 +28,19 @@ from inactive_heads.report.page.parts import (
 )
 
 Parts = list[Table | Chart]
+"""The parts of a section."""
 
 
 def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
-    """The sections of all models that were scored, each shown for its own model and share."""
+    """Return the sections of all scored models; each part is shown for its own model and percent.
+
+    Args:
+        models: label → results; those without scores or thresholds are left out.
+
+    Returns:
+        Up to five sections: agreement of scores, how often heads are inactive, dependence on the
+        text, KV cache, and fixed against per-input sets. Sections without parts are left out.
+    """
     agreement: Parts = []
     split: Parts = []
     texts: Parts = []
@@ -42,16 +51,16 @@ def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
             continue
         model = label if len(models) > 1 else None
         where = f"{label}, " if len(models) > 1 else ""
-        # How many heads have keys and values of their own; files of others may not say it.
+        # The number of key/value heads; files from elsewhere may lack it.
         known = one.scores.attrs.get("n_key_value_heads")
         shared = None if known is None else int(known)
-        for share in one.thresholds["percent"].to_numpy().astype(float).tolist():
-            shown, at = Shown(model=model, share=share), f"{where}{share:g}% of heads"
-            inactive = inactive_at(one.scores, one.thresholds, share)
-            # At a share of 0 no set has a head.
-            if share > 0 and inactive.sizes["score"] > 1:
+        for percent in one.thresholds["percent"].to_numpy().astype(float).tolist():
+            shown, at = Shown(model=model, percent=percent), f"{where}{percent:g}% of heads"
+            inactive = inactive_at(one.scores, one.thresholds, percent)
+            # At 0% every set is empty.
+            if percent > 0 and inactive.sizes["score"] > 1:
                 agreement += _agreement(inactive, at, shown)
-            if inactive.sizes["sample"] < 2 or share == 0:
+            if inactive.sizes["sample"] < 2 or percent == 0:
                 continue
             table = split_heads(inactive)
             title = f"Always, sometimes, never: {at}"
@@ -60,10 +69,10 @@ def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
             columns |= {name: (name, ".0f") for name in ("always", "sometimes", "never")}
             split.append(frame_table(title, table, columns, folded=True, shown=shown))
             grouped = one.scores if one.inputs is None else one.inputs
-            texts += _groups(inactive_at(grouped, one.thresholds, share), at, shown)
+            texts += _groups(inactive_at(grouped, one.thresholds, percent), at, shown)
             texts += _lengths(inactive, at, shown)
             cache += _cache(inactive, shared, at, shown)
-            table = fixed_agreement(one.scores, share, thresholds=one.thresholds)
+            table = fixed_agreement(one.scores, percent, thresholds=one.thresholds)
             columns = {"score": ("score", ""), "iou": ("IoU", ".3f")}
             columns |= {"found": ("found", ".3f"), "right": ("right", ".3f")}
             fixed.append(

@@ -1,4 +1,4 @@
-"""What is known of one model, as a report shows it."""
+"""Everything a report knows of one model."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from inactive_heads.errors import UserError
 
 @dataclass(frozen=True)
 class ModelResults:
-    """The results of one model, or of one checkpoint of it; what is not known is None.
+    """The results of one model, or of one checkpoint of it. None stands for what is not known.
 
     Attributes:
-        model: its name. Results of one name are checkpoints of it, in the order of the list.
-        revision: which checkpoint: a branch, tag or commit, or a folder.
-        scores: ``(score, sample, layer, head)`` from `score_heads`.
-        thresholds: ``(score, percent)`` from `choose_thresholds`.
+        model: its name. Results of the same name are checkpoints, in the order of the list.
+        revision: the checkpoint: a branch, tag or commit, or a folder.
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        thresholds: ``(score, percent)``, from `choose_thresholds`.
         curves: the rows of a sweep, or published ones from `read_curves`.
-        summary: one row per score at one share, from `summarize`.
-        config: what was run, as nested as it likes; ``definitions`` in it maps scores to text,
+        summary: one row per score at one percent of heads, from `summarize`.
+        config: what was run, nested to any depth. ``definitions`` in it maps scores to text,
             ``texts`` names the data set that the heads were scored on.
-        by_task: the thresholds that every task's own inputs give, as a table of
-            `inactive_heads.analysis.heads.threshold_stability`; if not given, those that the curves have.
-        inputs: ``scores`` of every task's inputs, with their data set or subject as the coordinate
-            ``group``; by default ``scores``, which may have it too.
-        challenges: how scores that are not the paper's do against its best, from `challenges`.
+        inputs: like ``scores``, for the inputs of every task, with their data set or subject as the
+            coordinate ``group``; by default ``scores``, which may have that coordinate too.
+        by_task: the thresholds that the inputs of each task give, a table of
+            `inactive_heads.analysis.heads.threshold_stability`; by default those of the curves.
+        challenges: scores other than the paper's against its best, from `challenges`.
     """
 
     model: str
@@ -46,10 +46,16 @@ class ModelResults:
 
 
 def labels(results: Sequence[ModelResults]) -> list[str]:
-    """What each result is called in a page: its model, with the revision where it needs one.
+    """Return the label of each result on the page: the model, and its revision if it has several.
+
+    Args:
+        results: the results of all models and checkpoints.
+
+    Returns:
+        One label per result, such as "gpt2" or "pythia-70m@step1000".
 
     Raises:
-        UserError: two have the same model and revision.
+        UserError: two results are of the same model and revision.
     """
     times = Counter(one.model for one in results)
     found = [
@@ -62,7 +68,15 @@ def labels(results: Sequence[ModelResults]) -> list[str]:
 
 
 def checkpoints_of(results: Sequence[ModelResults]) -> dict[str, list[ModelResults]]:
-    """The models of which there are several checkpoints with scores, and those, in order."""
+    """Return the models of which several checkpoints were scored, with those checkpoints in order.
+
+    Args:
+        results: the results of all models and checkpoints; those without scores or thresholds are
+            ignored.
+
+    Returns:
+        Model → its results, two or more.
+    """
     scored = [one for one in results if one.scores is not None and one.thresholds is not None]
     times = Counter(one.model for one in scored)
     return {

@@ -1,4 +1,4 @@
-"""What the sections of a page are made of: tables of cells and charts, with when each is shown."""
+"""Building blocks of the page's sections: tables and charts, and the choices each is shown for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ import xarray as xr
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: what is shown, and the number (or text) it is sorted by."""
+    """A cell of a table.
+
+    Attributes:
+        text: what is shown.
+        key: the number or text that the cell is sorted by.
+    """
 
     text: str
     key: float | str
@@ -23,20 +28,29 @@ class Cell:
 
 @dataclass(frozen=True)
 class Shown:
-    """The choices of model, score and share for which a part is shown; None is any."""
+    """The choices of model, score and percent that a part is shown for; None matches any."""
 
     model: str | None = None
     score: str | None = None
-    share: float | None = None
+    percent: float | None = None
 
 
 @dataclass(frozen=True)
 class Table:
     """A table that can be sorted and saved.
 
-    ``csv`` holds its numbers with more digits. A ``late`` table has no rows of its own: when a
-    reader first sees it they are made of ``csv``, whose columns are then those of the table, with
-    numbers written as ``styles`` say ("" for text). A ``folded`` one has to be opened.
+    Attributes:
+        title: its title.
+        columns: the headings of its columns.
+        rows: its cells, row by row.
+        csv: its numbers with more digits, as CSV.
+        note: a line below the title.
+        shown: the choices that it is shown for.
+        folded: whether it has to be opened.
+        late: whether its rows are made in the browser when it is first seen: from ``csv``, whose
+            columns are then those of the table. ``rows`` is empty.
+        styles: for a late table, how each column's numbers are written; "" for text.
+        kind: "table", for the template.
     """
 
     title: str
@@ -53,7 +67,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure that can be saved; ``wide`` ones scroll sideways where there is little room."""
+    """A figure that can be saved.
+
+    Attributes:
+        title: its title.
+        figure: the figure.
+        note: a line below the title.
+        shown: the choices that it is shown for.
+        wide: whether it scrolls sideways where there is little room.
+        kind: "chart", for the template.
+    """
 
     title: str
     figure: go.Figure
@@ -65,7 +88,14 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what stands under it, and how to read that."""
+    """A section of the page.
+
+    Attributes:
+        name: its anchor.
+        title: its heading.
+        parts: its tables and charts.
+        how: how to read them.
+    """
 
     name: str
     title: str
@@ -74,7 +104,7 @@ class Section:
 
 
 Columns = Mapping[str, tuple[str, str]]
-"""Column of a frame → its title, and how a number in it is written ("" for text)."""
+"""Column of a frame → its heading, and the format of its numbers ("" for text)."""
 
 
 def frame_table(
@@ -86,9 +116,15 @@ def frame_table(
     late: bool = False,
     **more: Any,
 ) -> Table:
-    """The table of a frame's columns, in the order of ``columns``; ``more`` is as in `Table`.
+    """Return a table of some columns of a frame.
 
-    Folded tables are late ones, too.
+    Args:
+        title: the title of the table.
+        frame: the numbers and text.
+        columns: the columns to show, in order, with their headings and formats.
+        folded: whether the table has to be opened; folded tables are also late.
+        late: whether the rows are made in the browser.
+        **more: further attributes of `Table`.
     """
     titles = [heading for heading, _ in columns.values()]
     styles = [style for _, style in columns.values()]
@@ -103,37 +139,64 @@ def frame_table(
 
 
 def as_csv(frame: pd.DataFrame) -> str:
-    """The frame as CSV, numbers with eight significant digits."""
+    """Return a frame as CSV, with eight significant digits.
+
+    Args:
+        frame: the table; its index is left out.
+    """
     return frame.to_csv(index=False, float_format="%.8g", lineterminator="\n")
 
 
 def frame_of(values: xr.DataArray, rows: str, columns: str) -> pd.DataFrame:
-    """An array of two dims as a frame, named by its coordinates where it has them."""
+    """Return a two-dimensional array as a frame.
+
+    Args:
+        values: an array with the dimensions ``rows`` and ``columns``.
+        rows: the dimension whose coordinate becomes the index.
+        columns: the dimension whose coordinate becomes the columns.
+    """
     grid = values.transpose(rows, columns)
     index = pd.Index(grid[rows].to_numpy(), name=rows)
     return pd.DataFrame(grid.to_numpy(), index=index, columns=list(grid[columns].to_numpy()))
 
 
 def cell(value: Any, style: str) -> Cell:
-    """A cell of text where ``style`` is empty, else of a number so written."""
+    """Return a cell of text or of a number.
+
+    Args:
+        value: what the cell holds.
+        style: the format of a number; "" for text.
+    """
     return number(float(value), style) if style else Cell(str(value), str(value))
 
 
 def number(value: float, style: str = ".3g") -> Cell:
-    """A number with a true minus sign; a dash where it is not known."""
+    """Return a cell with a number, written with a true minus sign; a dash if it is not finite.
+
+    Args:
+        value: the number.
+        style: its format.
+    """
     text = f"{value:{style}}".replace("-", "−") if np.isfinite(value) else "–"
     return Cell(text, float(value))
 
 
 def plain_figure(figure: go.Figure) -> dict[str, Any]:
-    """A figure's data and layout without its look: the page's follows the reader's theme."""
+    """Return a figure's data and layout without its template, as the page's theme styles it.
+
+    Args:
+        figure: a figure of `inactive_heads.plots`.
+
+    Returns:
+        ``data`` and ``layout`` as JSON values, arrays of floats in single precision.
+    """
     found: dict[str, Any] = figure.to_plotly_json()
     found["layout"].pop("template", None)
     return {"data": [_narrow(trace) for trace in found["data"]], "layout": found["layout"]}
 
 
 def _narrow(value: Any) -> Any:
-    """A trace with its float64 arrays, which plotly packs as base64, as float32."""
+    """A trace with its float64 arrays, which plotly packs as base64, in float32."""
     if isinstance(value, dict):
         if value.get("dtype") == "f8" and "bdata" in value:
             numbers = np.frombuffer(base64.b64decode(value["bdata"]), dtype="<f8").astype("<f4")
@@ -144,7 +207,13 @@ def _narrow(value: Any) -> Any:
 
 
 def square_table(title: str, table: pd.DataFrame, shown: Shown | None = None) -> Table:
-    """A square table of numbers, folded: the numbers behind a heatmap."""
+    """Return the numbers behind a heatmap as a folded table.
+
+    Args:
+        title: the title of the table.
+        table: a table of numbers with labelled rows and columns.
+        shown: the choices that it is shown for; any by default.
+    """
     frame = table.rename_axis(index=None, columns=None)
     corner = str(table.index.name or "score")
     frame = frame.reset_index(names=corner)
@@ -153,6 +222,11 @@ def square_table(title: str, table: pd.DataFrame, shown: Shown | None = None) ->
 
 
 def group_title(keys: tuple[Any, ...], several_models: bool) -> str:
-    """What a table or chart of one (model, task, mode) is called."""
+    """Return the title of a table or chart of one model, task and mode.
+
+    Args:
+        keys: model, task and mode.
+        several_models: whether the page has several models, so that the title names this one.
+    """
     model, task, mode = (str(key) for key in keys)
     return ", ".join([*([model] if several_models else []), task, mode])

@@ -1,4 +1,4 @@
-"""What the report's page draws, as compact JSON that is safe inside a ``<script>`` element."""
+"""The data that the page draws, as compact JSON that is safe inside a ``<script>`` element."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.curves.metrics import METRICS
-from inactive_heads.analysis.curves.table import CURVE_KEYS
+from inactive_heads.analysis.curves.table import CURVE_KEYS, metrics_of
 from inactive_heads.analysis.heads.head_sets import inactive_counts
+from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.analysis.heads.per_input import length_correlations, lengths_vary
 from inactive_heads.report.page.parts import group_title, plain_figure
 
@@ -21,11 +21,19 @@ from inactive_heads.report.page.parts import group_title, plain_figure
 def heads_payload(
     scores: xr.DataArray, thresholds: xr.DataArray, definitions: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Means, thresholds, counts of inactive inputs and histograms of every score.
+    """Return the numbers behind the page's heatmaps and histograms of one model's heads.
 
-    ``mean`` is layer after layer, head after head; ``counts`` and ``cuts`` have one entry per
-    share, counts `packed` in the order of ``mean``. Values keep five significant digits.
-    Scores without thresholds are left out.
+    Args:
+        scores: ``(score, sample, layer, head)``, from `score_heads`.
+        thresholds: ``(score, percent)``. Scores without a threshold are left out.
+        definitions: score → its definition in words; may lack scores.
+
+    Returns:
+        ``scores``, one entry per score; ``percents``; ``layers``; and the numbers of ``heads`` and
+        ``samples``. An entry has its name, side, definition and colour; ``mean``, over inputs,
+        layer by layer and head by head; ``cuts`` and ``counts`` (of inactive inputs, `packed`, in
+        the order of ``mean``), one per percent; ``lengths``, the packed correlations with the
+        length, if lengths vary; and ``bars``, histogram and quantiles, if any value is finite.
     """
     known = [name for name in scores["score"].to_numpy() if name in thresholds["score"].to_numpy()]
     scores = scores.sel(score=known).transpose("score", "sample", "layer", "head")
@@ -48,7 +56,7 @@ def heads_payload(
         if lengths is not None and np.isfinite(lengths[i]).any():
             entry["lengths"] = packed_correlations(lengths[i])
         if np.isfinite(values).any():
-            edges, bars, beyond = plots.histogram(values)
+            edges, bars, beyond = histogram(values)
             quantiles = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, 101))
             entry["bars"] = {"low": edges[0], "high": edges[-1], "n": bars, "beyond": beyond}
             entry["bars"]["quantiles"] = quantiles
@@ -63,26 +71,43 @@ def heads_payload(
 
 
 def packed(counts: np.ndarray, largest: int) -> str:
-    """Whole numbers from 0 to ``largest`` in base64: a byte each, or two (little-endian)."""
+    """Return integers from 0 to ``largest`` as base64.
+
+    Args:
+        counts: the integers, in C order.
+        largest: decides the width: 1, 2 or 4 bytes each, little-endian.
+    """
     width = "u1" if largest < 2**8 else "<u2" if largest < 2**16 else "<u4"
     return base64.b64encode(counts.astype(width).tobytes()).decode("ascii")
 
 
 def packed_correlations(values: np.ndarray) -> str:
-    """Numbers from -1 to 1 in hundredths, a signed byte each, in base64; -128 is not known."""
+    """Return numbers from -1 to 1 in hundredths as base64, one signed byte each.
+
+    Args:
+        values: the numbers, in C order; those that are not finite become -128.
+    """
     hundredths = np.where(np.isfinite(values), np.round(100 * values), -128).astype("i1")
     return base64.b64encode(hundredths.tobytes()).decode("ascii")
 
 
 def curve_charts(curves: pd.DataFrame) -> list[dict[str, Any]]:
-    """One chart per model, task, mode and metric: ``model``, ``title``, ``what``, ``figure``."""
+    """Return the page's charts of curves, one per model, task, mode and metric or effect.
+
+    Args:
+        curves: the curves of all models.
+
+    Returns:
+        One entry per chart: ``model``, ``title``, ``what`` (the quantity drawn) and ``figure``.
+
+    Raises:
+        UserError: a curve cannot be drawn.
+    """
     charts: list[dict[str, Any]] = []
     several = curves["model"].drop_duplicates().size > 1
     for keys, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
         about = {"model": str(keys[0]), "title": group_title(keys, several)}
-        for metric in METRICS:
-            if metric not in group or not group[metric].notna().any():
-                continue
+        for metric in metrics_of(group):
             chart = about | {"what": metric}
             charts.append(chart | {"figure": plain_figure(plots.accuracy_curves(group, metric))})
         for effect, name in plots.EFFECTS.items():

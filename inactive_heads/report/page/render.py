@@ -1,4 +1,4 @@
-"""The report as one HTML file that opens offline: words, tables and charts of what was run."""
+"""The report as one HTML file that opens offline: sentences, tables and charts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from inactive_heads.analysis.curves.metrics import Tolerances
 from inactive_heads.analysis.curves.model_comparison import count_ranks
 from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.threshold_stability import (
@@ -29,7 +30,6 @@ from inactive_heads.report.page.parts import Chart, Table, plain_figure
 from inactive_heads.report.page.payload import curve_charts, heads_payload
 from inactive_heads.report.page.run_details import facts_of, facts_of_models
 from inactive_heads.report.page.summary_tables import (
-    Within,
     certainty_tables,
     ranking_tables,
     summary_tables,
@@ -38,30 +38,36 @@ from inactive_heads.report.page.threshold_section import stability
 from inactive_heads.report.page.verdict import compared, verdict
 
 FEW = 3
-"""Up to how many models each has a sentence of its own at the top of a page."""
+"""The largest number of models that each get a sentence of their own at the top of the page."""
 
 
 def render(
     results: Sequence[ModelResults],
     *,
     percent: float,
-    within: Within | None = None,
+    within: Tolerances | None = None,
     published_thresholds: pd.DataFrame | None = None,
     definitions: Mapping[str, str] | None = None,
 ) -> str:
-    """The report's HTML: one self-contained page on one model or many, with all it needs inside.
+    """Return the report's HTML: one self-contained page on one model or many.
 
-    ``percent`` is the share of heads the words and the table speak of, and the one that the page
-    shows first. ``within`` says how much worse still counts as unharmed: points of accuracy and
-    nats of loss (1 and 0.05). ``published_thresholds`` (task, model, score, percent, threshold)
-    join those of the results. ``definitions`` maps scores' names to text (default: those of the
-    configs). Parts without data are left out. Everything given is shown as text, never as HTML.
+    Parts without data are left out. All data is shown as text, never interpreted as HTML.
+
+    Args:
+        results: the results of all models and checkpoints.
+        percent: the percent of heads that the sentences and the summary describe, and that the page
+            shows first.
+        within: how much worse still counts as unharmed; by default 1 point of accuracy and 0.05
+            nats of loss.
+        published_thresholds: thresholds to show beside those of the results: a table with the
+            columns task, model, score, percent and threshold.
+        definitions: score → its definition in words; by default those of the configs.
 
     Raises:
-        UserError: nothing was given, ``percent`` is not among the thresholds' shares, two results
-            are of one model and revision, or a curve cannot be measured.
+        UserError: nothing is given, ``percent`` is not among the percents of the thresholds, two
+            results are of the same model and revision, or a curve cannot be ranked.
     """
-    tolerances: Within = {} if within is None else within
+    tolerances: Tolerances = {} if within is None else within
     models = dict(zip(labels(results), results, strict=True))
     if not models and published_thresholds is None:
         raise UserError("there is nothing to report: no result was given")
@@ -110,7 +116,7 @@ def render(
             choices=choices,
             percent=percent,
             definitions={name: text for name, text in texts.items() if text},
-            # What is marked safe here is the package's own, or has lost its "<" to as_json.
+            # Marked safe: files of the package, and data whose "<" as_json has escaped.
             data=Markup(as_json(drawn)),
             style=Markup(source("report.css")),
             script=Markup(source("look.js") + source("report.js")),
@@ -120,7 +126,7 @@ def render(
 
 
 def _joined(models: Mapping[str, ModelResults], name: str) -> pd.DataFrame | None:
-    """The curves or summaries of all models in one table, each named by its label."""
+    """The curves or summaries of all models in one table, each model under its label."""
     found = [
         table.assign(model=label)
         for label, one in models.items()
@@ -134,9 +140,9 @@ def _heads(
 ) -> dict[str, Any] | None:
     if one.scores is None or one.thresholds is None:
         return None
-    shares = [float(share) for share in one.thresholds["percent"].to_numpy()]
-    if not np.isclose(shares, percent).any():
-        raise UserError(f"percent={percent} is not one of the thresholds' shares {shares}")
+    known = [float(value) for value in one.thresholds["percent"].to_numpy()]
+    if not np.isclose(known, percent).any():
+        raise UserError(f"percent={percent} is not one of the thresholds' shares {known}")
     return heads_payload(one.scores, one.thresholds, definitions)
 
 
@@ -153,7 +159,7 @@ def _thresholds(
         tables.append(thresholds_of_curves(curves[~curves["model"].isin(own_tables)]))
     for label, one in models.items():
         own = None if curves is None else set(curves.loc[curves["model"] == label, "task"])
-        # The task text-loss is those same texts, whose thresholds must not count twice.
+        # The task text-loss has the same texts; their thresholds must not count twice.
         if one.thresholds is None or (own and "text-loss" in own):
             continue
         name = str(one.config.get("texts") or "texts")
@@ -168,11 +174,11 @@ def _tables(
     summary: pd.DataFrame | None,
     curves: pd.DataFrame | None,
     found: Sequence[Setting],
-    within: Within,
+    within: Tolerances,
     *,
     several: bool,
 ) -> list[Table]:
-    """The tables of each model: its summary at one share, or the ranking where there is none."""
+    """The tables of each model: its summary at one percent or, without one, its ranking."""
     tables = [] if summary is None else summary_tables(summary, curves, within, several=several)
     known = set() if summary is None else set(summary["model"])
     for one in found:
@@ -191,27 +197,27 @@ def _choices(
     parts: Sequence[Any],
     percent: float,
 ) -> dict[str, Any]:
-    """What the reader can choose: models, scores and shares, and what is chosen at first."""
+    """The models, scores and percents that the reader can choose, and the first choice of each."""
     drawn = [payload for payload in payloads.values() if payload]
     scores = [score["name"] for payload in drawn for score in payload["scores"]]
     scores += [part.shown.score for part in parts if part.shown.score is not None]
-    # Lines of the curves can be chosen too; Random always stands out.
+    # Lines of the curves can be chosen too, except Random's, which always stands out.
     scores += [name for one in found for name in one.ranking["score"] if name != RANDOM]
-    shares = {share for payload in drawn for share in payload["percents"]}
-    shares |= {part.shown.share for part in parts if part.shown.share is not None}
+    percents = {one for payload in drawn for one in payload["percents"]}
+    percents |= {part.shown.percent for part in parts if part.shown.percent is not None}
     known = [*models, *(part.shown.model for part in parts if part.shown.model is not None)]
     names, named = list(dict.fromkeys(scores)), list(dict.fromkeys(known))
     return {
         "models": named if len(named) > 1 else [],
         "scores": names,
         "score": _best(summary, found, names),
-        "shares": sorted(shares),
-        "share": min(shares, key=lambda share: abs(share - percent), default=percent),
+        "percents": sorted(percents),
+        "percent": min(percents, key=lambda one: abs(one - percent), default=percent),
     }
 
 
 def _best(summary: pd.DataFrame | None, found: Sequence[Setting], names: list[str]) -> str:
-    """The score that the page shows first: the best of those it can draw."""
+    """The score that the page shows first: the best of those that it can draw."""
     if found and found[0].n_models > 1:
         ranked = list(count_ranks(found[0].ranking)["score"])
     else:

@@ -1,4 +1,4 @@
-"""What was run, as names and values for people: the settings of each model's report."""
+"""What was run, as names and values for readers: the settings of each model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from typing import Any
 _NAMES = {"num_fewshot": "shots (num_fewshot)", "bos": "BOS token", "n_samples": "samples"}
 
 Group = tuple[str, list[tuple[str, str]]]
+"""A heading, with names and values below it."""
 
 
 def facts_of(config: Mapping[str, Any]) -> list[Group]:
-    """What was run, as (heading, [(name, value)]): plain settings first, then nested ones."""
+    """Return the settings of one model as names and values.
+
+    Args:
+        config: settings, nested to any depth.
+
+    Returns:
+        Groups of names and values: plain settings first, then one group per nested setting.
+    """
     plain = [(_label(key), _text(value)) for key, value in config.items() if not _nested(value)]
     groups = [("", plain)] if plain else []
     for key, value in config.items():
@@ -49,7 +57,11 @@ def _text(value: object) -> str:
 
 
 def facts_of_models(configs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
-    """What was run for each of several models, all of a model's settings in one group."""
+    """Return the settings of several models, one group per model.
+
+    Args:
+        configs: label → settings, nested to any depth; models without settings are left out.
+    """
     groups = [
         (model, [(_label(key), _text(value)) for key, value in _flat(config)])
         for model, config in configs.items()

@@ -1,16 +1,14 @@
-"""The tables of a page about single models: the summary at one share, or the ranking alone."""
+"""The tables on single models: the summary at one percent of heads, the ranking, its certainty."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import TOLERANCE, Metric
-from inactive_heads.analysis.curves.ranking import rank_scores, within_column
+from inactive_heads.analysis.curves.metrics import Metric, Tolerances
+from inactive_heads.analysis.curves.ranking import rank_scores
 from inactive_heads.analysis.curves.summary import RANKING_COLUMNS
-from inactive_heads.analysis.curves.table import CURVE_KEYS
+from inactive_heads.analysis.curves.table import CURVE_KEYS, metric_of
 from inactive_heads.report.page.parts import (
     Cell,
     Shown,
@@ -21,29 +19,36 @@ from inactive_heads.report.page.parts import (
     group_title,
     number,
 )
-from inactive_heads.report.page.verdict import BOUNDS, CHANGE, DIGITS, metric_of, start_row
-
-Within = Mapping[Metric, float]
-_UNITS: dict[Metric, str] = {"accuracy": "point", "loss": "nats"}
+from inactive_heads.report.page.verdict import CHANGE, start_row
 
 
-def tolerance(metric: Metric, within: Within) -> str:
-    """How much worse still counts as unharmed, in words: ``1 point``, ``0.05 nats``."""
-    amount = within.get(metric, TOLERANCE[metric])
-    many = "s" if metric == "accuracy" and amount != 1 else ""
-    return f"{amount:g} {_UNITS[metric]}{many}"
+def tolerance(metric: Metric, within: Tolerances) -> str:
+    """Return how much worse still counts as unharmed, in words: "1 point" or "0.05 nats".
+
+    Args:
+        metric: the metric.
+        within: the tolerances asked for; a metric that is not in it has its own.
+    """
+    return metric.amount(within.get(metric, metric.tolerance))
 
 
 def summary_tables(
     summary: pd.DataFrame,
     curves: pd.DataFrame | None,
-    within: Within,
+    within: Tolerances,
     *,
     several: bool,
 ) -> list[Table]:
-    """The summary as tables, one per model, task and mode; or of thresholds alone.
+    """Return the summary as tables, one per model, task and mode.
 
-    With ``several`` models each is shown for its own.
+    Args:
+        summary: from `summarize`; rows without a rank become tables of thresholds.
+        curves: the curves behind it, for the unablated model and other tolerances; may be None.
+        within: the tolerances asked for.
+        several: whether the page has several models, so that each table is shown for its own.
+
+    Raises:
+        UserError: a curve cannot be ranked.
     """
     unranked = summary[summary["rank"].isna()]
     columns = {"score": ("score", ""), "threshold": ("threshold", ".3g")}
@@ -59,16 +64,16 @@ def summary_tables(
     ranked = summary[summary["rank"].notna()]
     for keys, group in ranked.groupby(CURVE_KEYS, sort=False, dropna=False):
         metric, start = metric_of(group), start_row(keys, curves)
-        unit = "accuracy, %" if metric == "accuracy" else "loss, nats/token"
-        intervals = group[list(BOUNDS[metric])].notna().all(axis=None)
-        unit += " [95%\u00a0interval]" if intervals else ""
-        titles = ["rank", "score", unit, "change", "zeroed, %", "normalized AUC"]
+        value = metric.heading
+        intervals = group[list(metric.bounds)].notna().all(axis=None)
+        value += " [95%\u00a0interval]" if intervals else ""
+        titles = ["rank", "score", value, "change", "zeroed, %", "normalized AUC"]
         titles += [f"% zeroable within {tolerance(metric, within)}", "threshold"]
         note = "" if start is None else f"No head zeroed: {_interval(start, metric)}"
         if start is not None and np.isfinite(count := float(start.get("n", np.nan))):
             note += f", n = {count:.0f}"
         group = _with_reach(group, curves, keys, metric, within)
-        column = within_column(metric, within.get(metric))
+        column = metric.within_column(within.get(metric))
         ordered = group.sort_values("rank", kind="stable")
         rows = [_cells(row, metric, column) for _, row in ordered.iterrows()]
         tables.append(
@@ -85,20 +90,30 @@ def summary_tables(
 
 
 def certainty_tables(
-    summary: pd.DataFrame, curves: pd.DataFrame | None, within: Within, *, several: bool
+    summary: pd.DataFrame, curves: pd.DataFrame | None, within: Tolerances, *, several: bool
 ) -> list[Table]:
-    """How sure the ranking of each model, task and mode is, where every item's outcome is known."""
+    """Return how certain the ranking of each model, task and mode is.
+
+    Args:
+        summary: from `with_certainty`; groups without per-item outcomes are left out.
+        curves: the curves behind it, for other tolerances; may be None.
+        within: the tolerances asked for.
+        several: whether the page has several models, so that each table is shown for its own.
+
+    Raises:
+        UserError: a curve cannot be ranked.
+    """
     tables = []
     known = summary[summary["first"].notna()]
     for keys, group in known.groupby(CURVE_KEYS, sort=False, dropna=False):
         metric = metric_of(group)
         group = _with_reach(group, curves, keys, metric, within)
-        reach = within_column(metric, within.get(metric))
+        reach = metric.within_column(within.get(metric))
         ordered = group.sort_values("rank", kind="stable")
         titles = ["rank", "score", "normalized AUC [95%\u00a0interval]"]
         titles += [f"% zeroable within {tolerance(metric, within)}"]
         titles += ["first, % of resamples", "lead over the next [interval]", "better than the next"]
-        titles += [f"{'questions' if metric == 'accuracy' else 'texts'} to tell"]
+        titles += [f"{metric.items} to tell"]
         rows = [_sure(row, metric, reach) for _, row in ordered.iterrows()]
         columns = ["model", "task", "mode", "score", "rank", "normalized_auc", reach]
         columns += RANKING_COLUMNS
@@ -108,8 +123,7 @@ def certainty_tables(
                 titles,
                 rows,
                 as_csv(ordered[columns]),
-                note="Paired: every score was judged by the same "
-                + ("questions." if metric == "accuracy" else "texts."),
+                note=f"Paired: every score was judged by the same {metric.items}.",
                 shown=Shown(model=str(keys[0]) if several else None),
             )
         )
@@ -117,24 +131,30 @@ def certainty_tables(
 
 
 def _sure(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
-    digits = 2 if metric == "accuracy" else 3
     better = {True: "yes", False: "not shown"}.get(row["better_than_next"], "–")
     last = not np.isfinite(row["lead"])
     needed = row["n_to_tell"]
     return [
         number(row["rank"], ".0f"),
         cell(row["score"], ""),
-        between(row["normalized_auc"], row["auc_low"], row["auc_high"], digits),
+        between(row["normalized_auc"], row["auc_low"], row["auc_high"], metric.auc_digits),
         between(row[reach], row["within_low"], row["within_high"], 1),
         number(100 * row["first"], ".0f"),
-        between(row["lead"], row["lead_low"], row["lead_high"], digits),
+        between(row["lead"], row["lead_low"], row["lead_high"], metric.auc_digits),
         Cell("–" if last else better, better),
         Cell("∞", needed) if needed == np.inf else number(needed, ",.0f"),
     ]
 
 
 def between(value: float, low: float, high: float, digits: int) -> Cell:
-    """``1.2 [0.9, 1.5]``; an end that the data do not bound is infinite."""
+    """Return a cell with a value and its interval: ``1.2 [0.9, 1.5]``.
+
+    Args:
+        value: the value; a dash if it is not finite.
+        low: the lower end of its interval; left out if an end is NaN, ∞ if unbounded.
+        high: the upper end.
+        digits: decimals of all three.
+    """
     if not np.isfinite(value):
         return number(value)
     text = f"{value:.{digits}f}"
@@ -148,15 +168,25 @@ def _signs(text: str) -> str:
 
 
 def ranking_tables(
-    ranking: pd.DataFrame, metric: Metric, within: Within, *, several: bool
+    ranking: pd.DataFrame, metric: Metric, within: Tolerances, *, several: bool
 ) -> list[Table]:
-    """The ranking as tables, one per model, task and mode, for curves without known shares."""
-    digits = f".{DIGITS[metric] + 1}f"
+    """Return the ranking as tables, for curves that do not list the percents asked for.
+
+    Args:
+        ranking: from `rank_scores`.
+        metric: the metric that it is by.
+        within: the tolerances that it was made with.
+        several: whether the page has several models, so that each table is shown for its own.
+
+    Returns:
+        One table per model, task and mode.
+    """
+    digits = f".{metric.digits + 1}f"
     columns = {
         "rank": ("rank", ".0f"),
         "score": ("score", ""),
         "normalized_auc": ("normalized AUC", digits),
-        within_column(metric, within.get(metric)): (
+        metric.within_column(within.get(metric)): (
             f"% zeroable within {tolerance(metric, within)}",
             ".2f",
         ),
@@ -177,10 +207,10 @@ def _with_reach(
     curves: pd.DataFrame | None,
     keys: tuple,
     metric: Metric,
-    within: Within,
+    within: Tolerances,
 ) -> pd.DataFrame:
-    """The group with how much can be zeroed within the tolerance asked for, whichever it is."""
-    column = within_column(metric, within.get(metric))
+    """The group with the column of how many heads can be zeroed within the tolerance asked for."""
+    column = metric.within_column(within.get(metric))
     if column in group or curves is None:
         return group.assign(**{column: group.get(column, np.nan)})
     own = curves[(curves[CURVE_KEYS] == list(keys)).all(axis=1)]
@@ -195,23 +225,23 @@ def _cells(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
         Cell(_interval(row, metric), float(row[metric])),
         Cell(_change(row, metric), float(row[f"{metric}_change"])),
         number(row["percent_zeroed"], ".1f"),
-        number(row["normalized_auc"], f".{DIGITS[metric]}f"),
+        number(row["normalized_auc"], f".{metric.digits}f"),
         number(row[reach], ".1f"),
         number(row["threshold"]),
     ]
 
 
 def _interval(row: pd.Series, metric: Metric) -> str:
-    """``61.2 [54.0, 68.1]``, or the value alone where its interval is not known."""
-    digits = DIGITS[metric]
-    value, low, high = (float(row[name]) for name in (metric, *BOUNDS[metric]))
+    """``61.2 [54.0, 68.1]``, or the value alone if its interval is not known."""
+    digits = metric.digits
+    value, low, high = (float(row[name]) for name in (metric, *metric.bounds))
     text = f"{value:.{digits}f}"
     return text if np.isnan(low + high) else _signs(f"{text} [{low:.{digits}f}, {high:.{digits}f}]")
 
 
 def _change(row: pd.Series, metric: Metric) -> str:
     """``+0.064 [0.031, 0.098]``: the change from the baseline, with its paired interval."""
-    digits, change = DIGITS[metric], row[f"{metric}_change"]
+    digits, change = metric.digits, row[f"{metric}_change"]
     low, high = (float(row.get(name, np.nan)) for name in CHANGE)
     if not np.isfinite(change):
         return "–"

@@ -1,4 +1,4 @@
-"""The section on thresholds of one share on several data sets."""
+"""The section on thresholds for the same percent of heads on several data sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from inactive_heads.report.page.parts import Chart, Section, Shown, Table, frame
 
 
 def stability(table: pd.DataFrame) -> list[Section]:
-    """The section of thresholds of one share on several data sets; none without several."""
+    """Return the section on how far thresholds carry over from one data set to another.
+
+    Args:
+        table: thresholds, with the columns task, model, score, percent and threshold.
+
+    Returns:
+        One section; none unless a score has thresholds on two data sets.
+
+    Raises:
+        UserError: two thresholds are given for the same model, score, percent and data set.
+    """
     tasks = list(dict.fromkeys(table["task"]))
     if len(tasks) < 2:
         return []
@@ -23,15 +33,15 @@ def stability(table: pd.DataFrame) -> list[Section]:
     columns = {"score": ("score", "")} | {task: (task, ".3f") for task in tasks}
     columns |= {"spread": ("spread", ".3f"), "relative_spread": ("relative spread", ".2f")}
     parts: list[Table | Chart] = []
-    for share in np.unique(wide["percent"]):
-        shown = Shown(share=float(share))
-        title = f"Spread of the thresholds for {share:g}% of heads"
-        parts.append(Chart(title, plots.threshold_spread(wide, share), shown=shown))
-    for (model, share), group in wide.groupby(["model", "percent"], sort=False):
-        shown = Shown(model=str(model) if several else None, share=float(share))
+    for percent in np.unique(wide["percent"]):
+        shown = Shown(percent=float(percent))
+        title = f"Spread of the thresholds for {percent:g}% of heads"
+        parts.append(Chart(title, plots.threshold_spread(wide, percent), shown=shown))
+    for (model, percent), group in wide.groupby(["model", "percent"], sort=False):
+        shown = Shown(model=str(model) if several else None, percent=float(percent))
         parts.append(
             frame_table(
-                f"{model}: thresholds for {share:g}% of heads",
+                f"{model}: thresholds for {percent:g}% of heads",
                 group,
                 columns,
                 shown=shown,

@@ -1,4 +1,4 @@
-"""What came out, in words: the sentences a reader takes away from a report."""
+"""The results in words: the sentences that a reader takes away from a report."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import METRICS, Metric
+from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
 from inactive_heads.analysis.curves.ranking import reach_column
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
 
-BOUNDS: dict[Metric, tuple[str, str]] = {
-    "accuracy": ("ci_low", "ci_high"),
-    "loss": ("loss_low", "loss_high"),
-}
 CHANGE = ("change_low", "change_high")
-DIGITS: dict[Metric, int] = {"accuracy": 1, "loss": 3}
 
 
 def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[str]:
-    """What came out, in plain sentences: one text per model, task and mode.
+    """Return the results in plain sentences, one text per model, task and mode.
 
-    The best score by its whole curve, what zeroing its heads does at the share of ``summary``,
-    and what zeroing as many at random does. "Not distinguishable" is said where 95% intervals
-    overlap: those of the paired changes, where the curves have them.
+    A text names the best score by its whole curve, what zeroing its heads does at the percent of
+    ``summary``, and what zeroing as many at random does. Two results are called not
+    distinguishable if their 95% intervals overlap: those of the paired changes, if known.
+
+    Args:
+        summary: from `summarize`; None if no task was run.
+        curves: the curves behind it, for the unablated model; may be None.
     """
     if summary is None or summary["rank"].isna().all():
         return [
@@ -37,17 +36,24 @@ def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[s
     return [_words(keys, group, curves, several) for keys, group in groups]
 
 
-def compared(ranking: pd.DataFrame, setting: str, metric: Metric) -> str:
-    """What came out over several models, in plain sentences; ``setting`` names task and mode.
+def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -> str:
+    """Return the comparison of several models in plain sentences.
 
-    What the reference and the best score of each model find on average, and which score is first
-    and among the first three most often.
+    They say what the reference and the best score of each model find on average, and which score is
+    most often first and among the first three.
+
+    Args:
+        ranking: from `rank_scores`, of one task and mode and several models.
+        setting: the task and mode in words.
+        metric: the metric that the ranking is by.
+
+    Raises:
+        UserError: the metric is unknown, or the ranking is of several tasks or modes.
     """
     table, counts = compare_models(ranking), count_ranks(ranking)
     means = table[["reference", "best"]].mean()
-    reach = reach_column(ranking).removeprefix("percent_within_").replace("_", " ")
-    if metric == "accuracy":
-        reach = reach.replace("pt", " point" if reach == "1pt" else " points")
+    metric = get_metric(metric)
+    reach = metric.amount(metric.within_of(reach_column(ranking)))
     known = table.dropna(subset="reference")
     text = f"On {setting}, over {len(table)} models: "
     if len(known) == len(table):
@@ -69,13 +75,13 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric) -> str:
     return text
 
 
-def metric_of(group: pd.DataFrame) -> Metric:
-    """How one model, task and mode was measured."""
-    return next((metric for metric in METRICS if group[metric].notna().any()), "accuracy")
-
-
 def start_row(keys: tuple[Any, ...], curves: pd.DataFrame | None) -> pd.Series | None:
-    """The row of the model with every head, for one model, task and mode; None if there is none."""
+    """Return the row of the unablated model, for one model, task and mode; None if there is none.
+
+    Args:
+        keys: model, task and mode.
+        curves: the curves of all models; may be None.
+    """
     if curves is None:
         return None
     for other, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
@@ -97,13 +103,13 @@ def _words(
     before = best[metric] - best[f"{metric}_change"]
     text = (
         f"On {where}, zeroing the {best['percent_zeroed']:.1f}% of heads that {best['score']} "
-        f"calls inactive takes {_measured(metric, before, best[metric])}"
+        f"calls inactive takes {metric.subject} from {metric.written(before)} to "
+        f"{metric.with_unit(best[metric])} ({metric.signed(best[metric] - before)})"
     )
     if random is not None:
         text += (
             f"; zeroing {random['percent_zeroed']:.1f}% at random takes it to "
-            f"{random[metric]:.{DIGITS[metric]}f}{'%' if metric == 'accuracy' else ''} "
-            f"({_signed(metric, random[f'{metric}_change'])})"
+            f"{metric.written(random[metric])} ({metric.signed(random[f'{metric}_change'])})"
         )
     text += "." + _apart(best, random, start_row(keys, curves), metric)
     text += _next(best, ranked, metric)
@@ -115,7 +121,7 @@ def _words(
 def _apart(
     best: pd.Series, random: pd.Series | None, start: pd.Series | None, metric: Metric
 ) -> str:
-    """What the best score's result can be told from; nothing where no interval is known."""
+    """What the best score can be told apart from; empty if no interval is known."""
     same: list[str] = []
     different: list[str] = []
     for other, name in ((random, "Random"), (start, "the model with every head")):
@@ -133,7 +139,7 @@ def _apart(
 
 
 def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
-    """Whether the best score is shown to be better than the next, where every outcome is known."""
+    """Whether the best score is shown to beat the next one; empty without per-item outcomes."""
     below = ranked[ranked["rank"] > best["rank"]]
     lead = float(best.get("lead", np.nan))
     if below.empty or not np.isfinite(lead):
@@ -143,31 +149,20 @@ def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
         return f" Over its whole curve it is better than {after}, the next (paired 95% interval)."
     text = f" That it is better than {after}, the next by its whole curve, is not shown"
     if np.isfinite(many):
-        text += f": about {many:,.0f} {'questions' if metric == 'accuracy' else 'texts'} would tell"
+        text += f": about {many:,.0f} {metric.items} would tell"
     return text + "."
 
 
 def _overlap(one: pd.Series, other: pd.Series, metric: Metric) -> bool | None:
-    """Whether two intervals share a value; None where one of them is not known.
+    """Whether two intervals overlap; None if one of them is not known.
 
-    Of the changes from the model with every head, which are paired, where both are known.
+    They are those of the paired changes from the unablated model, if both are known.
     """
-    for low, high in (CHANGE, BOUNDS[metric]):
+    for low, high in (CHANGE, metric.bounds):
         bounds = [float(row.get(bound, np.nan)) for row in (one, other) for bound in (low, high)]
         if np.isfinite(bounds).all():
             return bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
     return None
-
-
-def _measured(metric: Metric, before: float, after: float) -> str:
-    change = _signed(metric, after - before)
-    if metric == "accuracy":
-        return f"accuracy from {before:.1f}% to {after:.1f}% ({change})"
-    return f"the loss from {before:.3f} to {after:.3f} nats per token ({change})"
-
-
-def _signed(metric: Metric, change: float) -> str:
-    return f"{change:+.{DIGITS[metric]}f}" + (" points" if metric == "accuracy" else "")
 
 
 def _first(rows: pd.DataFrame) -> pd.Series | None:

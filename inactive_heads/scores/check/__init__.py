@@ -1,1 +1,1 @@
-"""Whether a score function keeps the contract."""
+"""Checks a score function against the contract."""

@@ -1,4 +1,4 @@
-"""Whether a score of one's own keeps the contract: on tiny models, within seconds, in words."""
+"""Checks a score function against the contract, on tiny models, within seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from inactive_heads.scores.check.clauses import CLAUSES, Clause, Outcome
-from inactive_heads.scores.check.trial import Failed, Trial, small_and_quiet
+from inactive_heads.scores.check.trial import Failed, Trial, one_thread_without_warnings
 from inactive_heads.scores.registry import ScoreLike, get_score
 
 _WORDS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "not decided": "not decided"}
@@ -14,7 +14,13 @@ _WORDS: dict[Outcome, str] = {"passed": "ok", "failed": "FAILED", "not decided":
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one clause of the contract, and in words why."""
+    """The result for one clause of the contract.
+
+    Attributes:
+        clause: the clause's name.
+        outcome: "passed", "failed" or "not decided".
+        message: the reason, in words.
+    """
 
     clause: str
     outcome: Outcome
@@ -23,11 +29,11 @@ class Finding:
 
 @dataclass(frozen=True, repr=False)
 class ScoreCheck:
-    """What `check_score` found; printed, it is a list of the clauses.
+    """The result of `check_score`; printing it lists the clauses.
 
     Attributes:
         score: the score's name.
-        findings: one per clause, in the order in which they were judged.
+        findings: one per clause, in the order in which they were checked.
     """
 
     score: str
@@ -35,12 +41,12 @@ class ScoreCheck:
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        """The findings of the clauses that failed."""
+        """The findings whose outcome is "failed"."""
         return tuple(one for one in self.findings if one.outcome == "failed")
 
     @property
     def passed(self) -> bool:
-        """Whether no clause failed."""
+        """Whether no clause failed; clauses may be "not decided"."""
         return not self.failed
 
     def __repr__(self) -> str:
@@ -52,34 +58,38 @@ class ScoreCheck:
 
 
 def check_score(score: ScoreLike) -> ScoreCheck:
-    """Whether a score keeps the contract that everything here relies on, clause by clause.
+    """Checks a score function against the contract of score functions, clause by clause.
 
         check = ih.check_score(my_score)
-        print(check)  # in words
+        print(check)  # one line per clause
         assert check.passed
 
-    The score is run on tiny models with random weights, made on the spot: nothing is loaded, and
-    the global random generators stay as they are. The clauses are shape, finite, one token,
+    The score runs on tiny models with random weights, made on the spot. Nothing is loaded, and
+    the global random generators are unchanged. The clauses are shape, finite, one token,
     repeatable, grouped-query attention, padding, batch composition, BOS, dtype, direction, input
-    unchanged, model unchanged and engines; docs/own_score.md says what each asks. A clause that
-    cannot be judged is "not decided", and says why.
+    unchanged, model unchanged and engines; docs/own_score.md explains each. A clause that cannot
+    be checked is "not decided", with the reason.
 
     Args:
-        score: a name, a function of `HeadActivations`, or an object that is called like one.
+        score: a name, a function of `HeadActivations`, or an object callable like one.
+
+    Returns:
+        One finding per clause. Errors that the score raises are findings too.
 
     Raises:
-        UserError: an unknown name, or a class instead of an object of it.
+        UserError: the name is unknown, a class is given instead of an instance, or its attribute
+            ``inactive`` is neither "below" nor "above".
     """
     trial, failed, findings = Trial(get_score(score)), set[str](), list[Finding]()
-    with small_and_quiet():
+    with one_thread_without_warnings():
         for clause in CLAUSES:
-            findings.append(_judged(clause, trial, failed))
+            findings.append(_judge(clause, trial, failed))
             if findings[-1].outcome == "failed":
                 failed.add(clause.name)
     return ScoreCheck(trial.score.name, tuple(findings))
 
 
-def _judged(clause: Clause, trial: Trial, failed: Collection[str]) -> Finding:
+def _judge(clause: Clause, trial: Trial, failed: Collection[str]) -> Finding:
     lacking = [name for name in clause.needs if name in failed]
     if lacking:
         words = f"only a score that passes {' and '.join(lacking)} can be judged"

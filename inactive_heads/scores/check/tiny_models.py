@@ -1,4 +1,4 @@
-"""Tiny models with random weights, for a score to be tried on."""
+"""Tiny models with random weights, to check scores on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.models.random_weights import Architecture
 
 SCALE = 0.25
-"""Standard deviation of the weights: with the usual 0.02 all heads would do nearly the same."""
+"""Standard deviation of the weights. With the usual 0.02, all heads would behave nearly alike."""
 
 
 PLAIN = Architecture(
@@ -35,29 +35,45 @@ GROUPED = replace(PLAIN, family="llama", name="a tiny Llama", n_key_value_heads=
 
 
 def new_plain_model() -> FlashEngine:
-    """Heads with keys and values of their own, biases, learned positions."""
+    """A GPT-2 with one key/value head per query head, biases and learned positions.
+
+    Returns:
+        A new engine, not the shared one of `plain_model`.
+    """
     return FlashEngine(_network(PLAIN), PLAIN.name)
 
 
-# Models are made once: scores see copies, so that none can spoil them for the next.
+# Models are made once. Scores receive copies of activations, so they cannot affect each other.
 plain_model = cache(new_plain_model)
 
 
 @cache
 def hooked_model() -> LensEngine:
-    """The same model, seen through TransformerLens hooks."""
+    """The model of `plain_model`, through TransformerLens hooks.
+
+    Returns:
+        The shared engine.
+    """
     return LensEngine(bridge_of(_network(PLAIN, attention="eager"), PLAIN.name))
 
 
 @cache
 def grouped_model() -> FlashEngine:
-    """Query heads that share keys and values in groups."""
+    """A Llama with two query heads per key/value head.
+
+    Returns:
+        The shared engine.
+    """
     return FlashEngine(_network(GROUPED), GROUPED.name)
 
 
 @cache
 def ungrouped_model() -> FlashEngine:
-    """The same function as the grouped model, each head's keys and values written out."""
+    """The model of `grouped_model`, with keys and values repeated for each query head.
+
+    Returns:
+        The shared engine.
+    """
     own, group = "_proj.weight", GROUPED.n_heads // GROUPED.n_key_value_heads
     weights = {
         name: repeat(w, "(kv d) m -> (kv group d) m", group=group, d=GROUPED.d_head)
@@ -71,7 +87,7 @@ def ungrouped_model() -> FlashEngine:
 
 
 def _network(architecture: Architecture, attention: str | None = None) -> PreTrainedModel:
-    """The model with weights so large that its heads differ, and no bias that is 0."""
+    """The network, with weights large enough for heads to differ and no bias equal to 0."""
     network = architecture.network(torch.float32, attention)
     generator = torch.Generator().manual_seed(architecture.seed)
     for parameter in network.parameters():

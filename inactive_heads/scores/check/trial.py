@@ -1,4 +1,4 @@
-"""What a score is tried on: tiny models with random weights, and what their heads do."""
+"""Runs a score function under test on copies of a model's activations."""
 
 from __future__ import annotations
 
@@ -12,38 +12,63 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inactive_heads.core.activations import HeadActivations, PatternStatistics
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors, KeyValueVectors, Pattern, PerHead
 from inactive_heads.engines.base import Engine
 from inactive_heads.errors import UserError
 from inactive_heads.scores.registry import Score
 
-Values = Float[Tensor, "input layer head"]
+ScoreValues = Float[Tensor, "input layer head"]
 
 
 Prepare = Callable[[HeadActivations], HeadActivations]
+"""Copies a layer's heads and changes the copy."""
 
 
 class Failed(Exception):
-    """A score did what it must not; the message says what."""
+    """The score violates the contract; the message says how."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A score that is tried: it sees copies of what models compute, unless told otherwise."""
+    """A score under test."""
 
     score: Score
 
-    def values(self, engine: Engine, batch: TokenBatch, prepare: Prepare | None = None) -> Values:
-        """The score of every head, of copies of what the model computed."""
-        found = self.look(engine, batch, lambda heads: self((prepare or copied)(heads)))
+    def scores(
+        self, engine: Engine, batch: TokenBatch, prepare: Prepare | None = None
+    ) -> ScoreValues:
+        """The score of every head, from copies of the model's activations.
+
+        Args:
+            engine: runs the model.
+            batch: the inputs.
+            prepare: copies and changes the heads. Default: copies them unchanged.
+
+        Returns:
+            ``(input, layer, head)``, float64.
+
+        Raises:
+            Failed: as in `__call__`.
+        """
+        found = self.visit(engine, batch, lambda heads: self((prepare or copied)(heads)))
         return torch.stack(found, dim=1).double()
 
-    def look(
+    def visit(
         self, engine: Engine, batch: TokenBatch, see: Callable[[HeadActivations], PerHead]
     ) -> list[PerHead]:
-        """What ``see`` gives for each layer."""
+        """Runs the model and returns the result of ``see`` for each layer.
+
+        Args:
+            engine: runs the model.
+            batch: the inputs.
+            see: a function of a layer's heads.
+
+        Returns:
+            ``(batch, head)`` for each layer, in order.
+        """
         found: list[PerHead] = []
         engine.run(batch, lambda heads: found.append(see(heads)))
         return found
@@ -52,7 +77,8 @@ class Trial:
         """The score of a layer's heads.
 
         Raises:
-            Failed: the score raised an error, or what it returned is none; ratios may be NaN.
+            Failed: the score raises an error, or returns something other than a floating-point
+                tensor of finite numbers of shape ``(batch, head)``; ratios may be NaN.
         """
         found = self.shaped(heads)
         wrong = torch.nonzero(~found.isfinite())
@@ -64,10 +90,17 @@ class Trial:
         return found
 
     def shaped(self, heads: HeadActivations) -> PerHead:
-        """What the score returns, finite or not.
+        """The score of a layer's heads, finite or not.
+
+        Args:
+            heads: one layer's heads.
+
+        Returns:
+            ``(batch, head)``, of any floating-point dtype.
 
         Raises:
-            Failed: the score raised an error, or returned no floating point of the right shape.
+            Failed: the score raises an error, or returns something other than a floating-point
+                tensor of that shape.
         """
         expected, found = (len(heads.batch.tokens), heads.n_heads), self._guarded(heads)
         if not isinstance(found, Tensor):
@@ -79,7 +112,7 @@ class Trial:
         return found
 
     def _guarded(self, heads: HeadActivations) -> Any:
-        """What the function returns; whatever error it raises is told as `Failed`."""
+        """What the function returns; its errors become `Failed`."""
         try:
             return self.score.function(heads)
         except UserError as error:
@@ -89,7 +122,14 @@ class Trial:
 
 
 def copied(heads: HeadActivations) -> HeadActivations:
-    """The same heads, of which a score may spoil what it likes."""
+    """A copy of the heads; writing into its tensors does not change the model or other scores.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        The heads with cloned tensors and no cached scores.
+    """
     path, residual = replace(heads.path, weights=heads.path.weights.clone()), heads.stream().clone()
     return replace(
         heads,
@@ -102,8 +142,15 @@ def copied(heads: HeadActivations) -> HeadActivations:
     )
 
 
-def laid_open(heads: HeadActivations) -> HeadActivations:
-    """A copy of the same heads whose attention statistics come from a pattern held in memory."""
+def with_stored_pattern(heads: HeadActivations) -> HeadActivations:
+    """A copy of the heads whose attention statistics are computed from a stored pattern.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        The copy, with the pattern in ``attention.weights``.
+    """
     own = copied(heads)
     return replace(own, attention=PatternStatistics(own.batch, heads.pattern.clone()))
 
@@ -111,16 +158,30 @@ def laid_open(heads: HeadActivations) -> HeadActivations:
 def with_activations(
     heads: HeadActivations, values: KeyValueVectors, outputs: HeadVectors, pattern: Pattern
 ) -> HeadActivations:
-    """The same heads with other value vectors, outputs and attention weights."""
+    """The heads with other value vectors, outputs and attention weights.
+
+    Args:
+        heads: one layer's heads.
+        values: ``(batch, pos, kv_head, d_head)``.
+        outputs: ``(batch, pos, head, d_head)``.
+        pattern: ``(batch, head, query, key)``.
+
+    Returns:
+        The heads, with no cached scores.
+    """
     attention = PatternStatistics(heads.batch, pattern)
     return replace(heads, values=values, outputs=outputs, attention=attention, scored={})
 
 
 @contextmanager
-def small_and_quiet() -> Iterator[None]:
-    """One thread, as more only wait for each other over tiny models; and no warnings.
+def one_thread_without_warnings() -> Iterator[None]:
+    """Runs torch on one thread and hides warnings.
 
-    What torch warns of, such as the spread of a single number, is found and said in words.
+    On tiny models, more threads only wait for each other. The check itself reports what torch
+    warns about, such as the standard deviation of a single number.
+
+    Yields:
+        Nothing; the former number of threads is restored at the end.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -133,7 +194,16 @@ def small_and_quiet() -> Iterator[None]:
 
 
 def padded(sample: Sequence[int], left: int, right: int) -> TokenBatch:
-    """One input alone, with padding on both or either side of it."""
+    """A batch of one input, with padding on either or both sides.
+
+    Args:
+        sample: token ids.
+        left: number of padding tokens before the input.
+        right: number of padding tokens after it.
+
+    Returns:
+        The batch, ``(1, pos)``.
+    """
     tokens = torch.tensor([[0] * left + [*sample] + [0] * right])
     positions = torch.arange(tokens.shape[1])[None]
     return TokenBatch(tokens, (positions >= left) & (positions < left + len(sample)))

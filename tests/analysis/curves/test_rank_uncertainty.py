@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.unchecked import unchecked
 
 from inactive_heads.analysis import normalized_auc, percent_within, rank_scores
 from inactive_heads.analysis.curves.intervals import score_intervals, studentized_intervals
@@ -231,7 +232,8 @@ def test_scores_with_the_same_answers_are_not_told_apart_by_their_percents():
 def test_rank_uncertainty_refuses_what_does_not_fit():
     values = right_or_wrong(np.random.default_rng(1), 20)
     curves = sweep_table(values, np.ones(20), "accuracy")
-    with pytest.raises(UserError, match="metric must be accuracy or loss, not 'speed'"):
+    message = "metric must be accuracy or loss, not 'speed'"
+    with unchecked(), pytest.raises(UserError, match=message):
         rank_uncertainty(curves, values, metric="speed")
     with pytest.raises(UserError, match=r"shape \(3, 6, 20\) do not fit curves of 3 scores at 7"):
         rank_uncertainty(curves, values[:, 1:])

@@ -13,6 +13,7 @@ from inactive_heads.analysis import (
     group_shares,
     inactive_shares,
     key_value_groups,
+    layer_shares,
     length_correlations,
     length_shares,
     split_heads,
@@ -34,6 +35,10 @@ def inactive() -> xr.DataArray:
 def test_shares_and_the_split(inactive):
     shares = inactive_shares(inactive)
     np.testing.assert_allclose(shares.sel(score="S", layer=5), [1, 2 / 3, 2 / 3, 0])
+    busier = inactive.assign_coords(layer=[7]) | True
+    by_layer = layer_shares(xr.concat([inactive, busier], dim="layer"))
+    np.testing.assert_allclose(by_layer.sel(score="S"), [7 / 12, 1])
+    assert by_layer["layer"].to_numpy().tolist() == [5, 7]
     row = split_heads(inactive).iloc[0]
     assert row[["always", "sometimes", "never"]].tolist() == [1, 2, 1]
 

@@ -1,0 +1,64 @@
+"""The command `inactive-heads evaluate`: a task run once, with heads zeroed if asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from inactive_heads.cli.error_exit import one_line_errors
+from inactive_heads.cli.options import ScoreFile, Seed, ShowPrompt, specs_as_options
+from inactive_heads.specs import AblationSpec, ExecutionSpec, ModelSpec, TaskSpec
+
+ELSEWHERE = ("executor", "workers", "ray_address", "gpus_per_worker", "shard_tokens")
+"""Options of a sweep that a single evaluation does not have."""
+
+
+@one_line_errors
+@specs_as_options(execution=ELSEWHERE)
+def evaluate(
+    *,
+    model: ModelSpec,
+    task: TaskSpec,
+    ablation: AblationSpec,
+    score_file: ScoreFile = None,
+    execution: ExecutionSpec,
+    seed: Seed = 0,
+    show_prompt: ShowPrompt = False,
+) -> None:
+    """Answer a task, with heads zeroed if asked, and print accuracy or loss.
+
+    Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
+    """
+    # Imported here, so that --help does not wait for torch.
+    from inactive_heads.ablation.choose_ablation import choose_ablation
+    from inactive_heads.evaluation.evaluate import evaluate as run
+    from inactive_heads.models.load import load as load_model
+    from inactive_heads.tasks.load import load as load_task
+
+    if score_file is not None:
+        from inactive_heads.scores.user_file import load_score_file
+
+        load_score_file(score_file)
+    silenced = choose_ablation(replace(ablation, seed=seed))
+    asked = load_task(replace(task, seed=seed))
+    loaded = load_model(model)
+    if show_prompt:
+        print(asked.first_prompt(loaded))
+        return
+    found = run(loaded, asked, silenced, batch_size=execution.batch_size).summary()
+    about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
+    about["chat_template"] = "off" if loaded.chat is None else "on"
+    shown = ", ".join(f"{key} {value}" for key, value in about.items())
+    print(f"{loaded.name}, {asked.name}: {shown}")
+    if "accuracy" in found:
+        low, high = found["ci_low"], found["ci_high"]
+        print(
+            f"accuracy {found['accuracy']:.1f}% (95% interval {low:.1f} to {high:.1f}), "
+            f"{found['n']} questions"
+        )
+    else:
+        low, high = found["loss_low"], found["loss_high"]
+        print(
+            f"loss {found['loss']:.4f} nats per token (95% interval {low:.4f} to {high:.4f}), "
+            f"{found['n']} texts"
+        )
+    print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
