@@ -1,4 +1,4 @@
-"""Statistics of a layer's attention weights, and where they come from."""
+"""Statistics of a layer's attention weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ import torch
 from einops import rearrange, reduce
 
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.core.tensor_types import (
-    HeadPattern,
-    Pattern,
-    PerToken,
-)
+from inactive_heads.core.tensor_types import HeadPattern, Pattern, PerToken
 
 
 @runtime_checkable

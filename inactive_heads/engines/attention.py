@@ -32,7 +32,6 @@ from inactive_heads.engines.blockwise import SoftmaxStatistics, block_attention
 MAX_WIDTH = 256
 """The widest query, key and value vectors that flash attention supports."""
 
-
 GROUPED_ON_CPU = torch.__version__ >= "2.9"
 """Whether PyTorch's CPU kernel supports grouped-query attention (pytorch/pytorch#157893)."""
 
