@@ -7,12 +7,19 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 import transformers
 
 CHROMIUM = Path("/usr/bin/chromium")
 SHARED = Path(__file__).parents[2] / "shared"
+
+# No example fails for taking long: how long one takes is the machine's affair.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 def tiny(config: transformers.PretrainedConfig, seed: int = 0) -> transformers.PreTrainedModel:
