@@ -20,6 +20,7 @@ from inactive_heads.results import ModelResults
 from inactive_heads.verdict import verdict
 
 HOSTILE = "<script>alert(1)</script>"
+PATIENCE = 180_000  # milliseconds until a browser counts as stuck, not as slow
 FAMILIES = ["AWFT", "AEQD", "FTVVN", "AVVN", "AHON", "LTHON", "AHRN"]
 NAMES = [f"{name}{kind}" for name in FAMILIES for kind in ("", " (LN)")]
 NAMES.insert(NAMES.index("LTHON (LN)") + 1, "LTHON (HN)")
@@ -117,9 +118,11 @@ def opened(browser, html, tmp_path):
     path.write_text(html, encoding="utf-8")
     pages = []
 
-    def open_page(width: int = 1280, page_file: Path = path):
+    def open_page(width: int = 1280, page_file: Path = path, script: str = ""):
         page, troubles = browser.new_page(viewport={"width": width, "height": 900}), []
         pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.add_init_script(script)
         page.on("console", lambda said: troubles.append(said.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
