@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from closeness import assert_close
+
+from helpers.closeness import assert_close
 
 
 @dataclass

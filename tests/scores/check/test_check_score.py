@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from closeness import assert_close
+from helpers.closeness import assert_close
 
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
