@@ -27,21 +27,14 @@ d_vocab = 49152
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
-from inactive_heads.models.random_weights import text_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from inactive_heads.toml import string_of
 
 PRESETS = files("inactive_heads") / "presets"
 
@@ -133,24 +126,6 @@ def preset_names() -> list[str]:
     )
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The parsed table.
-
-    Raises:
-        UserError: the file cannot be read, or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not a readable TOML file: {error}") from error
-
-
 def parse_preset(table: dict[str, Any], where: str) -> Preset:
     """The preset that a TOML table describes.
 
@@ -175,7 +150,7 @@ def parse_preset(table: dict[str, Any], where: str) -> Preset:
             )
     given: dict[str, Any] = dict(table)
     for key in ("model", "name", "dtype", "revision", "bos", "tokenizer"):
-        text_of(table, key, where)
+        string_of(table, key, where)
     for key in ("chat_template", "gated", "paper"):
         if not isinstance(table.get(key, False), bool):
             raise UserError(f"{where}: {key} = {table[key]!r}; give true or false")
@@ -198,7 +173,7 @@ def _sizes(table: dict[str, Any], where: str) -> Sizes:
         raise UserError(
             f"{where}: [sizes] needs {', '.join(names)}; {odd[0]} is not as it should be"
         )
-    architecture = text_of(table, "architecture", where)
+    architecture = string_of(table, "architecture", where)
     for name in names[1:]:
         value = table[name]
         # TOML's true becomes True, which is an int. Floats are allowed for numbers like 135e6.

@@ -30,6 +30,7 @@ from transformers import (
 
 from inactive_heads.errors import UserError
 from inactive_heads.specs import DeviceMap
+from inactive_heads.toml import integer_of, string_of
 
 SIZES = ("n_layers", "n_heads", "d_model", "n_ctx", "d_vocab")
 OPTIONAL_SIZES = {
@@ -170,7 +171,7 @@ def parse_architecture(table: dict[str, Any], *, where: str, name: str) -> Archi
     if missing:
         raise UserError(f"{where}: {', '.join(missing)} is missing; give a whole number above 0")
     sizes = {
-        key: _integer(table, key, where, least=1)
+        key: integer_of(table, key, where, least=1)
         for key in (*SIZES, *OPTIONAL_SIZES[family])
         if key in table
     }
@@ -197,38 +198,10 @@ def parse_architecture(table: dict[str, Any], *, where: str, name: str) -> Archi
         raise UserError(
             f"{where}: d_head = {sizes['d_head']} is odd; rotary positions turn pairs of numbers"
         )
-    seed = _integer(table, "seed", where, least=0) if "seed" in table else 0
+    seed = integer_of(table, "seed", where, least=0) if "seed" in table else 0
     return Architecture(
-        family=family, name=text_of(table, "name", where) or name, seed=seed, **sizes
+        family=family, name=string_of(table, "name", where) or name, seed=seed, **sizes
     )
-
-
-def text_of(table: dict[str, Any], key: str, where: str) -> str | None:
-    """A string in a TOML table.
-
-    Args:
-        table: the parsed table.
-        key: the string's key.
-        where: the file's name, used in the error message.
-
-    Returns:
-        The string, or None if the key is absent.
-
-    Raises:
-        UserError: the value is not a string, or is empty.
-    """
-    value = table.get(key)
-    if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise UserError(f"{where}: {key} = {value!r}; give a text in quotes")
-    return value
-
-
-def _integer(table: dict[str, Any], key: str, where: str, *, least: int) -> int:
-    value = table[key]
-    # TOML's true becomes True, which is an int.
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-        raise UserError(f"{where}: {key} = {value!r}; give a whole number of at least {least}")
-    return value
 
 
 def _quoted(names: Any) -> str:

@@ -14,8 +14,9 @@ from inactive_heads.errors import UserError
 from inactive_heads.models.bundled import demo_checkpoint
 from inactive_heads.models.checkpoint import Checkpoint
 from inactive_heads.models.hub import NotOnHub, fetch_descriptions, fetch_model
-from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names, read_toml
-from inactive_heads.models.random_weights import Architecture, parse_architecture, text_of
+from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names
+from inactive_heads.models.random_weights import Architecture, parse_architecture
+from inactive_heads.toml import read_toml, string_of
 
 DEMO = "demo"
 """The bundled model's name, for use among other models; by itself it needs no name."""
@@ -195,7 +196,7 @@ def _from_toml(path: Path, revision: str | None, trust_remote_code: bool) -> Ori
     if "model" not in table:
         _no_revision(revision, f"{where}, which describes random weights")
         weights = parse_architecture(table, where=where, name=path.stem)
-        tokenizer = text_of(table, "tokenizer", where)
+        tokenizer = string_of(table, "tokenizer", where)
         return Origin(weights, Preset(tokenizer=_relative_to(path, tokenizer)))
     preset = parse_preset(table, where)
     stored = _weights_of(preset, path, revision, trust_remote_code)
