@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import reference as plain
 from helpers.closeness import assert_close
-from helpers.tiny_families import ARCHITECTURES, N_HEADS, samples, tiny
+from helpers.tiny_families import ARCHITECTURES, LENGTHS, N_HEADS, samples, tiny
 
 from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
@@ -159,7 +159,7 @@ def test_looking_changes_no_bit_of_a_plain_model(dtype):
 def test_asking_for_the_entropy_changes_rounding_only(dtype):
     engine = FlashEngine(tiny("llama").to(dtype), "tiny")
     wide = FlashEngine(tiny("llama").to(dtype).double(), "tiny")
-    batch = TokenBatch.of(samples())
+    batch = TokenBatch.of(samples(8 * LENGTHS))  # few inputs' errors are a matter of luck
     truth = wide.run(batch)
     plain, looked = (engine.run(batch, visitor) for visitor in (None, Collect()))
     error = [float((logits - truth).norm() / truth.norm()) for logits in (plain, looked)]

@@ -51,15 +51,19 @@ def letters(context):
     return ScoredInput(context, [len(context) - 1] * 4, [3, 5, 7, 9])
 
 
-def several():
+def several(turn=0):
     """Two subjects with letters, one with cloze, an input alone, one token, a prefix itself."""
-    algebra, physics, law = draw(21, 1), draw(13, 2), draw(9, 3)
-    inputs = [letters(algebra + draw(n, n)) for n in (5, 9, 5, 1)]
-    inputs += [letters(physics + draw(n, n)) for n in (8, 3, 11)]
+
+    def own(n, seed):
+        return draw(n, 100 * turn + seed)
+
+    algebra, physics, law = own(21, 1), own(13, 2), own(9, 3)
+    inputs = [letters(algebra + own(n, n)) for n in (5, 9, 5, 1)]
+    inputs += [letters(physics + own(n, n)) for n in (8, 3, 11)]
     for seed in (40, 41):
-        answers = [draw(n, seed + n) for n in (1, 3, 4, 2)]
-        inputs += cloze(law, draw(6, seed), answers)
-    inputs += [letters(draw(30, 50)), letters([7]), letters(algebra), letters(algebra)]
+        answers = [own(n, seed + n) for n in (1, 3, 4, 2)]
+        inputs += cloze(law, own(6, seed), answers)
+    inputs += [letters(own(30, 50)), letters([7]), letters(algebra), letters(algebra)]
     random.Random(0).shuffle(inputs)
     return inputs
 
@@ -151,8 +155,10 @@ def test_where_pytorch_has_no_kernel_a_mask_does_it(monkeypatch):
 
 def test_in_half_precision_sharing_changes_rounding_only():
     network = tiny("llama").bfloat16()
-    exact, model, inputs = copy.deepcopy(network).double(), model_of(network), several()
+    exact, model = copy.deepcopy(network).double(), model_of(network)
     assert model.engine.shares_prefixes()
+    # Few inputs' errors are a matter of luck, and of the processor.
+    inputs = [one for turn in range(8) for one in several(turn)]
     truth = np.concatenate([alone(exact, one, HEADS, None) for one in inputs])
     whole = np.concatenate([alone(network, one, HEADS, None) for one in inputs])
     found = np.concatenate(shared(model, inputs, ih.Fixed(HEADS))[0])
