@@ -67,8 +67,8 @@ class Sampling:
 
         ih.generate(model, prompts, choose=ih.Sampling(temperature=0.7, top_p=0.95, seed=1))
 
-    A draw depends only on the seed, the prompt's index and the step, not on batches. The other options mean
-    the same as in Hugging Face transformers.
+    A draw depends only on the seed, the prompt's index and the step, not on batches. The other
+    options are those of Hugging Face transformers.
 
     Attributes:
         temperature: divides the logits; above 0.
