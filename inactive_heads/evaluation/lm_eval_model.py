@@ -212,7 +212,7 @@ class HarnessModel(TemplateLM):
         return self.model.shape.n_ctx
 
     @property
-    def tokenizername_of(self) -> str:
+    def tokenizer_name(self) -> str:
         """The tokenizer's name in the harness's cache of requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
