@@ -39,7 +39,7 @@ def lm_eval(
     from inactive_heads.tasks.lm_eval import check_installed
 
     check_installed()
-    from inactive_heads.evaluation.lm_eval_model import run
+    from inactive_heads.evaluation.lm_eval_command import run
 
     run(arguments or ())
 
