@@ -73,17 +73,38 @@ def written(heads: ih.HeadActivations) -> ResultVectors:
 
 
 def over_stream_before(heads: ih.HeadActivations) -> PerToken:
-    """|w| over the norm of the stream before the heads are added: ``(batch, pos, head)``."""
+    """|w| over the norm of the stream before the layer's heads are added.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     return heads.written_norm / heads.residual_norm
 
 
 def over_stream_after(heads: ih.HeadActivations) -> PerToken:
-    """|w| / |x|: ``(batch, pos, head)``."""
+    """|w| / |x|.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     return heads.written_norm / heads.updated.norm(dim=-1, keepdim=True)
 
 
 def across_stream(heads: ih.HeadActivations) -> PerToken:
-    """The norm of the part of w orthogonal to x, over |x|: ``(batch, pos, head)``."""
+    """The norm of the part of w orthogonal to x, over |x|.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     return _across(written(heads), heads.updated[:, :, None]) / heads.updated.norm(
         dim=-1, keepdim=True
     )
@@ -104,7 +125,14 @@ def across_others(heads: ih.HeadActivations) -> PerToken:
 
 
 def share_of_layer(heads: ih.HeadActivations) -> PerToken:
-    """|w| over the norm of the sum of the layer's heads: ``(batch, pos, head)``."""
+    """|w| over the norm of the sum of the layer's heads.
+
+    Args:
+        heads: one layer's heads.
+
+    Returns:
+        ``(batch, pos, head)``.
+    """
     total = reduce(written(heads), "batch pos head d -> batch pos d", "sum")
     return heads.written_norm / total.norm(dim=-1, keepdim=True)
 

@@ -80,7 +80,7 @@ def file_name(name: str) -> str:
 
 
 def digest_of(settings: Any) -> str:
-    """A digest that is equal for equal content, whatever the order of keys.
+    """A digest that is equal for equal content, regardless of the order of keys.
 
     Args:
         settings: anything that `json.dumps` takes.

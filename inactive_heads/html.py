@@ -62,7 +62,7 @@ def as_json(value: object) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value made of JSON's types alone.
+    """The value converted to JSON's types.
 
     Args:
         value: mappings, lists, tuples, NumPy arrays and numbers, nested; anything else becomes a

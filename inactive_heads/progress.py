@@ -41,13 +41,13 @@ class Board:
         title: the task's name, shown at the bar and in the table's header.
         total: tokens that the sweep will run.
         names: the score functions, one row each.
-        shares: percentages of heads zeroed, one column each.
+        percents: percentages of heads zeroed, one column each.
     """
 
-    def __init__(self, title: str, total: int, names: Sequence[str], shares: Sequence[float]):
+    def __init__(self, title: str, total: int, names: Sequence[str], percents: Sequence[float]):
         self._bar = _bar()
         self._task = self._bar.add_task(title, total=total)
-        self._title, self._names, self._percents = title, names, shares
+        self._title, self._names, self._percents = title, names, percents
         self._cells: dict[tuple[str, float], str] = {}
 
     def advance(self, done: int, /) -> None:
@@ -83,7 +83,7 @@ class Board:
 
 @contextmanager
 def sweep_board(
-    title: str, total: int, names: Sequence[str], shares: Sequence[float], *, show: bool = True
+    title: str, total: int, names: Sequence[str], percents: Sequence[float], *, show: bool = True
 ) -> Iterator[Board]:
     """A context that shows a `Board` on the terminal while its block runs.
 
@@ -91,13 +91,13 @@ def sweep_board(
         title: the task's name.
         total: tokens that the sweep will run.
         names: the score functions, one row each.
-        shares: percentages of heads zeroed, one column each.
+        percents: percentages of heads zeroed, one column each.
         show: False shows nothing, as happens anyway if standard error is not a terminal.
 
     Yields:
         The board; it takes updates even if it is not shown.
     """
-    board, console = Board(title, total, names, shares), Console(stderr=True)
+    board, console = Board(title, total, names, percents), Console(stderr=True)
     if not (show and console.is_terminal):
         yield board
         return

@@ -5,9 +5,16 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 
+import hypothesis
 import pytest
 from helpers.places import CHROMIUM, SHARED
 from helpers.tiny_models import NETWORKS
+
+# No example fails for taking long: how long one takes is the machine's affair.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(params=NETWORKS)

@@ -38,5 +38,5 @@ def run(path, folder):
     first = next(cell.source for cell in notebook.cells if cell.cell_type == "code")
     assert "import inactive_heads" in first
     assert "%pip install" in first, "the first cell installs what Colab lacks"
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
+    client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": folder}})
     return client.execute()

@@ -21,8 +21,8 @@ from inactive_heads.models.presets import (
     Sizes,
     parse_preset,
     preset_names,
-    read_toml,
 )
+from inactive_heads.toml import read_toml
 
 GB = 10**9
 BATCH_TOKENS = 8 * 1000

@@ -34,8 +34,8 @@ class HeadActivations:
 
     These invariants hold:
 
-    - Statistics are float32 whatever the model's dtype. Only ``values``, ``outputs`` and
-      ``path.weights`` are as the model computed or stores them.
+    - Statistics are float32 for models of any dtype. Only ``values``, ``outputs``, ``stream()`` and
+      ``path.weights`` keep the model's dtype.
     - Statistics are per query head. With grouped-query attention, ``v`` and ``v_norm`` are repeated
       for the query heads that share a key/value head.
     - Values at padding are undefined and may be NaN. `mean_over_tokens`, `at_first_token` and
@@ -50,7 +50,7 @@ class HeadActivations:
         values: value vectors as the model computed them, ``(batch, pos, kv_head, d_head)``.
         outputs: head outputs as the model computed them, ``(batch, pos, head, d_head)``.
         attention: where the attention statistics come from.
-        path: W_O, and whatever else lies between z and the residual stream.
+        path: W_O, and anything else between z and the residual stream.
         stream: returns the residual stream, ``(batch, pos, d_model)``, as the model computed it.
         scored: scores already computed on these heads, by score, for scores that build on them.
     """

@@ -1,4 +1,4 @@
-"""Statistics of a layer's attention weights, and where they come from."""
+"""Statistics of a layer's attention weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ import torch
 from einops import rearrange, reduce
 
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.core.tensor_types import (
-    HeadPattern,
-    Pattern,
-    PerToken,
-)
+from inactive_heads.core.tensor_types import HeadPattern, Pattern, PerToken
 
 
 @runtime_checkable
@@ -65,8 +61,8 @@ class AttentionStatistics(Protocol):
 class PatternStatistics:
     """Attention statistics computed from the whole pattern of a layer.
 
-    The weights of real queries at keys that are padding must be 0. Whatever their dtype, statistics
-    are float32.
+    Real queries must have weight 0 at keys that are padding. Statistics are float32 for weights of
+    any dtype.
 
     Attributes:
         batch: the inputs.

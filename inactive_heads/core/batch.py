@@ -16,7 +16,7 @@ from inactive_heads.core.tensor_types import PerRow, TokenMask, Tokens
 class TokenBatch:
     """Inputs of unequal length, padded to one rectangle of tokens.
 
-    Every input has at least one real token. Padding stands before or after an input's tokens,
+    Every input has at least one real token. Padding is before or after an input's tokens,
     never between them; which side may differ from input to input. All tensors are on one device.
 
         batch = TokenBatch.of([[5, 1, 4], [7]])

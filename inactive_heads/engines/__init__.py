@@ -7,9 +7,9 @@ What an engine must do, as the protocol `Engine` states in detail:
 3. Wrap them in `HeadActivations`, with their attention statistics (`PatternStatistics`, if you have
    the pattern) and their `OutputPath`, and call the visitor with it.
 4. Apply the `Silence` that the visitor returns (``silence.apply(z)``) before going on.
-5. Return float32 next-token logits after the tokens in ``keep``, whatever the padding.
+5. Return float32 next-token logits after the tokens in ``keep``, unaffected by padding.
 
-A `SharingEngine` can also run prefixes that inputs share once. CONTRIBUTING.md has a complete example.
+A `SharingEngine` can also run shared prefixes once. CONTRIBUTING.md has a complete example.
 """
 
 from inactive_heads.core.activations import HeadActivations

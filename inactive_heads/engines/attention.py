@@ -32,7 +32,6 @@ from inactive_heads.engines.blockwise import SoftmaxStatistics, block_attention
 MAX_WIDTH = 256
 """The widest query, key and value vectors that flash attention supports."""
 
-
 GROUPED_ON_CPU = torch.__version__ >= "2.9"
 """Whether PyTorch's CPU kernel supports grouped-query attention (pytorch/pytorch#157893)."""
 
@@ -70,9 +69,9 @@ def flash_attention(
 ) -> tuple[HeadVectors, PerToken] | None:
     """Plain attention by a fused kernel, with the logsumexp of the logits.
 
-    The kernels are those behind PyTorch's ``scaled_dot_product_attention``, so z is bit for bit what
-    the model computes by itself. They are called directly because that function does not return the
-    logsumexp.
+    The kernels are those behind PyTorch's ``scaled_dot_product_attention``, so z is bit for bit
+    what the model computes by itself. They are called directly because that function does not
+    return the logsumexp.
 
     Args:
         query: ``(batch, head, query, d_key)``.

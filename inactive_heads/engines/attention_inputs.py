@@ -1,4 +1,4 @@
-"""What one layer's attention is made of: queries, keys and values, and how they are scaled and masked."""
+"""The inputs of one layer's attention: queries, keys, values, their scale and their mask."""
 
 from __future__ import annotations
 
@@ -10,14 +10,8 @@ from torch import Tensor
 from inactive_heads.core.tensor_types import PerRow
 
 Queries = Float[Tensor, "batch head query d_key"]
-
-
 Keys = Float[Tensor, "batch kv_head key d_key"]
-
-
 Values = Float[Tensor, "batch kv_head key d_head"]
-
-
 AttentionMask = Bool[Tensor, "_ _ query key"] | Float[Tensor, "_ _ query key"]
 
 
@@ -25,8 +19,8 @@ AttentionMask = Bool[Tensor, "_ _ query key"] | Float[Tensor, "_ _ query key"]
 class AttentionInputs:
     """The inputs of one layer's attention, after rotary embedding and before the softmax.
 
-    All tensors are on one device and, except for ``first`` and a boolean mask, in the model's dtype.
-    Query heads that share a key/value head are adjacent.
+    Queries, keys and values have the model's dtype. Query heads that share a key/value head are
+    adjacent.
 
     Attributes:
         query: ``(batch, head, query, d_key)``.

@@ -21,8 +21,8 @@ class Silence:
         silence = Silence(heads.mean_over_tokens(heads.z_norm) < 0.1)
 
     Attributes:
-        mask: ``(batch, head)``, true where an input's head is silenced; with one row for all inputs
-            alike. On any device.
+        mask: ``(batch, head)``, true where an input's head is silenced; one row applies to all
+            inputs. On any device.
         value: what the head's output becomes, ``(head, d_head)``: for example its mean over a
             calibration set. Zero if None.
     """
@@ -56,19 +56,21 @@ class Visitor(Protocol):
             heads: the layer's activations, which reflect the answers in earlier layers.
 
         Returns:
-            The heads to silence before the model goes on to the next layer. None leaves the layer
-            as it is.
+            The heads to silence before the model runs the next layer. None leaves the layer
+            unchanged.
         """
         ...
 
 
 LayerSilences = Callable[[int], Silence | None]
-"""Which heads of a layer are silenced whatever the input: a mask of one row, or None."""
+"""Returns the heads of a layer to silence, the same for all inputs: a mask of one row, or None."""
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a model, under TransformerLens's names. All its attention layers are alike.
+    """The sizes of a model, under TransformerLens's names.
+
+    All attention layers have the same sizes.
 
     Attributes:
         layers: the layers that have attention heads, in ascending order: all layers, except in
@@ -116,7 +118,7 @@ class Engine(Protocol):
       is applied to z, the input of W_O, before later layers run.
     - An input's results do not depend on padding, on its side, or on the rest of the batch.
     - Without a visitor, logits are those of the model itself.
-    - A run leaves the model as it was, even if it fails: no hook or setting outlives it. No
+    - A run leaves the model unmodified, even if it fails: no hook or setting outlives it. No
       gradients are recorded.
 
     Attributes:
@@ -161,8 +163,8 @@ class Engine(Protocol):
                 last token by default.
 
         Returns:
-            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
-            of the second, and so on.
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input,
+            then of the second, and so on.
         """
         ...
 

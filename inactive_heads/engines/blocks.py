@@ -174,7 +174,18 @@ OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
 
 
 def output_projection(module: nn.Module, width: int) -> nn.Module:
-    """The output projection W_O of an attention module, with ``width`` inputs."""
+    """The output projection W_O of an attention module.
+
+    Args:
+        module: the attention module.
+        width: number of the projection's inputs, n_heads * d_head.
+
+    Returns:
+        A linear layer or Conv1D.
+
+    Raises:
+        UserError: no submodule of a known name (`OUTPUT_PROJECTIONS`) has that many inputs.
+    """
     for name in OUTPUT_PROJECTIONS:
         layer = getattr(module, name, None)
         if isinstance(layer, nn.Linear | Conv1D) and projection_weights(layer).shape[0] == width:
@@ -186,6 +197,13 @@ def output_projection(module: nn.Module, width: int) -> nn.Module:
 
 
 def projection_weights(projection: nn.Module) -> Tensor:
-    """A projection's weights, ``(input, output)``."""
+    """The weights of a linear layer or Conv1D, inputs first.
+
+    Args:
+        projection: the layer.
+
+    Returns:
+        A view without gradients, ``(input, output)``, in the layer's dtype.
+    """
     weight: Tensor = projection.weight.detach()  # type: ignore[operator]
     return weight if isinstance(projection, Conv1D) else weight.T

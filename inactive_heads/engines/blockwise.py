@@ -1,4 +1,4 @@
-"""Any softmax as it is written, in float32, for a block of queries at a time."""
+"""Attention with any softmax, computed directly in float32, one block of queries at a time."""
 
 from __future__ import annotations
 
@@ -91,7 +91,18 @@ class _Block(NamedTuple):
 
 
 def block_attention(inputs: AttentionInputs) -> tuple[HeadVectors, SoftmaxStatistics]:
-    """z and the first token's weight, from one pass over blocks of queries."""
+    """The head outputs z, and statistics of the attention weights, for any kind of softmax.
+
+    z and the weight of the first token come from one pass over blocks of queries. The entropy and
+    the pattern take a second pass, if they are asked for.
+
+    Args:
+        inputs: the inputs of the layer's attention.
+
+    Returns:
+        z, ``(batch, pos, head, d_head)``, computed in float32 and stored in the dtype of the
+        queries, and the statistics.
+    """
     query, value = inputs.query, inputs.value.float()
     batch, heads, length, _ = query.shape
     z = query.new_empty(batch, length, heads, value.shape[-1])

@@ -45,7 +45,7 @@ ROUNDING = {torch.float64: 1e-3, torch.float32: 1e-3}
 """The largest difference, relative to their norm, between logits computed in two correct ways."""
 
 HALF_ROUNDING = 0.05
-"""The same in half precision: 0.015 was seen in bfloat16, and 0.08 in a model that shares wrongly."""
+"""The same in half precision: 0.015 was seen in bfloat16, and 0.08 where something was wrong."""
 
 
 class RowAttention:
@@ -248,7 +248,7 @@ def _shares_only_keys(engine: SharingEngine, network: PreTrainedModel) -> bool:
     """Whether only keys and values pass between tokens, and positions are an argument."""
     if "position_ids" not in inspect.signature(network.forward).parameters:
         return False
-    # Any other kind of state (a convolution's, say) would leak between the segments of a row.
+    # Any other kind of state (such as a convolution's) would leak between the segments of a row.
     layers = DynamicCache(config=network.config).layers
     kinds = {type(layer) for layer in layers}
     if len(layers) != len(engine.shape.layers) or kinds - {DynamicLayer, DynamicSlidingWindowLayer}:
@@ -263,8 +263,8 @@ def _shares_only_keys(engine: SharingEngine, network: PreTrainedModel) -> bool:
 
 def _rows_agree(engine: SharingEngine) -> bool:
     """Whether three inputs with shared prefixes get the same logits in rows as each alone."""
-    # Spread over the vocabulary: its first tokens are special, and rounding may decide what a model
-    # predicts after a text made of them.
+    # Spread over the vocabulary: its first tokens are special, and after a text of special tokens
+    # rounding may decide the prediction.
     a, b, c, d, e, f, g, h, i, j = (engine.shape.d_vocab * n // 11 for n in range(1, 11))
     trunk = Segment([a, b, c], 0, None, [0, 1, 2])
     branch = Segment([d, e], 3, trunk, [0, 1])

@@ -1,4 +1,4 @@
-"""Decoding one token at a time with a key/value cache, with heads silenced as decided beforehand."""
+"""Decoding one token at a time with a key/value cache, under heads silenced by a fixed rule."""
 
 from __future__ import annotations
 

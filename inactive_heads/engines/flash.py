@@ -49,10 +49,10 @@ from inactive_heads.engines.prefix_tree import Row
 class FlashEngine:
     """An engine over a Hugging Face model, which it leaves unmodified.
 
-    A run with a visitor switches the model to this engine's attention for its length; a run without
+    A run with a visitor temporarily switches the model to this engine's attention; a run without
     one is the model's own. Attention statistics are exact and float32. Value vectors and head
     outputs have the model's dtype. No attention pattern is held unless a visitor asks for it. A
-    model serves one run at a time, whichever threads ask.
+    model serves one run at a time, even if several threads ask.
 
         engine = FlashEngine(network, "gpt2")
         logits = engine.run(TokenBatch.of([[5, 1, 4]]), lambda heads: print(heads.z_norm))
@@ -114,8 +114,8 @@ class FlashEngine:
                 last token by default.
 
         Returns:
-            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
-            of the second, and so on.
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input,
+            then of the second, and so on.
 
         Raises:
             UserError: a layer's attention turns out to be of an unknown kind.
@@ -225,7 +225,7 @@ class FlashEngine:
         return Norm.together([self._norm(module) for module in modules], self.shape.d_model)
 
     def _probe(self) -> ModelShape:
-        """Runs four tokens to find the attention layers, their sizes, output projections and norms."""
+        """Runs four tokens to find attention layers, their sizes, output projections and norms."""
         sizes: dict[int, tuple[int, int, int]] = {}
         attentions: dict[int, nn.Module] = {}
 
@@ -275,8 +275,8 @@ class FlashEngine:
 class _VisitedRun:
     """One run with a visitor: computes each layer's heads, shows them and applies the answer.
 
-    Visitors do not say beforehand what they will ask for. If one asks for the entropy in a layer, it
-    is computed along with z in the next.
+    Visitors do not say beforehand what they will ask for. If one asks for the entropy in a layer,
+    it is computed along with z in the next.
     """
 
     engine: FlashEngine

@@ -17,14 +17,14 @@ _locks: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
 def run_lock(network: nn.Module) -> RLock:
     """The lock that serialises a model's runs, whichever threads and engines start them.
 
-    A notebook may answer a click in one thread while a cell runs in another. Whoever holds the lock
-    has the model's hooks and settings to itself.
+    A notebook may answer a click in one thread while a cell runs in another. The thread that holds
+    the lock is the only one that uses the model's hooks and settings.
 
     Args:
         network: the model; all its engines share one lock.
 
     Returns:
-        A reentrant lock, to be held for the length of a run.
+        A reentrant lock, to be held during a run.
     """
     return _locks.setdefault(network, RLock())
 

@@ -1,4 +1,4 @@
-"""The attention function registered with transformers, which hands layers to the current handler."""
+"""The attention function registered with transformers, and the handler it passes layers to."""
 
 from __future__ import annotations
 

@@ -68,10 +68,10 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
 class LensEngine:
     """An engine over a TransformerBridge or HookedTransformer, which it leaves unmodified.
 
-    Hooks are added for the length of one run and removed even if it fails. Value vectors, head
-    outputs and the pattern are those of the hooks, in the model's dtype, with whatever weight
-    processing the model has; statistics are float32. The whole pattern of one layer is held at a
-    time. A model serves one run at a time, whichever threads ask.
+    Hooks are added for one run and removed afterwards, even if it fails. Value vectors, head
+    outputs and the pattern are those of the hooks, with the model's weight processing; statistics
+    are float32. The whole pattern of one layer is held at a time. A model serves one run at a time,
+    even if several threads ask.
 
     In some architectures (GPT-J, OPT, GPT-Neo) the pattern is known only after the head outputs. A
     visitor that asks for it is then called again, and its answer must be None.
@@ -83,7 +83,7 @@ class LensEngine:
         bridge: the model.
 
     Attributes:
-        bridge: the model as it was given.
+        bridge: the given model.
         shape: the model's sizes; ``shape.layers`` are those that have all hooks in `HOOKS`.
 
     Raises:
@@ -154,8 +154,8 @@ class LensEngine:
                 last token by default.
 
         Returns:
-            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input, then
-            of the second, and so on.
+            Next-token logits, ``(kept, d_vocab)``, float32: the kept tokens of the first input,
+            then of the second, and so on.
 
         Raises:
             UserError: the visitor silences heads by attention weights, and the model gives them

@@ -8,9 +8,9 @@ start with the question. Cut where they diverge, inputs form a radix tree of tok
               └─ question 2 ─── …
 
 Segments run one after another in a single row of tokens, without padding between them. A token
-attends to earlier tokens of its own segment and to all tokens of the segments above it, wherever
-they are in the row; those of an earlier row come from its key/value cache. Sharing is decided by
-token ids alone, so nothing is assumed about tokenization.
+attends to earlier tokens of its own segment and to all tokens of the segments above it, anywhere
+in the row; those of an earlier row come from its key/value cache. Sharing is decided by token ids
+alone, so nothing is assumed about tokenization.
 """
 
 from __future__ import annotations

@@ -89,12 +89,20 @@ def encoded_pattern(pattern: Float[np.ndarray, "query key"]) -> dict[str, Any]:
 
 
 def explorer_script() -> str:
-    """The page's script, as one ES module."""
+    """The script of the explorer's page.
+
+    Returns:
+        The source of one ES module.
+    """
     return source("explorer_draw.js") + source("explorer.js")
 
 
 def explorer_style() -> str:
-    """The page's style sheet."""
+    """The style sheet of the explorer's page.
+
+    Returns:
+        CSS.
+    """
     return source("explorer.css")
 
 

@@ -1,1 +1,1 @@
-"""From a name to a model."""
+"""From a model's name to weights, tokenizer and batches of its inputs."""

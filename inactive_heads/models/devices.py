@@ -1,4 +1,4 @@
-"""Which device a model runs on and in which floating-point type."""
+"""Which device a model runs on, and in which dtype."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ DTYPES = {
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """The device named: "auto" (CUDA if there is any), "cpu", "cuda" or "cuda:N".
+    """The device of a given name.
+
+    Args:
+        device: "auto" (CUDA if available, otherwise the CPU), "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        The device.
 
     Raises:
-        UserError: another name, or a device this machine does not have.
+        UserError: an unknown name, or a device that this machine does not have.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -35,14 +41,22 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device, *, narrow: bool) -> torch.dtype:
-    """The floating-point type named, or for "auto" the fastest that loses next to nothing.
+    """The dtype of a given name, or for "auto" the fastest that loses next to no precision.
 
-    "auto" keeps float32 weights in float32. Weights stored in 16 bits or fewer (``narrow``)
-    stay in 16 bits where the device multiplies them natively: bfloat16 on GPUs that have it and
-    on CPUs with AMX, float16 on older GPUs. Elsewhere they are widened to float32.
+    "auto" keeps float32 weights in float32. Weights stored in 16 bits or fewer (``narrow``) stay in
+    16 bits if the device multiplies them natively: bfloat16 on GPUs that support it and on CPUs
+    with AMX, float16 on older GPUs. On other devices they are widened to float32.
+
+    Args:
+        dtype: "auto" or a name in `DTYPES`.
+        device: where the model will run.
+        narrow: whether the weights are stored in 16 bits or fewer; used for "auto" only.
+
+    Returns:
+        The dtype.
 
     Raises:
-        UserError: not the name of a floating-point type.
+        UserError: an unknown name.
     """
     if dtype != "auto":
         if dtype not in DTYPES:
@@ -60,8 +74,12 @@ def choose_dtype(dtype: str, device: torch.device, *, narrow: bool) -> torch.dty
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has matrix units for bfloat16 (AMX), as far as PyTorch tells."""
-    # The public function is new; the private one is what PyTorch 2.6 has.
+    """Whether this CPU has matrix units for bfloat16 (AMX), according to PyTorch.
+
+    Returns:
+        False if PyTorch does not know.
+    """
+    # The public function is new; PyTorch 2.6 has only the private one.
     if hasattr(torch.cpu, "get_capabilities"):
         return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
     probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
@@ -69,20 +87,27 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 def devices_of(network: PreTrainedModel, name: str) -> str:
-    """The devices that a model spread by ``device_map`` lies on, as one name.
+    """The devices that hold a model's weights.
+
+    Args:
+        network: the model, spread by ``device_map`` or not.
+        name: the model's name, used in the error message.
+
+    Returns:
+        Their names, separated by commas: "cuda:0, cuda:1".
 
     Raises:
-        UserError: parts of it lie where they do not run (offloaded to the disk, or to the
-            memory beside GPUs): their weights are not there to be read.
+        UserError: parts of the model are offloaded to disk, or to main memory although GPUs are
+            used, so that their weights cannot be read.
     """
-    found = {str(place) for place in getattr(network, "hf_device_map", {}).values()}
-    found = {f"cuda:{place}" if place.isdecimal() else place for place in found}
-    beside = found & {"disk", "meta"}
-    if any(place.startswith("cuda") for place in found):
-        beside |= found & {"cpu"}
-    if beside:
+    devices = {str(place) for place in getattr(network, "hf_device_map", {}).values()}
+    devices = {f"cuda:{place}" if place.isdecimal() else place for place in devices}
+    offloaded = devices & {"disk", "meta"}
+    if any(place.startswith("cuda") for place in devices):
+        offloaded |= devices & {"cpu"}
+    if offloaded:
         raise UserError(
             f"{name!r} does not fit on the GPUs: device_map leaves parts of it on "
-            f"{', '.join(sorted(beside))}; give a smaller dtype or more GPUs"
+            f"{', '.join(sorted(offloaded))}; give a smaller dtype or more GPUs"
         )
-    return ", ".join(sorted(found)) or str(network.device)
+    return ", ".join(sorted(devices)) or str(network.device)

@@ -1,4 +1,4 @@
-"""What the head of a .gguf file says, read without the slow parsing of its vocabulary."""
+"""Reads single values of a .gguf file's metadata, without parsing its vocabulary, which is slow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import BinaryIO
 from inactive_heads.errors import UserError
 
 STRING, ARRAY = 8, 9
+"""GGUF's type codes of texts and arrays."""
+
 NUMBERS = {
     0: "B",
     1: "b",
@@ -22,23 +24,41 @@ NUMBERS = {
     11: "q",
     12: "d",
 }
-ALL_FLOAT32 = 0  # the value of general.file_type
+"""GGUF's type codes of numbers, with the format characters of `struct`."""
+
+ALL_FLOAT32 = 0
+"""The value of general.file_type if all weights are float32."""
 
 
 def stores_float32(path: Path) -> bool:
-    """Whether a .gguf file holds its weights in float32, neither halved nor quantized.
+    """Whether a .gguf file stores its weights in float32, rather than in 16 bits or quantized.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What the metadata's general.file_type says; False without it.
 
     Raises:
-        UserError: the file is not a GGUF file or breaks off in its head.
+        UserError: it is not a GGUF file of version 2 or 3, or is truncated in its metadata.
     """
     return read_value(path, "general.file_type") == ALL_FLOAT32
 
 
 def read_value(path: Path, wanted: str) -> int | float | bool | str | None:
-    """A value of the file's metadata that is not an array; None when the key is not there.
+    """A value of a .gguf file's metadata.
+
+        read_value(Path("model.gguf"), "general.architecture")  # 'llama'
+
+    Args:
+        path: the file.
+        wanted: the value's key.
+
+    Returns:
+        The value; None if there is no such key, or if it is an array.
 
     Raises:
-        UserError: the file is not a GGUF file or breaks off in its head.
+        UserError: it is not a GGUF file of version 2 or 3, or is truncated in its metadata.
     """
     with path.open("rb") as file:
         try:
@@ -78,6 +98,6 @@ def _number(file: BinaryIO, code: str) -> int | float | bool:
 
 def _string(file: BinaryIO) -> str:
     length = int(_number(file, "Q"))
-    if length > 1 << 20:  # a chat template is the longest there is
+    if length > 1 << 20:  # no text in metadata is that long, not even a chat template
         raise ValueError(f"a text of {length} bytes in its head")
     return file.read(length).decode("utf-8")

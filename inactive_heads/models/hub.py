@@ -1,4 +1,4 @@
-"""Fetching a repository of the Hugging Face hub, once, to a folder that is then read locally."""
+"""Downloads repositories of the Hugging Face hub to local folders, each file once."""
 
 from __future__ import annotations
 
@@ -20,35 +20,45 @@ from inactive_heads.third_party import explained
 
 DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
 CODE = ("*.py",)
-SUBFOLDERS = "*/*"  # other formats, variants and original weights: never read here
+SUBFOLDERS = "*/*"  # never read here: other formats, variants and original weights
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class NotOnHub(UserError):
-    """The hub does not have the name, or cannot be asked: perhaps another thing was meant."""
+    """The hub has no repository of this name, or cannot be reached."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository at one commit: the folder it lies in and the commit's hash."""
+    """A repository at one commit.
+
+    Attributes:
+        folder: the local folder with its files.
+        commit: the commit's hash.
+    """
 
     folder: Path
     commit: str
 
 
 def fetch_model(name: str, revision: str | None = None, *, code: bool = False) -> Snapshot:
-    """The configuration, tokenizer and safetensors weights of a model, downloaded if need be.
+    """Download a model's configuration, tokenizer and safetensors weights.
 
-    What the hub's cache has is not downloaded again, and serves when the hub cannot be reached.
+    Files in the hub's cache are not downloaded again, and are used if the hub cannot be reached.
 
     Args:
-        name: the repository, as ``openai-community/gpt2``.
-        revision: a branch, tag or commit hash; the default branch when None.
-        code: fetch the repository's own Python files too (they are not run here).
+        name: the repository, such as "openai-community/gpt2".
+        revision: a branch, tag or commit hash; the default branch if None.
+        code: download the repository's own Python files too. They are not run here.
+
+    Returns:
+        The repository at the commit that was downloaded.
 
     Raises:
-        NotOnHub: no such repository, or the hub is out of reach and its cache has no copy.
-        UserError: no such revision, access not granted, or no safetensors weights.
+        NotOnHub: there is no such repository, or the hub cannot be reached and the cache has no
+            copy.
+        UserError: there is no such revision, access is not granted, there are no safetensors
+            weights, or the download failed.
     """
     snapshot = fetch_descriptions(name, revision, code=code)
     index = snapshot.folder / WEIGHTS_INDEX
@@ -68,7 +78,21 @@ def fetch_model(name: str, revision: str | None = None, *, code: bool = False) -
 
 
 def fetch_descriptions(name: str, revision: str | None = None, *, code: bool = False) -> Snapshot:
-    """The small files of a repository: configuration and tokenizer. Raises as `fetch_model`."""
+    """Download a model's small files: configuration and tokenizer.
+
+    Args:
+        name: the repository, such as "openai-community/gpt2".
+        revision: a branch, tag or commit hash; the default branch if None.
+        code: download the repository's own Python files too. They are not run here.
+
+    Returns:
+        The repository at the commit that was downloaded.
+
+    Raises:
+        NotOnHub: there is no such repository, or the hub cannot be reached and the cache has no
+            copy.
+        UserError: there is no such revision, access is not granted, or the download failed.
+    """
     folder = _download(name, revision, [*DESCRIPTIONS, *(CODE if code else ())])
     return Snapshot(folder, folder.name)
 
@@ -81,7 +105,7 @@ def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
         )
     except HFValidationError as error:
         raise NotOnHub(f"{name!r} is not a possible name on the Hugging Face hub") from error
-    except GatedRepoError as error:  # a kind of RepositoryNotFoundError, so it comes first
+    except GatedRepoError as error:  # a subclass of RepositoryNotFoundError, so it comes first
         raise UserError(
             f"{wanted} is gated: ask for access at https://huggingface.co/{name}, then run "
             "`hf auth login` (`huggingface-cli login`) or set HF_TOKEN"
@@ -103,7 +127,7 @@ def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
             f"{wanted} is not in the cache of the Hugging Face hub ({constants.HF_HUB_CACHE}), "
             f"and {reason}"
         ) from error
-    except Exception as error:  # proxies and transfers fail in ways that have no common class
+    except Exception as error:  # errors of proxies and transfers have no common class
         raise UserError(f"downloading {wanted} failed: {_cause(error)}") from error
     return Path(folder)
 

@@ -127,9 +127,8 @@ def load(spec: ModelSpec) -> Model:
     kind = ENGINES[spec.engine]
     place = choose_device(spec.device)
     choose_dtype(spec.dtype, place, narrow=False)  # a wrong name is refused before a download
-    for name in ("bos", "chat_template"):
-        if (value := getattr(spec, name)) not in get_args(Rule):
-            raise UserError(f"{name}={value!r} is unknown; give one of {', '.join(get_args(Rule))}")
+    _check_rule("bos", spec.bos)
+    _check_rule("chat_template", spec.chat_template)
     if spec.device_map is not None and spec.engine != "flash":
         raise UserError(f'device_map={spec.device_map!r} needs engine="flash", not {spec.engine!r}')
 
@@ -138,6 +137,7 @@ def load(spec: ModelSpec) -> Model:
     )
     weights, preset = origin.weights, origin.preset
     given_bos = spec.bos if spec.bos != "auto" else preset.bos
+    _check_rule("bos", given_bos)
     given_dtype = spec.dtype if spec.dtype != "auto" else preset.dtype
     other_tokenizer = preset.tokenizer if spec.tokenizer is None else spec.tokenizer
     tokenizer = (
@@ -237,6 +237,11 @@ def as_model(model: Any) -> Model:
         return ids
 
     return Model(engine, words, provenance, encode)
+
+
+def _check_rule(name: str, value: str) -> None:
+    if value not in get_args(Rule):
+        raise UserError(f"{name}={value!r} is unknown; give one of {', '.join(get_args(Rule))}")
 
 
 def _hooked_classes() -> tuple[Any, ...]:

@@ -1,18 +1,18 @@
-"""Presets: a model and how it is to be run, as a small TOML file.
+"""Presets: TOML files that name a model and how to run it.
 
 model = "HuggingFaceTB/SmolLM2-135M-Instruct"   # a hub name, folder or .gguf file
-name = "SmolLM2-135M-Instruct"   # as results call it; the model's own when absent
-dtype = "bfloat16"       # "auto" when absent
-revision = "main"        # a branch, tag or commit of the hub
+name = "SmolLM2-135M-Instruct"   # the name in results; the model's own by default
+dtype = "bfloat16"       # default "auto"
+revision = "main"        # a branch, tag or commit on the hub
 bos = "auto"
-tokenizer = "demo"       # another than the model's own
-chat_template = true     # prompts by the tokenizer's chat template; false when absent
-chat_template_args = { enable_thinking = false }  # what the template is given
-batch_size = 4           # inputs run together, where the command does not say; "auto" when absent
-gated = true             # the hub asks for its licence to be accepted
+tokenizer = "demo"       # if not the model's own
+chat_template = true     # write prompts by the tokenizer's chat template; default false
+chat_template_args = { enable_thinking = false }  # arguments of the template
+batch_size = 4           # inputs per batch unless the command says otherwise; default "auto"
+gated = true             # the hub requires accepting its licence
 paper = true             # one of the paper's models
 
-[sizes]                  # for `inactive-heads models`, which shows them before a download
+[sizes]                  # shown by `inactive-heads models` before a download
 architecture = "llama"   # transformers' model_type
 parameters = 135e6
 n_layers = 30
@@ -27,28 +27,34 @@ d_vocab = 49152
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
-from inactive_heads.models.random_weights import text_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from inactive_heads.toml import string_of
 
 PRESETS = files("inactive_heads") / "presets"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A stored model's sizes, with TransformerLens's names."""
+    """A stored model's sizes, under TransformerLens's names.
+
+    Attributes:
+        architecture: transformers' ``model_type``, such as "llama".
+        parameters: number of parameters.
+        n_layers: number of layers.
+        n_heads: query heads per layer.
+        n_key_value_heads: key/value heads per layer.
+        d_head: width of a head.
+        d_model: width of the residual stream.
+        d_mlp: width of the MLP's hidden layer.
+        n_ctx: the longest input, in tokens.
+        d_vocab: number of tokens in the vocabulary.
+    """
 
     architecture: str
     parameters: int
@@ -63,7 +69,7 @@ class Sizes:
 
     @property
     def shape(self) -> ModelShape:
-        """The same as an engine has it."""
+        """The sizes as an engine has them, with attention heads in every layer."""
         return ModelShape(
             layers=tuple(range(self.n_layers)),
             n_layers=self.n_layers,
@@ -78,7 +84,22 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Preset:
-    """A preset's keys, as this module's example explains them."""
+    """A preset: a model and how to run it.
+
+    Attributes:
+        model: a hub name, folder or .gguf file; empty for a model that no preset names.
+        name: the model's name in results; its own if None.
+        dtype: "auto" or a name in `DTYPES`.
+        revision: a branch, tag or commit on the hub; the default branch if None.
+        bos: whether a text starts with the BOS token: "auto", "on" or "off".
+        tokenizer: a folder, hub name or "demo"; the model's own if None.
+        chat_template: whether prompts are written by the tokenizer's chat template.
+        chat_template_args: arguments of the template.
+        batch_size: inputs per batch unless a call says otherwise, or "auto".
+        gated: whether the hub requires accepting the model's licence.
+        paper: whether it is one of the paper's models.
+        sizes: shown before the model is downloaded; None if not given.
+    """
 
     model: str = ""
     name: str | None = None
@@ -95,29 +116,30 @@ class Preset:
 
 
 def preset_names() -> list[str]:
-    """The names of the presets that come with the package."""
+    """The presets that come with the package.
+
+    Returns:
+        Their names, sorted.
+    """
     return sorted(
         file.name[: -len(".toml")] for file in PRESETS.iterdir() if file.name.endswith(".toml")
     )
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a .toml file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not a readable TOML file: {error}") from error
-
-
 def parse_preset(table: dict[str, Any], where: str) -> Preset:
-    """The preset that a TOML table is.
+    """The preset that a TOML table describes.
+
+        parse_preset({"model": "gpt2", "dtype": "float32"}, "gpt2.toml")
+
+    Args:
+        table: the parsed table; the module's docstring explains its keys.
+        where: the file's name, used in error messages.
+
+    Returns:
+        The preset, with defaults for keys that are absent.
 
     Raises:
-        UserError: a key that is unknown or whose value is of the wrong type; ``where`` is named.
+        UserError: a key is unknown, or its value has the wrong type; the message names both.
     """
     known = [one.name for one in fields(Preset)]
     for key, value in table.items():
@@ -128,7 +150,7 @@ def parse_preset(table: dict[str, Any], where: str) -> Preset:
             )
     given: dict[str, Any] = dict(table)
     for key in ("model", "name", "dtype", "revision", "bos", "tokenizer"):
-        text_of(table, key, where)
+        string_of(table, key, where)
     for key in ("chat_template", "gated", "paper"):
         if not isinstance(table.get(key, False), bool):
             raise UserError(f"{where}: {key} = {table[key]!r}; give true or false")
@@ -151,10 +173,10 @@ def _sizes(table: dict[str, Any], where: str) -> Sizes:
         raise UserError(
             f"{where}: [sizes] needs {', '.join(names)}; {odd[0]} is not as it should be"
         )
-    architecture = text_of(table, "architecture", where)
+    architecture = string_of(table, "architecture", where)
     for name in names[1:]:
         value = table[name]
-        # TOML's true is Python's True, which is an int; a number of parameters may be 135e6.
+        # TOML's true becomes True, which is an int. Floats are allowed for numbers like 135e6.
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
             raise UserError(f"{where}: {name} = {value!r}; give a number above 0")
     return Sizes(str(architecture), *(int(table[name]) for name in names[1:]))

@@ -3,15 +3,15 @@
 architecture = "llama"     # or "gpt2"
 n_layers = 4
 n_heads = 8
-n_key_value_heads = 2      # llama only; n_heads when absent
+n_key_value_heads = 2      # llama only; default n_heads
 d_model = 64
-d_head = 8                 # d_model / n_heads when absent
-d_mlp = 256                # 4 * d_model when absent
+d_head = 8                 # default d_model / n_heads
+d_mlp = 256                # default 4 * d_model
 n_ctx = 512
 d_vocab = 1000
-seed = 0                   # 0 when absent
-name = "my-model"          # the file's name when absent
-tokenizer = "demo"         # a folder or hub name, or "demo": the bundled model's
+seed = 0                   # default 0
+name = "my-model"          # default: the file's name
+tokenizer = "demo"         # a folder, a hub name, or "demo" for the bundled model's
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from transformers import (
 
 from inactive_heads.errors import UserError
 from inactive_heads.specs import DeviceMap
+from inactive_heads.toml import integer_of, string_of
 
 SIZES = ("n_layers", "n_heads", "d_model", "n_ctx", "d_vocab")
 OPTIONAL_SIZES = {
@@ -41,7 +42,28 @@ OTHER_KEYS = ("architecture", "name", "seed", "tokenizer")
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a model with random weights, with TransformerLens's names, and its seed."""
+    """A model with random weights: its sizes, under TransformerLens's names, and its seed.
+
+    It can stand in for a `Checkpoint`: it has the same ``network`` and ``tokenizer``, and the
+    attributes that results record.
+
+        network = Architecture("gpt2", "tiny", 2, 4, 4, 8, 32, 128, 64, 100).network(
+            torch.float32, "eager"
+        )
+
+    Attributes:
+        family: "gpt2" or "llama".
+        name: the model's name.
+        n_layers: number of layers.
+        n_heads: query heads per layer.
+        n_key_value_heads: key/value heads per layer, a divisor of ``n_heads``; equal to it in gpt2.
+        d_head: width of a head; d_model / n_heads in gpt2.
+        d_model: width of the residual stream.
+        d_mlp: width of the MLP's hidden layer.
+        n_ctx: the longest input, in tokens.
+        d_vocab: number of tokens in the vocabulary.
+        seed: seeds the weights.
+    """
 
     family: str
     name: str
@@ -55,12 +77,16 @@ class Architecture:
     d_vocab: int
     seed: int = 0
 
-    revision = quantization = ""  # as a checkpoint has them
+    revision = quantization = ""  # as in a Checkpoint
     narrow = False
 
     def config(self) -> PretrainedConfig:
-        """The same in transformers' words."""
-        # The default ids of the special tokens may lie outside a small vocabulary.
+        """The architecture as a transformers config.
+
+        Returns:
+            A config without special tokens.
+        """
+        # The default ids of the special tokens may be outside a small vocabulary.
         ids: dict[str, Any] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
         if self.family == "gpt2":
             return GPT2Config(
@@ -87,40 +113,53 @@ class Architecture:
     def network(
         self, dtype: torch.dtype, attention: str | None, device_map: DeviceMap | None = None
     ) -> PreTrainedModel:
-        """The model, the same for the same seed; the global generators stay as they were.
+        """The model in evaluation mode, on the CPU, without gradients.
+
+        Args:
+            dtype: the dtype of the weights.
+            attention: transformers' attention implementation, such as "eager"; None is the fastest
+                that it offers for the model.
+            device_map: must be None.
+
+        Returns:
+            The network. Weights depend on the seed alone; torch's global generators are left as
+            they were.
 
         Raises:
-            UserError: a ``device_map``, which is for stored weights.
+            UserError: a ``device_map`` is given; only stored weights can be spread over devices.
         """
         if device_map is not None:
             raise UserError(f"device_map={device_map!r} spreads stored weights, not random ones")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            # Drawn in float32 and then rounded, so that every dtype has the same weights.
+            # Drawn in float32 and then rounded, so that all dtypes have the same weights.
             network = AutoModelForCausalLM.from_config(
                 self.config(), attn_implementation=attention, dtype=torch.float32
             )
         return network.to(dtype).eval().requires_grad_(False)
 
     def tokenizer(self) -> None:
-        """None: random weights have no tokenizer of their own."""
+        """None, as random weights have no tokenizer."""
 
 
 def parse_architecture(table: dict[str, Any], *, where: str, name: str) -> Architecture:
     """The architecture that a TOML table describes.
 
     Args:
-        table: the parsed table; its keys are those of this module's example.
-        where: the file, for messages.
-        name: the model's name when the table has none.
+        table: the parsed table; the module's docstring explains its keys.
+        where: the file's name, used in error messages.
+        name: the model's name if the table has none.
+
+    Returns:
+        The architecture, with defaults for keys that are absent.
 
     Raises:
-        UserError: a key that is unknown, missing, of the wrong type or at odds with another;
-            the message names it, its value and what is allowed.
+        UserError: a key is unknown, missing, of the wrong type or inconsistent with another; the
+            message names it, its value and what is allowed.
     """
     family = table.get("architecture")
     if family not in OPTIONAL_SIZES:
-        raise UserError(f"{where}: architecture = {family!r}; it can be {_words(OPTIONAL_SIZES)}")
+        raise UserError(f"{where}: architecture = {family!r}; it can be {_quoted(OPTIONAL_SIZES)}")
     allowed = (*SIZES, *OPTIONAL_SIZES[family], *OTHER_KEYS)
     for key in table:
         if key not in allowed:
@@ -132,7 +171,7 @@ def parse_architecture(table: dict[str, Any], *, where: str, name: str) -> Archi
     if missing:
         raise UserError(f"{where}: {', '.join(missing)} is missing; give a whole number above 0")
     sizes = {
-        key: _whole(table, key, where, least=1)
+        key: integer_of(table, key, where, least=1)
         for key in (*SIZES, *OPTIONAL_SIZES[family])
         if key in table
     }
@@ -159,27 +198,11 @@ def parse_architecture(table: dict[str, Any], *, where: str, name: str) -> Archi
         raise UserError(
             f"{where}: d_head = {sizes['d_head']} is odd; rotary positions turn pairs of numbers"
         )
-    seed = _whole(table, "seed", where, least=0) if "seed" in table else 0
+    seed = integer_of(table, "seed", where, least=0) if "seed" in table else 0
     return Architecture(
-        family=family, name=text_of(table, "name", where) or name, seed=seed, **sizes
+        family=family, name=string_of(table, "name", where) or name, seed=seed, **sizes
     )
 
 
-def text_of(table: dict[str, Any], key: str, where: str) -> str | None:
-    """The string under ``key``, or None without it. Raises UserError for anything else."""
-    value = table.get(key)
-    if value is not None and (not isinstance(value, str) or not value.strip()):
-        raise UserError(f"{where}: {key} = {value!r}; give a text in quotes")
-    return value
-
-
-def _whole(table: dict[str, Any], key: str, where: str, *, least: int) -> int:
-    value = table[key]
-    # TOML's true is Python's True, which is an int.
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-        raise UserError(f"{where}: {key} = {value!r}; give a whole number of at least {least}")
-    return value
-
-
-def _words(names: Any) -> str:
+def _quoted(names: Any) -> str:
     return " or ".join(f'"{name}"' for name in names)

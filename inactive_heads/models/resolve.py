@@ -1,4 +1,4 @@
-"""What a name given for a model means: which weights, and the options that come with them."""
+"""Resolves a model's name to weights, and to the options of a preset or .toml file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from inactive_heads.errors import UserError
 from inactive_heads.models.bundled import demo_checkpoint
 from inactive_heads.models.checkpoint import Checkpoint
 from inactive_heads.models.hub import NotOnHub, fetch_descriptions, fetch_model
-from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names, read_toml
-from inactive_heads.models.random_weights import Architecture, parse_architecture, text_of
+from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names
+from inactive_heads.models.random_weights import Architecture, parse_architecture
+from inactive_heads.toml import read_toml, string_of
 
 DEMO = "demo"
-"""The bundled model's name among others; alone it need not be named."""
+"""The bundled model's name, for use among other models; by itself it needs no name."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Weights, and what a preset or .toml file says of how they are to be run."""
+    """Weights, and how to run them.
+
+    Attributes:
+        weights: stored or random weights.
+        preset: what a preset or .toml file says; all defaults without one.
+    """
 
     weights: Checkpoint | Architecture
     preset: Preset = field(default_factory=Preset)
@@ -32,13 +38,23 @@ class Origin:
 def find_model(
     source: str | Path | None, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> Origin:
-    """The weights that ``source`` names; those of the hub are downloaded.
+    """Find the weights that a name means, and download them if they are on the hub.
 
-    In this order: None or "demo" (the bundled model), a .gguf file, a .toml file, a folder, a
-    preset, a TransformerLens alias, a name on the Hugging Face hub.
+        find_model("demo").weights.name  # 'SmolLM2-135M-Instruct'
+
+    Args:
+        source: the first of these that matches: None or "demo" (the bundled model), a .gguf file, a
+            .toml file, a folder, a preset, a TransformerLens alias, a name on the Hugging Face hub.
+        revision: a branch, tag or commit of a model on the hub; a preset's or the default branch if
+            None.
+        trust_remote_code: whether Python code that comes with a model may be run.
+
+    Returns:
+        The weights, not loaded yet, and how to run them.
 
     Raises:
-        UserError: none of them, or it cannot be read; the message says what can be given.
+        UserError: nothing matches, it cannot be read or downloaded, or ``revision`` is given for a
+            model that is not on the hub; the message says what can be given.
     """
     if source in (None, DEMO):
         _no_revision(revision, "the bundled demo model")
@@ -58,10 +74,18 @@ def find_model(
 def find_tokenizer(
     source: str | Path, *, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder or .gguf file, of a name on the hub, or "demo" (the bundled).
+    """Load the tokenizer that a name means.
+
+    Args:
+        source: a folder, a .gguf file, a name on the hub, or "demo" for the bundled model's.
+        trust_remote_code: whether Python code that comes with a tokenizer may be run.
+
+    Returns:
+        The tokenizer.
 
     Raises:
-        UserError: there is none; the message says what can be given.
+        UserError: there is no such tokenizer, or it cannot be read; the message says what can be
+            given.
     """
     local = _existing_path(source)
     if source == DEMO:
@@ -81,8 +105,17 @@ def find_tokenizer(
 
 
 def official_name(name: str) -> str:
-    """The hub's name for a TransformerLens alias; any other name as it is."""
-    # Imported here: TransformerLens takes seconds, and only names for the hub have to be looked up.
+    """The hub's name for a TransformerLens alias.
+
+        official_name("gpt2-small")  # 'gpt2'
+
+    Args:
+        name: an alias, in any case, or any other name.
+
+    Returns:
+        The name on the hub; other names are returned unchanged.
+    """
+    # TransformerLens takes seconds to import, and only names on the hub need it.
     from transformer_lens.supported_models import MODEL_ALIASES
 
     for official, aliases in MODEL_ALIASES.items():
@@ -92,7 +125,11 @@ def official_name(name: str) -> str:
 
 
 def ways_to_give_a_model() -> str:
-    """One line that says what `find_model` takes."""
+    """The part of an error message that lists what `find_model` accepts.
+
+    Returns:
+        One line.
+    """
     return (
         "give a name on the Hugging Face hub (openai-community/gpt2), a folder with config.json and "
         "safetensors weights, a .gguf file, a .toml file, a preset "
@@ -101,11 +138,11 @@ def ways_to_give_a_model() -> str:
 
 
 def _existing_path(source: str | Path) -> Path | None:
-    """The file or folder meant, or None for what can only be a name."""
+    """The file or folder that is meant, or None if ``source`` can only be a name."""
     if not str(source).strip():
         raise UserError(f"the model's name is empty; {ways_to_give_a_model()}")
     path = Path(source)
-    # Texts that cannot be a path at all (too long, an unknown user's home) are no path.
+    # Text that cannot be a path at all (too long, an unknown user's home) is a name.
     with suppress(OSError, ValueError, RuntimeError):
         path = path.expanduser()
         if path.exists():
@@ -159,13 +196,13 @@ def _from_toml(path: Path, revision: str | None, trust_remote_code: bool) -> Ori
     if "model" not in table:
         _no_revision(revision, f"{where}, which describes random weights")
         weights = parse_architecture(table, where=where, name=path.stem)
-        words = text_of(table, "tokenizer", where)
-        return Origin(weights, Preset(tokenizer=_beside(path, words)))
+        tokenizer = string_of(table, "tokenizer", where)
+        return Origin(weights, Preset(tokenizer=_relative_to(path, tokenizer)))
     preset = parse_preset(table, where)
     stored = _weights_of(preset, path, revision, trust_remote_code)
     return Origin(
         replace(stored, name=preset.name or stored.name),
-        replace(preset, tokenizer=_beside(path, preset.tokenizer)),
+        replace(preset, tokenizer=_relative_to(path, preset.tokenizer)),
     )
 
 
@@ -173,18 +210,18 @@ def _weights_of(
     preset: Preset, path: Path, revision: str | None, trust_remote_code: bool
 ) -> Checkpoint:
     revision = revision or preset.revision
-    beside = path.parent / preset.model  # paths in a file are meant from where it lies
-    local = beside if beside.exists() else _existing_path(preset.model)
+    relative = path.parent / preset.model  # paths in a file are relative to its folder
+    local = relative if relative.exists() else _existing_path(preset.model)
     if local is None:
         return _from_hub(preset.model, revision, trust_remote_code)
     return _from_path(local, revision, trust_remote_code)
 
 
-def _beside(path: Path, named: str | None) -> str | None:
-    """A name in a file; its path, where there is one from where the file lies."""
-    if named is None or not (path.parent / named).exists():
-        return named
-    return str(path.parent / named)
+def _relative_to(path: Path, name: str | None) -> str | None:
+    """A name in the file ``path``; resolved, if it is a path relative to the file's folder."""
+    if name is None or not (path.parent / name).exists():
+        return name
+    return str(path.parent / name)
 
 
 def _no_revision(revision: str | None, what: str) -> None:

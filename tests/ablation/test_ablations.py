@@ -6,6 +6,7 @@ import pytest
 import torch
 import xarray as xr
 from helpers import reference
+from helpers.closeness import assert_close
 from helpers.reference import attention_modules
 from helpers.tiny_models import SAMPLES, tiny_llama
 from hypothesis import given, settings
@@ -32,7 +33,7 @@ def test_per_input_equals_the_float64_reference_layer_after_layer(network, score
     for row, sample in enumerate(SAMPLES):
         logits, masks = reference.per_input(network, sample, score, threshold)
         np.testing.assert_array_equal(run.zeroed.values[row], masks)
-        np.testing.assert_allclose(run.logits[row], logits[-1], rtol=1e-3, atol=1e-4)
+        assert_close(run.logits[row], logits[-1], rtol=1e-4)
 
 
 def test_fixed_with_all_heads_of_a_layer_leaves_only_the_output_bias(network):
@@ -47,7 +48,7 @@ def test_fixed_with_all_heads_of_a_layer_leaves_only_the_output_bias(network):
     handle = output.register_forward_hook(only_bias)
     for row, sample in enumerate(SAMPLES):
         expected = network(torch.tensor([sample])).logits[0, -1]
-        torch.testing.assert_close(run.logits[row], expected, rtol=1e-4, atol=1e-5)
+        assert_close(run.logits[row], expected, rtol=1e-4)
     handle.remove()
     assert run.zeroed.sel(layer=1).all()
     assert not run.zeroed.sel(layer=[0, 2]).any()
@@ -56,7 +57,7 @@ def test_fixed_with_all_heads_of_a_layer_leaves_only_the_output_bias(network):
 def test_no_ablation_and_an_empty_set_are_the_model_itself():
     plain = ih.ablate(MODEL, SAMPLES, None)
     empty = ih.ablate(MODEL, SAMPLES, ih.Fixed([]))
-    torch.testing.assert_close(plain.logits, empty.logits)
+    assert_close(plain.logits, empty.logits, rtol=1e-5)
     assert not plain.zeroed.any()
 
 
@@ -66,7 +67,7 @@ def test_random_is_seeded_and_independent_of_batching(batch_size, p, seed):
     one = ih.ablate(MODEL, SAMPLES, ih.Random(p, seed=seed), batch_size=batch_size)
     other = ih.ablate(MODEL, SAMPLES, ih.Random(p, seed=seed))
     assert one.zeroed.equals(other.zeroed)
-    torch.testing.assert_close(one.logits, other.logits, rtol=1e-4, atol=1e-5)
+    assert_close(one.logits, other.logits, rtol=1e-4)
 
 
 def test_random_draws_its_share_and_differs_between_inputs_and_seeds():
@@ -127,7 +128,7 @@ def test_replacement_by_the_mean_over_a_calibration_set(network):
         np.concatenate(one) for one in zip(*(z_of(network, s) for s in SAMPLES), strict=True)
     ]
     expected = np.stack([z.mean(axis=0) for z in outputs])
-    np.testing.assert_allclose(means.values, expected, rtol=1e-4, atol=1e-6)
+    assert_close(means.values, expected, rtol=1e-4)
 
     run = ih.ablate(model, SAMPLES, ih.Fixed([(1, 2)], replacement=means))
     _, _, projection = attention_modules(network)[1]
@@ -140,7 +141,7 @@ def test_replacement_by_the_mean_over_a_calibration_set(network):
     handle = projection.register_forward_pre_hook(replace)
     for row, sample in enumerate(SAMPLES):
         want = network(torch.tensor([sample])).logits[0, -1]
-        torch.testing.assert_close(run.logits[row], want, rtol=1e-4, atol=1e-5)
+        assert_close(run.logits[row], want, rtol=1e-4)
     handle.remove()
     with pytest.raises(ih.UserError, match=r"replacement has shape \(1, 4, 8\)"):
         ih.ablate(model, SAMPLES, ih.PerInput("AHON", 1.0, replacement=means[:1]))

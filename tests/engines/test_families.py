@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import reference
+from helpers.closeness import assert_close
 from helpers.places import ROOT
 from helpers.tiny_families import samples, tiny
 
@@ -93,14 +94,14 @@ def checked(family, engine):
     except ih.UserError as error:
         return dict.fromkeys(("scores", "zeroing", "rows"), f"refused: {error}")
     found = ih.score_heads(model, INPUTS)
-    np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-6)
+    assert_close(found, scores, rtol=1e-4, axis=(1, 2, 3))
     for name, (threshold, runs) in zeroed.items():
         run = ih.ablate(model, ZEROED_INPUTS, ih.PerInput(name, threshold))
         logits, masks = zip(*runs, strict=True)
         assert 0 < np.mean(masks) < 1
         np.testing.assert_array_equal(run.zeroed, np.stack(masks))
         last = np.stack([one[-1] for one in logits])
-        np.testing.assert_allclose(run.logits, last, rtol=1e-3, atol=1e-4)
+        assert_close(run.logits, last, rtol=1e-4)
     rows = "–" if engine == "lens" else YES if model.engine.shares_prefixes() else "no"
     return {"scores": YES, "zeroing": YES, "rows": rows}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import reference as plain
+from helpers.closeness import assert_close
 from helpers.tiny_families import ARCHITECTURES, N_HEADS, samples, tiny
 
 from inactive_heads.core.attention_statistics import PatternStatistics
@@ -74,8 +75,8 @@ def expected(network):
 def test_scores_are_the_definitions(network, expected, side):
     engine, seen = FlashEngine(network, "tiny"), Collect()
     logits = engine.run(TokenBatch.of(samples(), side=side), seen)
-    torch.testing.assert_close(seen.values, expected[0], rtol=1e-4, atol=1e-6, equal_nan=True)
-    torch.testing.assert_close(logits, expected[1], rtol=1e-4, atol=1e-5)
+    assert_close(seen.values, expected[0], rtol=1e-4, axis=(1, 2, 3))
+    assert_close(logits, expected[1], rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +96,8 @@ def test_scores_are_the_lens_engines(engines, side):
     logits = [engine.run(batch, seen) for engine, seen in zip(engines, (flash, lens), strict=True)]
     assert engines[0].shape == engines[1].shape
     assert list(flash.layers) == list(lens.layers)
-    torch.testing.assert_close(flash.values, lens.values, rtol=1e-4, atol=1e-6, equal_nan=True)
-    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-5)
+    assert_close(flash.values, lens.values, rtol=1e-4, axis=(1, 2, 3))
+    assert_close(*logits, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_zeroing_per_input_is_the_lens_engines(engines, name, threshold, side):
     masks = [torch.stack(answer.masks) for answer in answers]
     assert 0 < masks[0].float().mean() < 1
     assert torch.equal(*masks)
-    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-5)
+    assert_close(*logits, rtol=1e-4)
 
 
 def test_kept_positions_row_after_row(network):
@@ -121,7 +122,7 @@ def test_kept_positions_row_after_row(network):
         whole = network(batch.tokens, use_cache=False).logits
     for visitor in (None, Collect(["AHON"])):
         logits = FlashEngine(network, "tiny").run(batch, visitor, keep)
-        torch.testing.assert_close(logits, whole[keep], rtol=1e-4, atol=1e-5)
+        assert_close(logits, whole[keep], rtol=1e-4)
 
 
 def test_nothing_is_left_behind(network):
@@ -248,7 +249,7 @@ def test_statistics_of_long_peaked_attention(peak, route, monkeypatch):
     z, statistics = attend(inputs, with_entropy=route == "flash with entropy")
     z_exact, first_exact, entropy_exact = exact(query, key, value, inputs.scale)
     assert (entropy_exact.mean() < 0.01) == (peak == 15)
-    torch.testing.assert_close(z.double(), z_exact, rtol=1e-4, atol=1e-5)
+    assert_close(z, z_exact, rtol=1e-4)
     first = statistics.first_token_weight()
     torch.testing.assert_close(first.double(), first_exact, rtol=1e-4, atol=1e-6)
     entropy = statistics.entropy().double().mean(dim=1)
@@ -262,7 +263,7 @@ def test_statistics_of_half_precision_inputs(with_entropy):
     z, statistics = attend(inputs, with_entropy=with_entropy)
     z_exact, first_exact, entropy_exact = exact(query, key, value, inputs.scale)
     assert z.dtype == torch.bfloat16
-    torch.testing.assert_close(z.double(), z_exact, rtol=2e-2, atol=1e-2)
+    assert_close(z, z_exact, rtol=2e-2)
     first = statistics.first_token_weight()
     assert first.dtype == torch.float32
     torch.testing.assert_close(first.double(), first_exact, rtol=1e-4, atol=1e-6)

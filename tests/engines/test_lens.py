@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import reference
+from helpers.closeness import assert_close
 from helpers.tiny_models import SAMPLES, tiny, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ def test_every_score_equals_the_plain_float64_reference(network):
     scores = ih.score_heads(model_of(network), SAMPLES)
     assert scores.dims == ("score", "sample", "layer", "head")
     assert list(scores["score"].values) == list(PAPER_SCORES)
-    np.testing.assert_allclose(scores.values, expected, rtol=1e-4, atol=1e-6)
+    assert_close(scores, expected, rtol=1e-4, axis=(1, 2, 3))
     # The one ratio that has no value: no entropy in the whole layer of a one-token input.
     undefined = np.isnan(scores.values)
     assert undefined[PAPER_SCORES.index("AEQD (LN)"), 0].all()
@@ -53,7 +54,7 @@ def test_a_score_does_not_depend_on_the_batch_or_on_padding(lengths, seed, side)
     together = collect(engine, TokenBatch.of(samples, side=side))
     for row, sample in enumerate(samples):
         alone = collect(engine, TokenBatch.of([sample]))
-        np.testing.assert_allclose(together[:, row], alone[:, 0], rtol=1e-5, atol=1e-7)
+        assert_close(together[:, row], alone[:, 0], rtol=1e-5, axis=(1, 2))
 
 
 LENS = LensEngine(bridge_of(tiny_llama(), "tiny"))
@@ -95,7 +96,7 @@ def test_logits_are_hugging_faces(network):
     engine = LensEngine(bridge_of(copy.deepcopy(network), "tiny"))
     for side in ("left", "right"):
         logits = engine.run(TokenBatch.of(SAMPLES, side=side))
-        torch.testing.assert_close(logits, torch.stack(expected), rtol=1e-4, atol=1e-5)
+        assert_close(logits, torch.stack(expected), rtol=1e-4)
 
 
 def test_hooks_never_outlive_a_call_even_a_failing_one(network):
@@ -141,7 +142,7 @@ def test_silencing_all_heads_removes_the_layers_attention_output_but_its_bias(ne
     handle = output.register_forward_hook(only_bias)
     removed = network(batch.tokens).logits[:, -1]
     handle.remove()
-    torch.testing.assert_close(zeroed, removed, rtol=1e-4, atol=1e-5)
+    assert_close(zeroed, removed, rtol=1e-4)
     assert not torch.allclose(zeroed, engine.run(batch), atol=1e-3)
 
 
@@ -154,7 +155,7 @@ def test_a_pattern_that_comes_after_z_is_scored_and_its_ablation_refused():
     scores = ih.score_heads(model, SAMPLES, scores=["AWFT", "AHON"])
     expected = [network(torch.tensor([s]), output_attentions=True).attentions for s in SAMPLES]
     weight = [[float(layer[0, :, :, 0].mean(-1)[0]) for layer in one] for one in expected]
-    np.testing.assert_allclose(scores.sel(score="AWFT").values[:, :, 0], weight, rtol=1e-5)
+    assert_close(scores.sel(score="AWFT").values[:, :, 0], weight, rtol=1e-5)
     ih.ablate(model, SAMPLES, ih.PerInput("AHON", threshold=1.0))
     with pytest.raises(ih.UserError, match="tiny-gptj.*only after the head outputs"):
         ih.ablate(model, SAMPLES, ih.PerInput("AWFT", threshold=0.5))

@@ -13,6 +13,7 @@ import pytest
 import torch
 import xarray as xr
 from helpers import reference
+from helpers.closeness import assert_close
 from helpers.models_on_disk import WORDS, word_tokenizer
 from helpers.tiny_models import NETWORKS, tiny, tiny_llama
 
@@ -69,7 +70,7 @@ def test_the_view_of_a_head_is_eager_attentions(network):
         for name, values in expected.items():
             found = getattr(view, name)
             assert found.dtype == np.float32
-            np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-5, err_msg=name)
+            assert_close(found, values, rtol=1e-4, err_msg=name)
 
 
 def test_a_view_of_a_model_that_shows_its_pattern_late():
@@ -79,7 +80,7 @@ def test_a_view_of_a_model_that_shows_its_pattern_late():
     network = tiny(transformers.GPTJConfig(**sizes, rotary_dim=4))
     view = head_view(model_of(network, "lens"), TOKENS, layer=1, head=3)
     eager = network(torch.tensor([TOKENS]), output_attentions=True).attentions
-    np.testing.assert_allclose(view.pattern, eager[1][0, 3], rtol=1e-4, atol=1e-6)
+    assert_close(view.pattern, eager[1][0, 3], rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", ["plain", "window", "bias", "softcap", "sinks"])
@@ -125,7 +126,7 @@ def test_losses_with_heads_zeroed_are_the_references(network, kind):
         log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         expected = -log_probs[np.arange(len(TOKENS) - 1), TOKENS[1:]]
         found = token_losses(model, TOKENS, ablation)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert_close(found, expected, rtol=1e-4)
 
 
 def test_clicks_beside_a_cell_do_not_disturb_it(llama):
@@ -138,8 +139,8 @@ def test_clicks_beside_a_cell_do_not_disturb_it(llama):
 
     with ThreadPoolExecutor(4) as threads:
         for place, (view, found) in enumerate(threads.map(both, range(48))):
-            np.testing.assert_array_equal(view.pattern, alone[place % 12].pattern)
-            np.testing.assert_allclose(found, losses[: len(found)], rtol=1e-4)
+            assert_close(view.pattern, alone[place % 12].pattern, rtol=1e-5)
+            assert_close(found, losses[: len(found)], rtol=1e-4)
 
 
 def test_the_places_of_heads():
@@ -312,6 +313,7 @@ def test_a_static_copy_in_a_browser(hostile_page, browser, tmp_path):
     file, said = tmp_path / "heads.html", []
     file.write_text(hostile_page, "utf-8")
     page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(180_000)
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from helpers.closeness import assert_close
+
 
 @dataclass
 class Layer:
@@ -144,16 +146,16 @@ def per_input(network, tokens, score, threshold):
     return logits, np.array(masks)
 
 
-def assert_scores(found, network, samples, *, atol):
+def assert_scores(found, network, samples):
     """Every score of every sample, ``(score, sample, layer, head)``, is eager attention's."""
     for row, sample in enumerate(samples):
         _, layers = run(network, sample, dtype=network.dtype)
         expected = [scores(layer) for layer in layers]
         for name in expected[0]:
-            np.testing.assert_allclose(
+            assert_close(
                 found.sel(score=name).values[row],
                 [one[name] for one in expected],
                 rtol=1e-4,
-                atol=atol,
+                axis=1,
                 err_msg=f"{name}, {len(sample)} tokens",
             )

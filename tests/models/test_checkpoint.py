@@ -240,7 +240,7 @@ def test_two_conversions_at_once_leave_one_whole_folder(tmp_path, monkeypatch):
 
     def convert(checkpoint, folder):
         (folder / "config.json").write_text("{}")
-        both_are_at_it.wait(timeout=10)
+        both_are_at_it.wait(timeout=60)
 
     monkeypatch.setattr(demo, "_convert", convert)
     found = []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from helpers.closeness import assert_close
 from helpers.models_on_disk import save_folder, word_tokenizer
 from helpers.tiny_models import SAMPLES, tiny_llama
 from helpers.unchecked import unchecked
@@ -33,7 +34,7 @@ def logits_of(network, tokens=TOKENS):
 def test_a_loaded_model_computes_what_the_saved_one_does(network, tmp_path):
     model = load_model(save_folder(tmp_path / "small", network))
     batch = TokenBatch.of([TOKENS])
-    torch.testing.assert_close(model.engine.run(batch), logits_of(network))
+    assert_close(model.engine.run(batch), logits_of(network), rtol=1e-5)
     assert model.shape.n_layers == 3
     assert model.shape.n_heads == 4
     parameters = list(model.engine.network.parameters())
@@ -233,7 +234,7 @@ def test_as_model_wraps_a_bridge_as_it_is(network):
     assert model.provenance["source"] == "a TransformerBridge given by the caller"
     assert model.provenance["weight_processing"] == "none: raw Hugging Face weights"
     assert json.loads(json.dumps(model.provenance)) == model.provenance
-    torch.testing.assert_close(model.engine.run(TokenBatch.of([TOKENS])), logits_of(network))
+    assert_close(model.engine.run(TokenBatch.of([TOKENS])), logits_of(network), rtol=1e-5)
     with pytest.raises(UserError, match="'mine' has no tokenizer"):
         model.encode("the cat")
 

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+PATIENCE = 180_000  # milliseconds until a browser counts as stuck, not as slow
+
 
 @pytest.fixture
 def opened(browser, html, tmp_path):
@@ -10,9 +12,11 @@ def opened(browser, html, tmp_path):
     path.write_text(html, encoding="utf-8")
     pages = []
 
-    def open_page(width: int = 1280, page_file: Path = path):
+    def open_page(width: int = 1280, page_file: Path = path, script: str = ""):
         page, troubles = browser.new_page(viewport={"width": width, "height": 900}), []
         pages.append(page)
+        page.set_default_timeout(PATIENCE)
+        page.add_init_script(script)
         page.on("console", lambda said: troubles.append(said.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))

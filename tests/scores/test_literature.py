@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import reference
+from helpers.closeness import assert_close
 from helpers.tiny_models import SAMPLES
 
 import inactive_heads as ih
@@ -65,10 +66,10 @@ def test_every_definition(network, engine):
             found = by_definition(layer, streams[index][0].double().numpy())
             for name, expected in found.items():
                 own = scores.sel(score=name).values[row, index]
-                np.testing.assert_allclose(own, expected, rtol=2e-4, atol=2e-6, err_msg=name)
+                assert_close(own, expected, rtol=2e-4, err_msg=name)
                 if expected.mean() > 1e-4:
                     normalized = scores.sel(score=f"{name} (LN)").values[row, index]
-                    np.testing.assert_allclose(normalized, expected / expected.mean(), rtol=1e-3)
+                    assert_close(normalized, expected / expected.mean(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", NAMES)

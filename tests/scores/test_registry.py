@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from helpers.closeness import assert_close
 from helpers.unchecked import unchecked
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,7 +89,7 @@ def test_result_norm_without_the_result(n_heads, d_head, d_model, scale):
     z = torch.randn(1, 3, n_heads, d_head, generator=generator)
     expected = torch.einsum("bphd,hdm->bphm", z.double(), weights.double()).norm(dim=-1)
     found = torch.einsum("bphd,hdr->bphr", z, output_root(weights)).norm(dim=-1)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-9)
+    assert_close(found, expected, rtol=1e-5)
 
 
 @pytest.fixture

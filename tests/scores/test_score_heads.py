@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from helpers.closeness import assert_close
 from helpers.tiny_models import SAMPLES, tiny_llama
 
 import inactive_heads as ih
@@ -20,7 +21,8 @@ def test_a_cache_gives_the_same_scores_as_the_model(side):
     _, cache = BRIDGE.run_with_cache(batch.tokens, attention_mask=batch.mask.long())
     scores = ih.score_cache(cache, attention_mask=batch.mask)
     expected = ih.score_heads(BRIDGE, SAMPLES)
-    xr.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert_close(scores, expected, rtol=1e-5, axis=(1, 2, 3))
+    assert scores.coords.equals(expected.coords)
     assert scores.dims == expected.dims
     assert scores["n_tokens"].values.tolist() == [len(sample) for sample in SAMPLES]
 
@@ -51,7 +53,7 @@ def test_a_native_bridge_of_the_users_own():
     assert scores.sizes == {"score": 15, "sample": 2, "layer": 2, "head": 4}
     assert np.isfinite(scores).all()
     _, cache = bridge.run_with_cache(torch.tensor([[1, 2, 3]]))
-    xr.testing.assert_allclose(ih.score_cache(cache), scores[:, :1], rtol=1e-5)
+    assert_close(ih.score_cache(cache), scores[:, :1], rtol=1e-5, axis=(1, 2, 3))
 
 
 def test_results_carry_where_they_are_from_and_survive_a_file(tmp_path):

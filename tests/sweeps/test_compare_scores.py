@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.closeness import assert_close
 from helpers.places import SHARED
 from helpers.tiny_models import tiny_llama
 
@@ -11,7 +12,8 @@ from inactive_heads.engines.lens import bridge_of
 from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 
-PERCENTS = (20.0, 40.0)
+PERCENTS = (21.0, 41.0)
+"""Of 5 inputs of 12 heads 12.6 and 24.6: no threshold lies on a value, where rounding would decide."""
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +110,10 @@ def test_the_numbers_are_those_of_direct_evaluation(found, model, task):
         assert row["compared_at"] == pytest.approx(share)
         expected = ih.paired_change(at("late", share), at("AHON (LN)", share), weights)
         got = row[["difference", "difference_low", "difference_high"]].astype(float)
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+        assert_close(got, expected, rtol=1e-5)
         change = ih.paired_change(losses("late", percent)[1], losses("late", 0)[1], weights)
-        np.testing.assert_allclose(
-            row[["change", "change_low", "change_high"]].astype(float), change, rtol=1e-5, atol=1e-6
-        )
+        got = row[["change", "change_low", "change_high"]].astype(float)
+        assert_close(got, change, rtol=1e-5)
 
 
 def sweep_by_hand(metric, heights, zeroed):

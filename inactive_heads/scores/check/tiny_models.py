@@ -49,19 +49,31 @@ plain_model = cache(new_plain_model)
 
 @cache
 def hooked_model() -> LensEngine:
-    """The model of `plain_model`, through TransformerLens hooks."""
+    """The model of `plain_model`, through TransformerLens hooks.
+
+    Returns:
+        The shared engine.
+    """
     return LensEngine(bridge_of(_network(PLAIN, attention="eager"), PLAIN.name))
 
 
 @cache
 def grouped_model() -> FlashEngine:
-    """A Llama with two query heads per key/value head."""
+    """A Llama with two query heads per key/value head.
+
+    Returns:
+        The shared engine.
+    """
     return FlashEngine(_network(GROUPED), GROUPED.name)
 
 
 @cache
 def ungrouped_model() -> FlashEngine:
-    """The model of `grouped_model`, with keys and values repeated for each query head."""
+    """The model of `grouped_model`, with keys and values repeated for each query head.
+
+    Returns:
+        The shared engine.
+    """
     own, group = "_proj.weight", GROUPED.n_heads // GROUPED.n_key_value_heads
     weights = {
         name: repeat(w, "(kv d) m -> (kv group d) m", group=group, d=GROUPED.d_head)

@@ -179,6 +179,9 @@ def one_thread_without_warnings() -> Iterator[None]:
 
     On tiny models, more threads only wait for each other. The check itself reports what torch
     warns about, such as the standard deviation of a single number.
+
+    Yields:
+        Nothing; the former number of threads is restored at the end.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
