@@ -1,1 +1,1 @@
-"""Which heads are silenced, and a run of the model with them."""
+"""Ablations, which choose the heads to silence, and runs of the model with these heads silenced."""

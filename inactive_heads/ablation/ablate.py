@@ -20,12 +20,12 @@ from inactive_heads.progress import progress_bar
 
 @dataclass(frozen=True, eq=False)
 class AblationRun:
-    """What `ablate` gives.
+    """The result of `ablate`.
 
     Attributes:
         logits: ``(sample, vocab)``, float32, on the CPU: next-token logits after each sample's
             last token.
-        zeroed: boolean DataArray ``(sample, layer, head)``: the heads that were silenced.
+        zeroed: ``(sample, layer, head)``, booleans: the heads that were silenced.
     """
 
     logits: Logits
@@ -43,17 +43,22 @@ def ablate(
     """Next-token logits with heads silenced, and which heads were.
 
         run = ih.ablate(model, samples, ih.PerInput("AHON (LN)", threshold=0.457))
-        float(run.zeroed.mean())   # the share really zeroed
+        float(run.zeroed.mean())  # the share of heads really silenced, 0 to 1
 
     Args:
-        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        model: from `load_model`, or a TransformerBridge or HookedTransformer.
         samples: texts, or lists of token ids.
-        ablation: `PerInput`, `Fixed`, `Random`, or None for the model as it is.
-        batch_size: samples run together, or "auto".
-        progress: whether to show a bar on a terminal.
+        ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
+        batch_size: samples per batch, or "auto".
+        progress: whether to show a progress bar.
+
+    Returns:
+        Logits and silenced heads, with the samples in the order given.
 
     Raises:
-        UserError: the ablation does not fit the model, or a sample cannot be run.
+        UserError: the ablation does not fit the model; ``samples`` is empty; a sample is empty,
+            longer than the context, or has an unknown token id; the batch size is invalid; or a
+            sample does not fit in memory.
     """
     subject = as_model(model)
     encoded = encode_samples(subject, samples)

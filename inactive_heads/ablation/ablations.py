@@ -1,4 +1,4 @@
-"""Which heads to silence, as visitors: per input by a score, a fixed set, or at random."""
+"""Ablations: visitors that silence heads per input by a score, as a fixed set, or at random."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from inactive_heads.files import digest_of
 from inactive_heads.scores.registry import Score, ScoreLike, get_score
 
 HEADS_FORMAT = "inactive_heads heads 1"
-"""The format that a file of heads names."""
+"""The value of "format" in a file of heads."""
 
 
 class Ablation(ABC):
     """A visitor that answers at every layer with the heads to silence.
 
-    A subclass of your own needs `__call__` and `label`; a sweep, `evaluate`, `ablate` and
-    `generate` then take it like those that come with the package.
+    A subclass of your own needs `__call__` and `label`. `evaluate`, `ablate` and `generate` then
+    take it like a built-in ablation.
 
     Attributes:
         depends_on_activations: whether the answer depends on what the model computes. If not,
-            generated text can be decided beforehand and needs no second run.
-        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`, put in the place of
-            silenced heads; zero if None.
+            `generate` can cache keys and values.
+        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`, replaces the output of
+            silenced heads; None for zero.
     """
 
     depends_on_activations: ClassVar[bool] = True
@@ -46,16 +46,17 @@ class Ablation(ABC):
         """The heads of one layer to silence.
 
         Args:
-            heads: what the layer's heads did on a batch, with all earlier layers already ablated.
+            heads: the layer's activations on a batch, which reflect the ablations in earlier
+                layers.
 
         Returns:
-            A mask ``(batch, head)``, true where a head is silenced, and what replaces it.
+            A mask ``(batch, head)``, true where a head is silenced, and what replaces its output.
         """
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """Tells the ablation apart from others of the same run; equal for equal ablations."""
+        """A name that is unique in a run; equal ablations have equal labels."""
 
     def check(self, shape: ModelShape) -> None:
         """Check that the ablation fits a model.
@@ -64,7 +65,7 @@ class Ablation(ABC):
             shape: the model's sizes.
 
         Raises:
-            UserError: it was made for a model of another shape.
+            UserError: the replacement was made for a model of another shape.
         """
         if self.replacement is None:
             return
@@ -76,25 +77,25 @@ class Ablation(ABC):
             )
 
     def silence(self, layer: int, n_heads: int) -> Silence | None:
-        """What is silenced in a layer whatever the input, with a mask of one row.
+        """The heads silenced in a layer for every input, if they are the same for all.
 
         Args:
             layer: the layer's number in the model.
-            n_heads: the number of its heads.
+            n_heads: the number of heads in the layer.
 
         Returns:
-            The answer for every input; None if it differs from input to input.
+            The answer, with a mask ``(1, head)``; None if it differs from input to input.
         """
         return None
 
     def starting_at(self, first: int) -> Ablation:
-        """The same ablation for inputs that are a part of more.
+        """The same ablation for a range of a larger set of inputs.
 
         Args:
-            first: the number of the first of them among all inputs.
+            first: the index of the range's first input among all inputs.
 
         Returns:
-            An ablation that answers for them as it would among all inputs.
+            An ablation that silences the same heads on the range alone as on all inputs.
         """
         return self
 
@@ -114,13 +115,13 @@ class PerInput(Ablation):
 
         ih.ablate(model, samples, ih.PerInput("AHON (LN)", threshold=0.457))
 
-    Args:
+    Attributes:
         score: a name or a function.
-        threshold: in the score's unit; compared strictly, on the score's inactive side.
-        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; zero if not given.
+        threshold: in the score's unit; compared strictly, so a head exactly at the threshold stays.
+        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; None for zero.
 
     Raises:
-        UserError: an unknown score.
+        UserError: the score is unknown.
     """
 
     score: ScoreLike
@@ -144,16 +145,18 @@ class PerInput(Ablation):
 class Fixed(Ablation):
     """Silences one set of heads, the same for every input.
 
-        ih.Fixed([(5, 3), (11, 0)]);  ih.Fixed(mask);  ih.Fixed.load("heads.json")
+        ih.Fixed([(5, 3), (11, 0)])  # L5H3 and L11H0
+        ih.Fixed(ih.select_heads(scores, "AHON (LN)", percent=10))
 
-    Args:
-        heads: ``(layer, head)`` pairs, or a boolean mask ``(layer, head)`` as `select_heads`
-            gives it (a DataArray's ``layer`` coordinate is honoured).
-        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; zero if not given.
-        about: what the set is, kept in its file (model, score, percent, …).
+    Attributes:
+        heads: ``(layer, head)`` pairs, or a boolean mask ``(layer, head)`` such as that of
+            `select_heads`; a mask is converted to pairs. A DataArray's ``layer`` coordinate gives
+            the layers' numbers.
+        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; None for zero.
+        about: where the set comes from (model, score, percent, …), saved in its file.
 
     Raises:
-        UserError: ``heads`` is neither a mask nor pairs.
+        UserError: ``heads`` is neither a boolean mask nor pairs.
     """
 
     depends_on_activations = False
@@ -193,13 +196,21 @@ class Fixed(Ablation):
         return Silence(mask, same.value)
 
     def silence(self, layer: int, n_heads: int) -> Silence:
-        """What is silenced in a layer, for every input: a mask with one row."""
+        """The heads of the set in a layer.
+
+        Args:
+            layer: the layer's number in the model.
+            n_heads: the number of heads in the layer.
+
+        Returns:
+            The answer for every input, with a mask ``(1, head)``.
+        """
         mask = torch.zeros(1, n_heads, dtype=torch.bool)
         mask[0, [head for at, head in self.heads if at == layer]] = True
         return self._silenced(mask, layer)
 
     def save(self, path: str | Path) -> None:
-        """Write the set as JSON, with ``about``; `load` reads it.
+        """Write the set and ``about`` to a JSON file, which `load` reads.
 
         Args:
             path: the file to write.
@@ -222,10 +233,10 @@ class Fixed(Ablation):
             path: the file, such as a report's ``heads.json``.
 
         Returns:
-            The ablation; what else the file holds is in ``about``.
+            The ablation; the file's other values are in ``about``.
 
         Raises:
-            UserError: the file cannot be read, or is not such a file.
+            UserError: the file cannot be read, or is not a file of heads in this format.
         """
         try:
             content = json.loads(Path(path).read_text("utf-8"))
@@ -244,21 +255,21 @@ class Fixed(Ablation):
 
 @dataclass
 class Random(Ablation):
-    """The baseline: every (input, layer, head) is silenced with the same probability, seeded.
-
-    A draw depends on the seed, the input's number among the samples, and the layer: not on how
-    inputs are batched.
+    """The baseline: silences every (input, layer, head) with the same probability, seeded.
 
         ih.ablate(model, samples, ih.Random(0.1, seed=0))
 
-    Args:
+    A draw depends on the seed, the input's index among the samples, and the layer, but not on how
+    inputs are batched.
+
+    Attributes:
         p: the probability, 0 to 1.
-        seed: of the draws.
-        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; zero if not given.
-        start: the number of the first input, if the samples are a part of more.
+        seed: the seed of the draws.
+        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; None for zero.
+        start: the index of the first sample, if the samples are a range of a larger set.
 
     Raises:
-        UserError: ``p`` is outside 0 to 1.
+        UserError: ``p`` is not between 0 and 1.
     """
 
     depends_on_activations = False
@@ -278,7 +289,11 @@ class Random(Ablation):
         return f"random-{self.p!r}-{self.seed}"
 
     def starting_at(self, first: int) -> Random:
-        """The same draws for inputs of which the first has another number."""
+        """The same draws for a range of a larger set of inputs.
+
+        Args:
+            first: the index of the range's first input among all inputs.
+        """
         return replace(self, start=self.start + first)
 
     def __call__(self, heads: HeadActivations) -> Silence:

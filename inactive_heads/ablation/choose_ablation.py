@@ -1,4 +1,4 @@
-"""The ablation that options ask for: by a score and its threshold, by a file, or at random."""
+"""The ablation that command-line options describe."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from inactive_heads.specs import AblationSpec
 
 
 def choose_ablation(spec: AblationSpec) -> Ablation | None:
-    """The ablation that a spec asks for.
+    """The ablation that a spec describes.
 
     Args:
-        spec: a score with its threshold, a file of heads, a percentage at random, or nothing.
+        spec: a score with its threshold, a file of heads, a percent of heads at random, or none of
+            them.
 
     Returns:
-        A `PerInput`, `Fixed` or `Random`; None if nothing is to be silenced.
+        A `PerInput`, `Fixed` or `Random`; None for the unablated model.
 
     Raises:
-        UserError: more than one way is given, a score without a threshold, an unknown score, or
-            a file that cannot be read.
+        UserError: more than one way is given, a score and threshold are not given together, the
+            score is unknown, the file cannot be read, or the percent is not between 0 and 100.
     """
     given = [one for one in (spec.score, spec.heads, spec.random) if one is not None]
     if len(given) > 1:

@@ -1,4 +1,4 @@
-"""Text that a model writes while heads are silenced, decided at every step or once on the prompt."""
+"""Text generated with heads silenced, chosen anew at every step or once on the prompt."""
 
 from __future__ import annotations
 
@@ -25,26 +25,60 @@ from inactive_heads.models.model import Model
 from inactive_heads.progress import progress_bar
 
 Decide = Literal["every-step", "prompt"]
+"""When an ablation chooses the heads to silence; see `generate`."""
 
 
 @runtime_checkable
 class Choose(Protocol):
-    """Picks the next token of every row from its logits; ``step`` counts what was written."""
+    """A function that picks the next tokens."""
 
-    def __call__(self, logits: Logits, rows: Sequence[int], step: int, /) -> list[int]: ...
+    def __call__(self, logits: Logits, rows: Sequence[int], step: int, /) -> list[int]:
+        """Pick the next token of some prompts.
+
+        Args:
+            logits: ``(row, vocab)``, next-token logits.
+            rows: each row's index among the prompts.
+            step: the number of tokens already generated.
+
+        Returns:
+            One token id per row.
+        """
+        ...
 
 
 def greedy(logits: Logits, rows: Sequence[int], step: int) -> list[int]:
-    """The likeliest tokens."""
+    """The most probable next tokens.
+
+    Args:
+        logits: ``(row, vocab)``, next-token logits.
+        rows: not used.
+        step: not used.
+
+    Returns:
+        One token id per row.
+    """
     found: list[int] = logits.argmax(dim=-1).tolist()
     return found
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Tokens drawn by their probability; a draw depends on the seed, the input and the step alone.
+    """Draws next tokens by their probability, for the ``choose`` of `generate`.
 
-    ``temperature``, ``top_k`` and ``top_p`` are Hugging Face's.
+        ih.generate(model, prompts, choose=ih.Sampling(temperature=0.7, top_p=0.95, seed=1))
+
+    A draw depends only on the seed, the prompt's index and the step, not on batches. The other
+    options are those of Hugging Face transformers.
+
+    Attributes:
+        temperature: divides the logits; above 0.
+        top_k: only this many of the most probable tokens are candidates; None or 0 for all.
+        top_p: only the most probable tokens whose probabilities add up to this are candidates;
+            None for all.
+        seed: the seed of the draws.
+
+    Raises:
+        UserError: ``temperature``, ``top_k`` or ``top_p`` is out of range.
     """
 
     temperature: float = 1.0
@@ -53,14 +87,14 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self._warpers()  # they refuse values out of range
+        self._warpers()  # raises an error if a value is out of range
 
     def __call__(self, logits: Logits, rows: Sequence[int], step: int) -> list[int]:
         for warper in self._warpers():
             logits = warper(torch.empty(0), logits)
         cumulative = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1).cpu()
         draws = [np.random.default_rng((self.seed, row, step)).random() for row in rows]
-        # Rounding must not leave a draw above all there is; tokens of no probability are passed.
+        # Rounding must not put a draw above the total; tokens of probability 0 are skipped.
         reached = torch.tensor(draws)[:, None] * cumulative[:, -1:]
         found: list[int] = (cumulative <= reached).sum(dim=-1).tolist()
         return found
@@ -79,12 +113,11 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Generation:
-    """What `generate` gives.
+    """The result of `generate`.
 
     Attributes:
-        tokens: of every prompt what follows it, up to and with what ended it.
-        percent_zeroed: of every prompt the share of heads that was silenced, in %, a mean over
-            the steps.
+        tokens: each prompt's generated token ids, including the token that ended the text.
+        percent_zeroed: ``(prompt,)``, the percent of heads silenced, averaged over the steps.
     """
 
     tokens: list[list[int]]
@@ -103,33 +136,37 @@ def generate(
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> Generation:
-    """What the model writes after each prompt, with heads silenced.
+    """The text that the model generates after each prompt, with heads silenced.
 
         written = ih.generate(model, ["Once upon a time"], ih.PerInput("AHON (LN)", 0.4))
         model.tokenizer.decode(written.tokens[0])
 
-    With ``decide="every-step"`` every token comes of the whole text so far, run from its first
-    token, and an ablation that looks at heads decides anew: what the paper's code does. With
-    ``"prompt"`` it decides once, on the prompt; the same heads stay silent for what is written,
-    and keys and values are cached, so that every token is run once. The two are the same, and a
-    cache is used, where nothing is silenced or what is does not depend on the text (`Fixed`,
-    `Random`).
+    With ``decide="every-step"``, as in the paper's code, the whole text is run again for every new
+    token, and heads are chosen anew on it. With ``"prompt"``, heads are chosen once, on the prompt,
+    and stay silenced while text is generated; keys and values are cached, so every token is run
+    once. If the choice does not depend on the text (`Fixed`, `Random`, no ablation), both are the
+    same, and the flash engine uses the cache.
 
     Args:
-        model: what `load_model` gave, a TransformerBridge or a HookedTransformer.
+        model: from `load_model`, or a TransformerBridge or HookedTransformer.
         prompts: texts, or lists of token ids.
-        ablation: `PerInput`, `Fixed`, `Random`, or None for the model as it is.
+        ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
         decide: "every-step" or "prompt".
-        max_new_tokens: tokens written at most.
-        stop: given the tokens written so far, whether they are all; the model's own end of text
-            always is.
-        choose: `greedy`, a `Sampling`, or a function of one's own.
-        batch_size: prompts run together, or "auto".
-        progress: whether to show a bar on a terminal.
+        max_new_tokens: the most tokens to generate per prompt.
+        stop: called with a prompt's generated tokens after every step; the text ends if it returns
+            True. It always ends at the model's end-of-text token.
+        choose: `greedy`, a `Sampling`, or a function of your own.
+        batch_size: prompts per batch, or "auto".
+        progress: whether to show a progress bar.
+
+    Returns:
+        The generated tokens and the percent of heads silenced, in the order of the prompts.
 
     Raises:
-        UserError: a prompt leaves no room for what is to be written, ``decide`` is unknown, or is
-            "prompt" for a model that is not run by the flash engine.
+        UserError: ``decide`` is unknown, or is "prompt" for an ablation by activations with an
+            engine other than "flash"; a prompt is empty or has an unknown token id; a prompt and
+            ``max_new_tokens`` together exceed the model's context; ``max_new_tokens`` is below 1;
+            the ablation does not fit the model; or a prompt does not fit in memory.
     """
     subject = as_model(model)
     check_decide(decide)
@@ -180,13 +217,30 @@ def generate(
 
 
 def check_decide(decide: str) -> None:
-    """Raise a UserError unless it is "every-step" or "prompt"."""
+    """Check a value of ``decide``.
+
+    Args:
+        decide: the value.
+
+    Raises:
+        UserError: it is neither "every-step" nor "prompt".
+    """
     if decide not in get_args(Decide):
         raise UserError(f"decide must be every-step or prompt, not {decide!r}")
 
 
 def check_room(model: Model, tokens: Sequence[int], max_new_tokens: int, name: str) -> None:
-    """Raise a UserError if a prompt and what is to be written after it do not fit the context."""
+    """Check that a prompt and the text generated after it fit the model's context.
+
+    Args:
+        model: the model.
+        tokens: the prompt's token ids.
+        max_new_tokens: the most tokens to generate.
+        name: the prompt's name, used in error messages.
+
+    Raises:
+        UserError: together they exceed the context, or ``max_new_tokens`` is below 1.
+    """
     if max_new_tokens < 1:
         raise UserError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     if len(tokens) + max_new_tokens > model.shape.n_ctx:
@@ -198,12 +252,12 @@ def check_room(model: Model, tokens: Sequence[int], max_new_tokens: int, name: s
 
 
 _Steps = Callable[[list[int]], Logits]
-"""The next-token logits of some of a batch's texts, which have grown by a token each."""
+"""Computes next-token logits for some of a batch's texts, each one token longer than before."""
 
 
 @dataclass(eq=False)
 class _WholeSteps:
-    """Runs every text from its first token, so that all its heads are seen anew."""
+    """Runs every text from its first token at every step, so that heads are chosen anew."""
 
     model: Model
     texts: dict[int, list[int]]
@@ -216,7 +270,7 @@ class _WholeSteps:
 
 
 class _CachedSteps:
-    """Runs the prompts, then every new token once, with the heads silenced that the prompts say."""
+    """Runs the prompts, then every new token once, with the heads silenced that they decided."""
 
     def __init__(
         self,
@@ -243,14 +297,14 @@ class _CachedSteps:
         if not self._started:
             self._started = True
             return self._decoding.start()
-        # A text that has ended goes on unread: its place in the cache stays.
+        # Texts that have ended keep their place in the cache: they are run, and ignored.
         last = torch.tensor([self._texts[row][-1] for row in self._rows])
         logits = self._decoding.step(last.to(self._decoding.device))
         return logits[[self._rows.index(row) for row in rows]]
 
 
 def _end_tokens(model: Model) -> set[int]:
-    """The tokens that end a text: the tokenizer's, and those of the model's generation config."""
+    """The tokens that end a text, from the tokenizer and the model's generation config."""
     network = getattr(model.engine, "network", None)
     config = getattr(network, "generation_config", None)
     found = [getattr(config, "eos_token_id", None), getattr(model.tokenizer, "eos_token_id", None)]

@@ -1,4 +1,4 @@
-"""Every head's mean output, to be put in the place of silenced ones."""
+"""Mean head outputs, a replacement for the output of silenced heads."""
 
 from __future__ import annotations
 
@@ -24,9 +24,26 @@ def mean_head_outputs(
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> xr.DataArray:
-    """Every head's mean output z over all tokens of the samples, ``(layer, head, d_head)``.
+    """Every head's mean output z over all tokens of the samples.
 
-    The ``replacement`` of an ablation that puts a head's mean in place of zero.
+        means = ih.mean_head_outputs(model, samples)
+        ih.ablate(model, samples, ih.PerInput("AHON (LN)", 0.457, replacement=means))
+
+    With it, an ablation replaces a silenced head's output by its mean instead of zero.
+
+    Args:
+        model: from `load_model`, or a TransformerBridge or HookedTransformer.
+        samples: texts, or lists of token ids; every token counts equally.
+        batch_size: samples per batch, or "auto".
+        progress: whether to show a progress bar.
+
+    Returns:
+        ``(layer, head, d_head)``, float64. The attributes hold the model's
+        provenance.
+
+    Raises:
+        UserError: ``samples`` is empty; a sample is empty, longer than the context, or has an
+            unknown token id; the batch size is invalid; or a sample does not fit in memory.
     """
     subject = as_model(model)
     encoded = encode_samples(subject, samples)

@@ -1,4 +1,4 @@
-"""Which heads an ablation silenced, recorded while the model runs."""
+"""Records the heads that an ablation silences while the model runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,19 @@ from inactive_heads.models.model import Model
 
 
 class ZeroedRecorder:
-    """Lets an ablation answer, and keeps its masks: ``masks`` is (sample, layer, head)."""
+    """A visitor that passes on an ablation's answers and keeps their masks.
+
+    Args:
+        ablation: the ablation that answers.
+        shape: the model's sizes.
+        n_samples: the number of samples; ``batch.rows`` of each batch are indices into them.
+
+    Attributes:
+        masks: ``(sample, layer, head)``, booleans: the heads silenced so far.
+
+    Raises:
+        UserError: the ablation does not fit the model.
+    """
 
     def __init__(self, ablation: Ablation, shape: ModelShape, n_samples: int) -> None:
         ablation.check(shape)
@@ -29,10 +41,11 @@ class ZeroedRecorder:
         return silence
 
     def same_for_all(self) -> LayerSilences | None:
-        """What is silenced in each layer for every input, recorded for all of them.
+        """The heads silenced in each layer, if they are the same for all samples, and record them.
 
         Returns:
-            A function from a layer to its answer; None if the ablation differs from input to input.
+            A function from a layer to its answer, with a mask ``(1, head)``; None if the answers
+            differ from input to input.
         """
         n_heads = self.masks.shape[-1]
         for index, layer in enumerate(self.layers):
@@ -44,14 +57,14 @@ class ZeroedRecorder:
 
 
 def layer_silences(visitor: Visitor | None) -> LayerSilences | None:
-    """What a visitor silences in each layer, if that is known without showing it the heads.
+    """The heads that a visitor silences in each layer, if they do not depend on activations.
 
     Args:
-        visitor: any visitor, or None.
+        visitor: any visitor; None silences nothing.
 
     Returns:
-        A function from a layer to its answer, which has a mask of one row; None if the visitor has
-        to see the heads.
+        A function from a layer to its answer, with a mask ``(1, head)``, or to None if nothing is
+        silenced there. None instead of the function if the visitor has to see activations.
     """
     if visitor is None:
         return lambda layer: None
@@ -59,15 +72,15 @@ def layer_silences(visitor: Visitor | None) -> LayerSilences | None:
 
 
 def zeroed_array(model: Model, recorder: ZeroedRecorder | None, n_samples: int) -> xr.DataArray:
-    """The recorded masks with labels.
+    """The recorded masks as a labelled array.
 
     Args:
         model: the model that was run.
-        recorder: recorded the run; None if nothing was silenced.
+        recorder: the visitor of the run; None if nothing was silenced.
         n_samples: the number of inputs.
 
     Returns:
-        Boolean ``(sample, layer, head)``, true where a head was silenced.
+        ``(sample, layer, head)``, booleans, true where a head was silenced.
     """
     layers = list(model.shape.layers)
     shape = (n_samples, len(layers), model.shape.n_heads)

@@ -1,4 +1,4 @@
-"""The command line `inactive-heads`: its commands, the short ones among them."""
+"""The `inactive-heads` command line: the application, and the short ones of its commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ app.command()(evaluate)
 
 @app.command(
     "lm-eval",
-    # Every option is the harness's, --help too.
+    # All options, --help included, are passed to the harness.
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )
 @one_line_errors
@@ -39,7 +39,7 @@ def lm_eval(
     from inactive_heads.tasks.lm_eval import check_installed
 
     check_installed()
-    from inactive_heads.evaluation.lm_eval_model import run
+    from inactive_heads.evaluation.lm_eval_command import run
 
     run(arguments or ())
 
@@ -58,7 +58,7 @@ def models(
     """
     from inactive_heads.cli.preset_table import find_presets, preset_table
 
-    # A file or a pipe has no width of its own to fit into.
+    # Files and pipes have no width to fit into.
     width = None if sys.stdout.isatty() else 150
     Console(width=width).print(preset_table(find_presets(own or ())))
 
@@ -86,5 +86,5 @@ def check_score(
 
 
 def main() -> None:
-    """The `inactive-heads` command."""
+    """Run the `inactive-heads` command."""
     app()

@@ -1,4 +1,4 @@
-"""How a command ends where something is wrong: in one line, with a status, without a traceback."""
+"""Reports errors of a command on one line, with an exit status and without a traceback."""
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ T = TypeVar("T")
 
 
 def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
-    """The command, with a UserError as one line and status 2, and Ctrl-C as status 130."""
+    """A decorator that makes a command report errors on one line of standard error.
+
+    A `Notice` is printed as one line, too; other warnings are hidden.
+
+    Args:
+        command: the function of a Typer command.
+
+    Returns:
+        The function. It exits with status 2 on a UserError, and with status 130 when it is
+        interrupted (Ctrl-C) or terminated.
+    """
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        # Libraries' warnings are for developers; a reader of a command line has no use for them.
+        # Warnings of libraries are for developers, not for users of a command.
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", Notice)
         warnings.showwarning = _show_notice

@@ -1,4 +1,4 @@
-"""The command `inactive-heads evaluate`: a task run once, with heads zeroed if asked."""
+"""The command `inactive-heads evaluate`, which evaluates a model on one task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inactive_heads.cli.options import ScoreFile, Seed, ShowPrompt, specs_as_opt
 from inactive_heads.specs import AblationSpec, ExecutionSpec, ModelSpec, TaskSpec
 
 ELSEWHERE = ("executor", "workers", "ray_address", "gpus_per_worker", "shard_tokens")
-"""Options of a sweep that a single evaluation does not have."""
+"""Options of `ExecutionSpec` that apply to sweeps only."""
 
 
 @one_line_errors
@@ -28,7 +28,7 @@ def evaluate(
 
     Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
     """
-    # Imported here, so that --help does not wait for torch.
+    # Imported here, so that --help does not load torch.
     from inactive_heads.ablation.choose_ablation import choose_ablation
     from inactive_heads.evaluation.evaluate import evaluate as run
     from inactive_heads.models.load import load as load_model

@@ -1,4 +1,4 @@
-"""The options of commands: those that a spec's fields describe, and others that commands share."""
+"""The options of commands: those made from the fields of specs, and others that commands share."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ T = TypeVar("T")
 
 
 def specs_as_options(**left_out: Collection[str]) -> Callable[[Callable[P, T]], Callable[..., T]]:
-    """A decorator that turns a command's parameters that are specs into options.
+    """A decorator that replaces a command's spec parameters by options for their fields.
 
         @app.command()
         @specs_as_options(model=["revision"])
         def evaluate(model: ModelSpec, seed: int = 0): ...
 
-    Typer reads a command's signature, so every option would have to stand in it, and in the
-    call that makes the spec. Instead, each field of a spec becomes an option: its name, type,
-    default and help are the field's. The command is given the spec.
+    Typer reads a command's signature, so every option would have to be listed there, and again in
+    the call that makes the spec. Instead, each field of a spec that has a help text becomes an
+    option with the field's name, type, default and help. The command receives the spec.
 
     Args:
-        left_out: for a parameter, the fields that are no options of this command.
+        left_out: by parameter, the fields that are not options of this command.
 
     Returns:
         The decorator.
@@ -62,7 +62,7 @@ def specs_as_options(**left_out: Collection[str]) -> Callable[[Callable[P, T]], 
             }
             return command(**given, **made)  # type: ignore[call-arg]
 
-        # An argument stands before options, whichever order they were written in.
+        # Typer puts arguments before options, whatever their order here.
         wrapped.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
         wrapped.__annotations__ = {one.name: one.annotation for one in options}
         return wrapped
@@ -71,7 +71,7 @@ def specs_as_options(**left_out: Collection[str]) -> Callable[[Callable[P, T]], 
 
 
 def _option(one: Field[Any], hint: Any) -> inspect.Parameter:
-    """The parameter that Typer reads as a field's option."""
+    """A field as the parameter that Typer makes an option of."""
     said = one.metadata
     shown = (
         typer.Argument(help=said["help"], show_default=False)
@@ -87,7 +87,7 @@ def _option(one: Field[Any], hint: Any) -> inspect.Parameter:
 
 
 def _written(name: str, hint: Any) -> Any:
-    """The type of an option as it is written on a command line."""
+    """The type by which Typer parses an option."""
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     plain = str if name in READ else next(kind for kind in (str, bool, int, float) if kind in kinds)
     return plain | None if type(None) in kinds else plain
@@ -98,35 +98,35 @@ def _read(name: str, value: Any) -> Any:
 
 
 def help_of(spec: type, name: str) -> str:
-    """The help of a spec's field, for an option of a command's own.
+    """The help of a spec's field, for an option that a command defines itself.
 
     Args:
-        spec: the dataclass.
+        spec: the spec's class.
         name: the field's name.
 
     Returns:
-        What ``--help`` shows.
+        The text that ``--help`` shows.
     """
     return next(str(one.metadata["help"]) for one in fields(spec) if one.name == name)
 
 
 def listed(value: str | None) -> list[str] | None:
-    """The parts of a list with commas.
+    """The parts of a list separated by commas.
 
     Args:
-        value: as ``"AHON (LN),AWFT"``; None if the option was not given.
+        value: such as ``"AHON (LN),AWFT"``; None if the option was not given.
 
     Returns:
-        The parts without white space around them, empty ones left out; or None.
+        The parts, stripped of white space, without empty ones; None if the option was not given.
     """
     return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
 
 
 def numbers(value: str, option: str) -> list[float]:
-    """The numbers of a list with commas.
+    """The numbers of a list separated by commas.
 
     Args:
-        value: as ``"0,10,20"``.
+        value: such as ``"0,10,20"``.
         option: the option's name, used in the error message.
 
     Returns:
@@ -145,23 +145,30 @@ def tolerances_of(points: float | None, nats: float | None) -> dict[Any, float]:
     """How much worse each metric may get and still count as unharmed.
 
     Args:
-        points: of accuracy; None if not given.
-        nats: of loss; None if not given.
+        points: points of accuracy; None if not given.
+        nats: nats of loss per token; None if not given.
 
     Returns:
-        The metrics for which it was given, by name.
+        The given tolerances by metric.
     """
     given = {"accuracy": points, "loss": nats}
     return {metric: value for metric, value in given.items() if value is not None}
 
 
 def batch_size_of(value: str) -> int | str:
-    """A number of inputs, or a word as it was given."""
+    """A batch size as a number, if it is one.
+
+    Args:
+        value: digits, or a word such as "auto".
+
+    Returns:
+        The number, or the word unchanged.
+    """
     return int(value) if value.isdigit() else value
 
 
 READ = {"subjects": listed, "batch_size": batch_size_of}
-"""Fields of specs that are read out of an option's text."""
+"""Functions that parse the text of an option, by the name of the spec's field."""
 
 Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
 ShowPrompt = Annotated[

@@ -1,4 +1,4 @@
-"""The presets as a table: what each model is, and what it takes to run it."""
+"""The table of presets: each model's sizes, and the memory and hardware it needs."""
 
 from __future__ import annotations
 
@@ -26,32 +26,53 @@ from inactive_heads.toml import read_toml
 
 GB = 10**9
 BATCH_TOKENS = 8 * 1000
-"""Tokens run together, for which memory is told."""
+"""The size of the batch that memory is estimated for, in tokens."""
 
 LAPTOP_GB, GPUS_GB = 6, (16, 24, 40, 80)
 BESIDE_GB = 1
-"""What a GPU's own library takes."""
+"""The memory that CUDA itself takes on a GPU."""
 
 
 class Need(NamedTuple):
-    """Memory in bytes: the weights, and what `BATCH_TOKENS` tokens take while they run."""
+    """The memory that a model needs, in bytes.
+
+    Attributes:
+        weights: the memory of the weights.
+        batch: the memory of a batch of `BATCH_TOKENS` tokens.
+    """
 
     weights: float
     batch: float
 
     @property
     def total(self) -> float:
+        """Both together, in bytes."""
         return self.weights + self.batch
 
 
 def memory_needed(sizes: Sizes, dtype: torch.dtype) -> Need:
-    """What a model takes in a floating-point type."""
+    """An estimate of the memory that a model needs.
+
+    Args:
+        sizes: the model's sizes.
+        dtype: the dtype of its weights.
+
+    Returns:
+        Bytes for the weights and for a batch.
+    """
     per_token = sizes.shape.bytes_per_token(dtype.itemsize)
     return Need(sizes.parameters * dtype.itemsize, BATCH_TOKENS * per_token + 4 * MAX_LOGITS)
 
 
 def hardware_for(need: Need) -> str:
-    """The smallest of the usual machines that holds it, in words."""
+    """The smallest common hardware that a model runs on.
+
+    Args:
+        need: the memory that the model needs.
+
+    Returns:
+        The hardware in words, such as "24 GB GPU".
+    """
     total = need.total / GB
     if total <= LAPTOP_GB:
         return "any laptop"
@@ -60,10 +81,16 @@ def hardware_for(need: Need) -> str:
 
 
 def find_presets(own: Sequence[str] = ()) -> dict[str, Preset]:
-    """The stored models among the presets that come with the package, or those in .toml files.
+    """The presets of stored models: those of the package, or a user's.
+
+    Args:
+        own: .toml files to read instead of the package's presets.
+
+    Returns:
+        The presets by name; the package's are sorted by family, then by number of parameters.
 
     Raises:
-        UserError: one of the files is no preset of a stored model.
+        UserError: one of the files cannot be read, or is not a preset of a stored model.
     """
     if own:
         return {Path(file).stem: _read(Path(file)) for file in own}
@@ -73,7 +100,7 @@ def find_presets(own: Sequence[str] = ()) -> dict[str, Preset]:
             if "model" in read_toml(path):
                 found[name] = _read(path)
 
-    def order(name: str) -> tuple[str, int, str]:  # a family's together, small ones first
+    def order(name: str) -> tuple[str, int, str]:
         sizes = found[name].sizes
         return name.split("-")[0], sizes.parameters if sizes else 0, name
 
@@ -81,13 +108,19 @@ def find_presets(own: Sequence[str] = ()) -> dict[str, Preset]:
 
 
 def preset_table(presets: dict[str, Preset]) -> Table:
-    """The presets with their sizes, and what they need.
+    """Presets with their sizes, and the memory and hardware they need.
 
-    Memory is that of the weights in the preset's dtype (16 bits for "auto") and of 8 inputs of
+    Memory is estimated for the weights in the preset's dtype (16 bits for "auto") and 8 inputs of
     1000 tokens.
+
+    Args:
+        presets: the presets by name.
+
+    Returns:
+        A table to print, one row per preset.
     """
-    place = choose_device("auto")
-    here = _memory_of(place)
+    device = choose_device("auto")
+    available = _memory_of(device)
     table = Table(
         title="Presets",
         box=SIMPLE_HEAD,
@@ -95,7 +128,7 @@ def preset_table(presets: dict[str, Preset]) -> Table:
         caption=(
             "★ one of the paper's models. Memory: the weights in that dtype (16 bits for auto) and "
             "8 inputs of 1000 tokens; how many run together follows from what is free. Here: "
-            f"{place} with {here / GB:.0f} GB, in the dtype that auto takes there. Licence: accept it "
+            f"{device} with {available / GB:.0f} GB, in the dtype that auto takes there. Licence: accept it "
             "on the hub, then run `hf auth login` or set HF_TOKEN."
         ),
         caption_justify="left",
@@ -107,16 +140,16 @@ def preset_table(presets: dict[str, Preset]) -> Table:
         table.add_column(title)
     table.add_column("on the hub", overflow="fold")
     for name, preset in presets.items():
-        table.add_row(*_cells(name, preset, place, here))
+        table.add_row(*_cells(name, preset, device, available))
     return table
 
 
-def _cells(name: str, preset: Preset, place: torch.device, here: float) -> list[str]:
+def _cells(name: str, preset: Preset, device: torch.device, available: float) -> list[str]:
     shown = f"{name} ★" if preset.paper else name
     chat, gated = ("yes" if yes else "" for yes in (preset.chat_template, preset.gated))
     if (sizes := preset.sizes) is None:
         return [shown, "", "", preset.dtype, chat, "", "", "", gated, preset.model]
-    chosen = choose_dtype(preset.dtype, place, narrow=True)
+    chosen = choose_dtype(preset.dtype, device, narrow=True)
     need = memory_needed(sizes, torch.bfloat16 if preset.dtype == "auto" else chosen)
     taken = memory_needed(sizes, chosen)
     groups = "" if sizes.n_key_value_heads == sizes.n_heads else f" ({sizes.n_key_value_heads} kv)"
@@ -128,7 +161,7 @@ def _cells(name: str, preset: Preset, place: torch.device, here: float) -> list[
         chat,
         f"{need.total / GB:.1f} GB",
         hardware_for(need),
-        "fits" if taken.total <= here else "too big",
+        "fits" if taken.total <= available else "too big",
         gated,
         preset.model,
     ]
@@ -141,9 +174,9 @@ def _read(path: Path) -> Preset:
     return preset
 
 
-def _memory_of(place: torch.device) -> float:
-    if place.type == "cuda":
-        return float(torch.cuda.get_device_properties(place).total_memory)
+def _memory_of(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
     return float(psutil.virtual_memory().total)
 
 

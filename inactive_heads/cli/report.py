@@ -1,4 +1,4 @@
-"""The command that writes a report: `inactive-heads report`, or `python -m inactive_heads.report`."""
+"""The command `inactive-heads report`, also run as `python -m inactive_heads.report`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def report(
         ),
     ] = None,
     score_file: ScoreFile = None,
+    # REPORT_PERCENTS of `analysis`, which is not imported here so that --help stays fast.
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
     ] = "0,5,10,15,20,30",
@@ -100,15 +101,20 @@ def report(
     --revision step143000;
     inactive-heads report --curves a/curves.csv --curves b/curves.csv
     """
-    # Imported here, so that --help does not wait for torch.
+    # Imported here, so that --help does not load torch.
     if curves or scores or thresholds:
         from inactive_heads.report.from_files import SavedOptions, build_saved_report
 
         if models:
             raise UserError(f"saved results are drawn without a model; leave out {models[0]!r}")
-        shares, tolerances = numbers(percents, "--percents"), tolerances_of(within, within_nats)
         saved = SavedOptions(
-            curves or [], scores or [], thresholds or [], out, shares, at, tolerances
+            curves=curves or [],
+            scores=scores or [],
+            thresholds=thresholds or [],
+            out=out,
+            percents=numbers(percents, "--percents"),
+            at=at,
+            within=tolerances_of(within, within_nats),
         )
         print(f"The report is at {build_saved_report(saved).resolve()}")
         return
@@ -151,7 +157,7 @@ def report(
 
 
 def run_report() -> None:
-    """`python -m inactive_heads.report`: the report command alone."""
+    """Run `python -m inactive_heads.report`, the report command alone."""
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     alone.command()(report)
     alone(prog_name="python -m inactive_heads.report")

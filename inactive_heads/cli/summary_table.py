@@ -1,4 +1,4 @@
-"""Tables that the command line prints."""
+"""The summary that the report command prints."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from rich.table import Table
 
 
 def summary_table(summary: pd.DataFrame, at: float) -> Table:
-    """Every score of every model and task at the share of heads that is shown."""
+    """The summary of a report as a table to print.
+
+    Args:
+        summary: the summary of all models, from `build_reports`.
+        at: the percent of heads that the summary is for.
+
+    Returns:
+        A table with one row per model, task and score, the best rank first.
+    """
     several = summary["model"].nunique() > 1
     whose = "by model" if several else summary["model"].iloc[0]
     table = Table(title=f"At {at:g}% of heads, {whose}")
-    # column of the summary → its title, and how a number in it is written
+    # column of the summary → its title, and the format of its numbers
     columns = {
         **({"model": ("model", "")} if several else {}),
         "task": ("task", ""),
@@ -25,7 +33,7 @@ def summary_table(summary: pd.DataFrame, at: float) -> Table:
     for name, (title, _) in columns.items():
         table.add_column(title, justify="left" if name in ("model", "task", "score") else "right")
     for _, row in summary.sort_values(["model", "task", "rank"]).iterrows():
-        # A task measures accuracy or loss: the other is NaN, and its cell empty.
+        # A task measures accuracy or loss; the other is NaN, which is shown as an empty cell.
         cells = [row[name] for name in columns]
         styles = [style for _, style in columns.values()]
         shown = zip(cells, styles, strict=True)

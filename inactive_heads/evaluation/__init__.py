@@ -1,1 +1,1 @@
-"""From log-likelihoods to accuracy and loss."""
+"""Evaluation of a task with heads silenced: from log-likelihoods to accuracy and loss."""

@@ -1,4 +1,4 @@
-"""A task's items run with heads silenced."""
+"""Evaluation of a model on a task with heads silenced."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ def evaluate(
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> Evaluation:
-    """How every item of a task comes out with heads silenced.
+    """The outcome of every item of a task with heads silenced.
 
         ih.evaluate(model, ih.load_task("quiz", limit=50), ih.Random(0.1)).summary()
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
         task: from `load_task`.
-        ablation: `PerInput`, `Fixed`, `Random`, or None for the model as it is.
-        batch_size: inputs run together, or "auto".
-        progress: whether to show a bar on a terminal.
+        ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
+        batch_size: inputs per batch, or "auto".
+        progress: whether to show a progress bar.
 
     Returns:
         Every item's outcome, and the heads that were silenced for each input.
 
     Raises:
-        UserError: the ablation does not fit the model, or a prompt is longer than its context.
+        UserError: the ablation does not fit the model, an input is longer than the model's context,
+            a question cannot be asked with the model's tokenizer, the batch size is invalid, or an
+            input does not fit in memory.
     """
     subject = as_model(model)
     prepared = task if isinstance(task, PreparedTask) else PreparedTask.of(subject, task)
@@ -60,21 +62,22 @@ def run_task(
     looking: ScoreVisitor | None = None,
     batch_size: int | str = "auto",
 ) -> Evaluation:
-    """`evaluate` of a tokenized task, with a progress bar of the caller's.
+    """`evaluate` for a tokenized task, with the caller's progress bar.
 
     Args:
         model: the model.
-        prepared: the task, tokenized for it.
-        ablation: what is silenced, or None.
-        advance: is told how many tokens were run since the last call.
-        looking: without an ablation, a visitor that scores heads along the way.
-        batch_size: inputs run together, or "auto".
+        prepared: the task, tokenized for the model.
+        ablation: the ablation; None for the unablated model.
+        advance: called with the number of tokens run since the last call.
+        looking: a visitor that scores heads along the way; only without an ablation.
+        batch_size: inputs per batch, or "auto".
 
     Returns:
-        As `evaluate`.
+        Every item's outcome, and the heads that were silenced for each input.
 
     Raises:
-        UserError: the ablation does not fit the model, or memory does not hold a single input.
+        UserError: the ablation does not fit the model, the batch size is invalid, or an input does
+            not fit in memory.
     """
     n = len(prepared.inputs)
     recorder = None if ablation is None else ZeroedRecorder(ablation, model.shape, n)

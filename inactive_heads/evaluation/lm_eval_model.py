@@ -3,14 +3,12 @@
     inactive-heads lm-eval run --model inactive-heads --tasks piqa \\
         --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
 
-The harness (0.4.13) only knows its own models. Importing this module registers ours, and `run` does so
-before it hands over to the harness's command line.
+The harness (0.4.13) only knows its own models. Importing this module registers ours.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
@@ -20,78 +18,55 @@ from typing import Any
 import numpy as np
 from jinja2.exceptions import TemplateError
 from lm_eval import utils
-from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
-from lm_eval.models.utils import (
-    handle_stop_sequences,
-    normalize_gen_kwargs,
-    postprocess_generated_text,
-)
+from lm_eval.models.utils import postprocess_generated_text
 from transformers import PreTrainedTokenizerBase
 
 from inactive_heads.ablation.choose_ablation import choose_ablation
-from inactive_heads.ablation.generation import (
-    Choose,
-    Decide,
-    Sampling,
-    check_decide,
-    check_room,
-    generate,
-    greedy,
-)
+from inactive_heads.ablation.generation import Decide, check_decide, check_room, generate
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.errors import UserError
-from inactive_heads.evaluation.lm_eval_requests import GroupedRequests, document_of, name_of
+from inactive_heads.evaluation.lm_eval_requests import (
+    NAME,
+    GenerationOptions,
+    GroupedRequests,
+    document_of,
+    name_of,
+    read_batch_size,
+)
 from inactive_heads.evaluation.log_likelihood import log_likelihoods, targets_and_best
-from inactive_heads.models.batching import check_batch_size, check_tokens
+from inactive_heads.models.batching import check_tokens
 from inactive_heads.models.load import load
 from inactive_heads.progress import progress_bar
 from inactive_heads.provenance import versions
 from inactive_heads.specs import AblationSpec, ModelSpec
 
-NAME = "inactive-heads"
-SAMPLING = ("temperature", "top_k", "top_p")
 MODEL_OPTIONS = {one.name for one in fields(ModelSpec)} - {"source", "device", "chat_template"}
 """The options of `load_model` that ``--model_args`` passes on."""
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Run lm-evaluation-harness's command line, which then knows ``--model inactive-heads``.
-
-    Args:
-        arguments: what ``lm-eval`` takes.
-    """
-    before = sys.argv
-    sys.argv = ["lm-eval", *arguments]  # the harness reads and changes it
-    try:
-        cli_evaluate()
-    finally:
-        sys.argv = before
-
-
 @register_model(NAME)
 class HarnessModel(TemplateLM):
-    """A model for lm-evaluation-harness, with heads silenced as ``--model_args`` say.
+    """A model for lm-evaluation-harness, with heads silenced according to ``--model_args``.
 
     Args:
-        pretrained: as `load_model` takes it; the bundled model if not given.
-        score: silences heads for each input by this score …
-        threshold: … on the inactive side of this.
-        heads: silences the heads of this file (a report's heads.json).
-        random: silences this % of heads at random.
-        seed: of ``random``, and of sampled text.
-        decide: when generated text decides which heads are inactive; see `generate`.
-        max_gen_toks: tokens generated at most, where the task does not say.
-        batch_size: a number, or "auto": as much as fits.
-        max_batch_size: not used here, and refused.
-        device: as `load_model` takes it.
-        options: the other options of `load_model`, but for ``chat_template``, which the harness has
-            itself.
+        pretrained: the ``source`` of `load_model`; by default the bundled model.
+        score: silences heads for each input by this score.
+        threshold: the score's threshold, in its unit; required with ``score``.
+        heads: silences the heads in this file, such as a report's heads.json.
+        random: silences this percent of heads at random.
+        seed: the seed of ``random`` and of sampled text.
+        decide: when the heads to silence are chosen while text is generated; see `generate`.
+        max_gen_toks: the most tokens to generate, if the task does not say.
+        batch_size: inputs per batch, or "auto".
+        max_batch_size: not supported; an error if given.
+        device: see `load_model`.
+        options: other options of `load_model`, except ``chat_template``: the harness has its own.
 
     Raises:
-        UserError: an argument is unknown, or two of ``score``, ``heads`` and ``random`` are given.
+        UserError: an argument is invalid, or the model cannot be loaded or has no tokenizer.
     """
 
     def __init__(
@@ -122,28 +97,40 @@ class HarnessModel(TemplateLM):
         self.ablation = choose_ablation(AblationSpec(score, threshold, heads, random, seed))
         check_decide(decide)
         self.decide, self.seed, self.max_gen_toks = decide, seed, max_gen_toks
-        self.batch_size = _batch_size(batch_size)
+        self.batch_size = read_batch_size(batch_size)
         # The harness reads a name or revision made of digits as a number.
         revision = options.pop("revision", None)
         spec = ModelSpec(
             source=None if pretrained is None else str(pretrained),
             revision=None if revision is None else str(revision),
-            # The harness's own default; like it, we take another device where there is no CUDA.
+            # "cuda:0" is the harness's default, which stands for any device if there is no CUDA.
             device="auto" if device in (None, "cuda:0") else device,
-            chat_template="off",  # the harness has an option of its own
+            chat_template="off",  # the harness has its own option
             **options,
         )
         self.model = load(spec)
         if self.model.tokenizer is None:
             raise UserError(f"{self.model.name!r} has no tokenizer: give one with tokenizer=")
         self.tokenizer: PreTrainedTokenizerBase = self.model.tokenizer
-        # For every task, the % of heads silenced in each of its inputs.
+        # By task, the percent of heads silenced in each of its inputs.
         self._zeroed: dict[str, list[float]] = {}
 
     def loglikelihood(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """The log-probability of every continuation in nats, and whether greedy decoding gives it."""
+        """The log-probabilities of continuations.
+
+        Args:
+            requests: each with a context and a continuation.
+            disable_tqdm: not used.
+
+        Returns:
+            For each request, the continuation's log-probability, in nats, and whether greedy
+            decoding gives it.
+
+        Raises:
+            UserError: a continuation has no token, or exceeds the model's context.
+        """
         pairs = [self._pair(*request.args) for request in requests]
         names = [name_of(request) for request in requests]
         for (context, continuation), name in zip(pairs, names, strict=True):
@@ -161,7 +148,15 @@ class HarnessModel(TemplateLM):
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """The log-probability of every text in nats, in windows as wide as the model's context."""
+        """The log-probabilities of whole texts, read in windows as long as the model's context.
+
+        Args:
+            requests: each with a text.
+            disable_tqdm: not used.
+
+        Returns:
+            Each text's log-probability, in nats.
+        """
         windows: list[tuple[None, list[int], list[int]]] = []
         owners: list[int] = []
         for index, request in enumerate(requests):
@@ -184,7 +179,18 @@ class HarnessModel(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """What the model writes after every context, up to a stop sequence."""
+        """The texts that the model generates, each up to a stop sequence.
+
+        Args:
+            requests: each with a context and ``generation_kwargs``.
+            disable_tqdm: not used.
+
+        Returns:
+            Each generated text, without its context and stop sequence.
+
+        Raises:
+            UserError: a setting is not supported, or a text would exceed the model's context.
+        """
         texts = [""] * len(requests)
         settings = [json.dumps(request.args[1], sort_keys=True) for request in requests]
         for setting in dict.fromkeys(settings):
@@ -202,7 +208,7 @@ class HarnessModel(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """The token before a text without a context."""
+        """The token put before a text without a context: BOS, or EOS if there is no BOS."""
         bos = self.tokenizer.bos_token_id
         return self.eot_token_id if bos is None else bos
 
@@ -212,14 +218,23 @@ class HarnessModel(TemplateLM):
         return self.model.shape.n_ctx
 
     @property
-    def tokenizername_of(self) -> str:
-        """The tokenizer's name in the harness's cache of requests."""
+    def tokenizer_name(self) -> str:
+        """The tokenizer's name, which identifies it in the harness's cache of requests."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
-        """A text's token ids, with BOS as the model was loaded to have it."""
+        """A text's token ids.
+
+        Args:
+            string: the text.
+            add_special_tokens: False leaves out BOS; otherwise the model's ``bos`` option decides.
+            kwargs: not used.
+
+        Returns:
+            The token ids.
+        """
         if add_special_tokens is False:
             return list(self.tokenizer(string, add_special_tokens=False, verbose=False).input_ids)
         return self.model.encode(string)
@@ -227,7 +242,15 @@ class HarnessModel(TemplateLM):
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as the tokenizer's chat template writes it."""
+        """A conversation as the tokenizer's chat template writes it.
+
+        Args:
+            chat_history: the turns, each with a role and content.
+            add_generation_prompt: whether to begin an answer, or else leave the last turn open.
+
+        Returns:
+            The text.
+        """
         write = partial(
             self.tokenizer.apply_chat_template,
             tokenize=False,
@@ -236,11 +259,11 @@ class HarnessModel(TemplateLM):
         )
         try:
             return str(write(chat_history))
-        except TemplateError:  # as the harness does: some templates take no system turn
+        except TemplateError:  # as in the harness: some templates take no system turn
             return str(write([turn for turn in chat_history if turn["role"] != "system"]))
 
     def get_model_info(self) -> dict[str, Any]:
-        """What the harness puts into ``config`` of its results, with the % of heads zeroed."""
+        """Values for ``config`` in the harness's results, such as the percent of heads zeroed."""
         return {
             "percent_zeroed": {task: float(np.mean(own)) for task, own in self._zeroed.items()},
             "ablation": "none" if self.ablation is None else repr(self.ablation),
@@ -249,13 +272,11 @@ class HarnessModel(TemplateLM):
         }
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """The tokens of a context and of what follows it, as the harness's `TemplateLM` splits them."""
+        """The tokens of a context and its continuation, split as by the harness's `TemplateLM`."""
         if context:
             return self._encode_pair(context, continuation)
-        after, prefix = (
-            self.tok_encode(continuation, add_special_tokens=False),
-            self.prefix_token_id,
-        )
+        after = self.tok_encode(continuation, add_special_tokens=False)
+        prefix = self.prefix_token_id
         return ([prefix], after) if after[:1] != [prefix] else (after[:1], after[1:])
 
     def _loglikelihood_tokens(
@@ -265,10 +286,10 @@ class HarnessModel(TemplateLM):
         documents: Sequence[tuple[str, int | None]] | None = None,
         **_options: Any,
     ) -> list[tuple[float, bool]]:
-        """The log-probability of what follows each context, and whether it is greedy.
+        """Each continuation's log-probability, and whether greedy decoding gives it.
 
-        Requests about one of the ``documents`` (a task, and a number in it) share one input if the
-        tokens to run are the same, as with letters after a question.
+        Requests about one of the ``documents`` share an input if the tokens to run are the same, as
+        for letters after a question.
         """
         asked = [("", None)] * len(requests) if documents is None else documents
         grouped = GroupedRequests.of([pair[1:] for pair in requests], asked)
@@ -276,8 +297,7 @@ class HarnessModel(TemplateLM):
         recorder = None
         if self.ablation is not None:
             recorder = ZeroedRecorder(self.ablation, self.model.shape, len(inputs))
-        total = sum(len(one.tokens) for one in inputs)
-        with progress_bar("Log-likelihoods", total) as advance:
+        with progress_bar("Log-likelihoods", sum(len(one.tokens) for one in inputs)) as advance:
             found = log_likelihoods(
                 self.model,
                 inputs,
@@ -291,11 +311,11 @@ class HarnessModel(TemplateLM):
         return grouped.answers(found)
 
     def _write(self, requests: Sequence[Instance], settings: dict[str, Any]) -> list[str]:
-        options = dict(normalize_gen_kwargs(settings, self.max_gen_toks))
-        end = self.tokenizer.decode([self.eot_token_id])
-        until = handle_stop_sequences(options.pop("until"), eos=end)
-        most = options.pop("max_gen_toks")
-        choose = self._choice(options)
+        end = str(self.tokenizer.decode([self.eot_token_id]))
+        options = GenerationOptions.of(
+            settings, max_gen_toks=self.max_gen_toks, end_of_text=end, seed=self.seed
+        )
+        most, until = options.max_new_tokens, options.until
 
         def stop(written: list[int]) -> bool:
             text = self.tokenizer.decode(written)
@@ -311,36 +331,18 @@ class HarnessModel(TemplateLM):
             decide=self.decide,
             max_new_tokens=most,
             stop=stop,
-            choose=choose,
+            choose=options.choose,
             batch_size=self.batch_size,
         )
         self._note([document_of(request)[0] for request in requests], found.percent_zeroed.tolist())
         texts = self.tokenizer.batch_decode(found.tokens, skip_special_tokens=True)
         return [postprocess_generated_text(text, until, None) for text in texts]
 
-    def _choice(self, options: dict[str, Any]) -> Choose:
-        sampled = options.pop("do_sample")
-        given = {name: options.pop(name) for name in SAMPLING if name in options}
-        if options:
-            raise UserError(
-                f"--model {NAME} cannot generate with {', '.join(options)}: it takes until, "
-                f"max_gen_toks, do_sample, {', '.join(SAMPLING)}"
-            )
-        return Sampling(**given, seed=self.seed) if sampled else greedy
-
     def _note(self, tasks: Sequence[str], percents: Sequence[float]) -> None:
-        """Keep and print the % of heads that were silenced in the inputs of each task."""
+        """Keep the percent of heads silenced in each input, and print the mean of each task."""
         for task, percent in zip(tasks, percents, strict=True):
             self._zeroed.setdefault(task, []).append(float(percent))
         if self.ablation is not None:
             own = {task: np.mean(self._zeroed[task]) for task in dict.fromkeys(tasks)}
             said = ", ".join(f"{task} {percent:.2f}%" for task, percent in own.items())
             print(f"heads zeroed: {said}")
-
-
-def _batch_size(given: int | str) -> int | str:
-    """A batch size; the harness's ``auto:4`` looks for a new size as inputs get shorter, as ours does."""
-    text = str(given)
-    size = int(text) if text.isdecimal() else text.partition(":")[0]
-    check_batch_size(size)
-    return size

@@ -1,38 +1,120 @@
-"""Requests of lm-evaluation-harness as inputs to run, and what comes back as its answers."""
+"""Requests of lm-evaluation-harness, translated to inputs and options, and back to answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from lm_eval.api.instance import Instance
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
+from inactive_heads.ablation.generation import Choose, Sampling, greedy
+from inactive_heads.errors import UserError
+from inactive_heads.models.batching import check_batch_size
 from inactive_heads.tasks.base import ScoredInput
 
+NAME = "inactive-heads"
+"""The model's name in the harness."""
+
+SAMPLING = ("temperature", "top_k", "top_p")
+
 Document = tuple[str, int | None]
-"""A task, and the number of a document in it."""
+"""A task's name, and the index of a document in the task."""
 
 
 def document_of(request: Instance) -> Document:
-    """The document that a request is about."""
+    """The document that a request is about.
+
+    Args:
+        request: a request of any type.
+    """
     return str(request.task_name), request.doc_id
 
 
 def name_of(request: Instance) -> str:
-    """A request's document, as error messages name it."""
+    """A request's document, for error messages.
+
+    Args:
+        request: a request of any type.
+    """
     return f"document {request.doc_id} of the task {request.task_name}"
+
+
+def read_batch_size(value: int | str) -> int | str:
+    """The harness's batch size as ours.
+
+    Args:
+        value: a number, "auto" or "auto:4". The harness's "auto:4" searches again as inputs get
+            shorter, which our "auto" always does.
+
+    Returns:
+        A number, or "auto".
+
+    Raises:
+        UserError: it is none of these.
+    """
+    text = str(value)
+    size = int(text) if text.isdecimal() else text.partition(":")[0]
+    check_batch_size(size)
+    return size
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How the text of a generation request is written.
+
+    Attributes:
+        max_new_tokens: the most tokens to generate.
+        until: the texts that end the generated text.
+        choose: picks the next tokens.
+    """
+
+    max_new_tokens: int
+    until: list[str]
+    choose: Choose
+
+    @staticmethod
+    def of(
+        settings: dict[str, Any], *, max_gen_toks: int, end_of_text: str, seed: int
+    ) -> GenerationOptions:
+        """The options in a request's settings.
+
+        Args:
+            settings: the harness's ``generation_kwargs``.
+            max_gen_toks: the most tokens to generate, if the settings do not say.
+            end_of_text: the model's end-of-text token, which ends every text.
+            seed: the seed of sampling.
+
+        Returns:
+            The options.
+
+        Raises:
+            UserError: there is a setting that is not supported.
+        """
+        options = dict(normalize_gen_kwargs(settings, max_gen_toks))
+        until = handle_stop_sequences(options.pop("until"), eos=end_of_text)
+        most, sampled = options.pop("max_gen_toks"), options.pop("do_sample")
+        given = {name: options.pop(name) for name in SAMPLING if name in options}
+        if options:
+            raise UserError(
+                f"--model {NAME} cannot generate with {', '.join(options)}: it takes until, "
+                f"max_gen_toks, do_sample, {', '.join(SAMPLING)}"
+            )
+        return GenerationOptions(most, until, Sampling(**given, seed=seed) if sampled else greedy)
 
 
 @dataclass(frozen=True)
 class GroupedRequests:
-    """Requests for log-probabilities as inputs, those that run the same tokens as one.
+    """Requests for log-probabilities as inputs; requests that run the same tokens share one.
 
     Attributes:
-        inputs: what to run.
+        inputs: the inputs to run.
         tasks: the task that each input belongs to.
-        places: for every request its input, and the part of the input's targets that is its own.
+        places: for each request, the index of its input, and the part of the input's targets that
+            is its own.
     """
 
     inputs: list[ScoredInput]
@@ -46,12 +128,12 @@ class GroupedRequests:
         """Group requests by the documents that they are about.
 
         Args:
-            pairs: the tokens of each request's context, and of what follows it.
-            documents: what each request is about; requests about one document stand together.
+            pairs: the tokens of each request's context and of its continuation.
+            documents: the document of each request; requests about one document are adjacent.
 
         Returns:
-            One input for each document whose requests differ in their last tokens only; else one for
-            each request.
+            One input for each document whose requests differ in their last token only; otherwise
+            one for each request.
         """
         grouped = GroupedRequests([], [], [])
         for (task, _), members in groupby(range(len(pairs)), lambda at: documents[at]):
@@ -75,11 +157,15 @@ class GroupedRequests:
         self.tasks.append(task)
 
     def answers(self, found: Sequence[np.ndarray]) -> list[tuple[float, bool]]:
-        """Each request's log-probability in nats, and whether greedy decoding gives it.
+        """The answers to the requests.
 
         Args:
-            found: for every input the log-probabilities of its targets, and below them those of the
-                likeliest tokens: ``(2, target)``.
+            found: for each input, the log-probabilities of its targets and of the most probable
+                tokens, ``(2, target)``, in nats; see `targets_and_best`.
+
+        Returns:
+            For each request, the continuation's log-probability, in nats, and whether greedy
+            decoding gives it.
         """
         answers = []
         for row, part in self.places:

@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens after given positions of the inputs that hold them."""
+"""Log-probabilities of target tokens at given positions of inputs."""
 
 from __future__ import annotations
 
@@ -22,29 +22,42 @@ from inactive_heads.progress import Advance
 from inactive_heads.tasks.base import ScoredInput
 
 MAX_LOGITS = 2**26
-"""Logits of one batch held at once (256 MiB in float32)."""
+"""The most logits of one batch to hold at once (256 MiB in float32)."""
 
 WORTH_SHARING = 0.9
-"""The share of tokens left to run below which inputs that begin alike are run by segments."""
-
+"""Shared prefixes are run once if at most this share of the tokens is then left to run."""
 
 Measured = Callable[[list[int], list[int]], Tensor]
-"""Gives a number (or several, as rows) for each of some kept tokens and the targets after them."""
+"""Reads numbers, ``(target,)`` or ``(row, target)``, for targets after some of the kept tokens."""
 
 Measure = Callable[[Logits], Measured]
-"""What is read of the logits at kept tokens."""
+"""Prepares the reading of numbers from the logits at the kept tokens."""
 
 
 def targets(logits: Logits) -> Measured:
-    """The log-probabilities of the targets, in nats: ``(target,)``."""
+    """Reads the log-probabilities of targets.
+
+    Args:
+        logits: ``(kept, vocab)``, the logits after the kept tokens.
+
+    Returns:
+        A function from indices of kept tokens, and the target after each, to the targets'
+        log-probabilities ``(target,)``, in nats.
+    """
     log_total = torch.logsumexp(logits, dim=-1)
     return lambda at, targets: logits[at, targets] - log_total[at]
 
 
 def targets_and_best(logits: Logits) -> Measured:
-    """The same, and below it those of the likeliest tokens: ``(2, target)``.
+    """Reads the log-probabilities of targets and of the most probable tokens in their places.
 
-    Both rows are equal where greedy decoding gives the target.
+    Args:
+        logits: ``(kept, vocab)``, the logits after the kept tokens.
+
+    Returns:
+        A function from indices of kept tokens, and the target after each, to log-probabilities
+        ``(2, target)``, in nats: first the targets', then the most probable tokens'. They are equal
+        where greedy decoding gives the target.
     """
     log_total, best = torch.logsumexp(logits, dim=-1), logits.amax(dim=-1)
     return lambda at, targets: torch.stack([logits[at, targets], best[at]]) - log_total[at]
@@ -59,24 +72,25 @@ def log_likelihoods(
     batch_size: int | str = "auto",
     measure: Measure = targets,
 ) -> list[np.ndarray]:
-    """For every input the log-probabilities of its targets.
+    """The log-probabilities of every input's targets.
 
-    If no visitor needs activations (there is none, or it silences a fixed set), prefixes that inputs
-    share are run once, provided that the engine can and that it saves much.
+    If no visitor needs activations (there is none, or it silences a fixed set), shared prefixes run
+    once, provided that the engine can do so and that it saves enough.
 
     Args:
         model: the model.
-        inputs: what to run, and what to read.
-        visitor: is shown the heads, and may silence some.
-        advance: is told how many tokens were run since the last call.
-        batch_size: inputs run together, or "auto".
-        measure: what is read: `targets`, or `targets_and_best`.
+        inputs: the inputs to run, with the targets to read.
+        visitor: sees the heads and may silence some; None for the unablated model.
+        advance: called with the number of tokens run since the last call.
+        batch_size: inputs per batch, or "auto".
+        measure: `targets`, or `targets_and_best`.
 
     Returns:
-        One float32 array per input, in nats: ``(target,)``, or as ``measure`` says.
+        One float32 array per input, in nats: ``(target,)`` for `targets`, ``(2, target)`` for
+        `targets_and_best`.
 
     Raises:
-        UserError: an input does not fit in memory by itself.
+        UserError: the batch size is invalid, or an input does not fit in memory.
     """
     found: dict[int, np.ndarray] = {}
 
@@ -110,7 +124,7 @@ def log_likelihoods(
 
 
 class _Read(NamedTuple):
-    """Which of an input's targets are read, and at which places of the flattened tokens."""
+    """The indices of an input's targets to read, and their places in a batch's flattened tokens."""
 
     row: int
     which: Sequence[int]
@@ -118,7 +132,7 @@ class _Read(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Logits at the kept tokens, what is read of them, and how many tokens of inputs are done."""
+    """The logits at the kept tokens, what to read from them, and the tokens of inputs completed."""
 
     keep: TokenMask
     reads: Sequence[_Read]
@@ -133,7 +147,7 @@ def _whole_runs(
     batch_size: int | str,
     read: Callable[[_Run], None],
 ) -> None:
-    """Every input from its first token to its last, in batches of similar length."""
+    """Run every input whole, in batches of similar length."""
     tokens = [one.tokens for one in inputs]
     read_share = sum(len(set(one.positions)) for one in inputs) / sum(map(len, tokens))
     most_tokens = int(MAX_LOGITS / (model.shape.d_vocab * read_share))
@@ -154,7 +168,7 @@ def _whole_runs(
 def _shared_runs(
     model: Model, inputs: Sequence[ScoredInput], visitor: Visitor | None, batch_size: int | str
 ) -> Iterator[_Run] | None:
-    """What inputs have alike run once; None where that cannot be, or saves little."""
+    """Runs in which shared prefixes run once; None if that is impossible or saves too little."""
     if (silences := layer_silences(visitor)) is None:
         return None
     tokens = [one.tokens for one in inputs]
@@ -178,7 +192,7 @@ def _segment_runs(
     most_tokens: int,
     most_read: int,
 ) -> Iterator[_Run]:
-    """The segments, in rows of at most so many tokens, of which at most so many are read."""
+    """Runs of segments, in rows with limits on the tokens they hold and on those that are read."""
     reads = {segment: list(_reads_in(segment, inputs)) for segment in segments}
 
     def size(segment: Segment) -> float:
@@ -199,7 +213,7 @@ def _segment_runs(
 
 
 def _reads_in(segment: Segment, inputs: Sequence[ScoredInput]) -> Iterator[_Read]:
-    """What is read in a segment, at places counted from its first token."""
+    """What to read in a segment, at places counted from its first token."""
     for row in segment.members:
         positions = enumerate(inputs[row].positions)
         inside = [
@@ -211,7 +225,7 @@ def _reads_in(segment: Segment, inputs: Sequence[ScoredInput]) -> Iterator[_Read
 
 
 def _kept(reads: Sequence[_Read], n_rows: int, width: int) -> TokenMask:
-    """True at every place that is read."""
+    """A mask of tokens, true at every place that is read."""
     keep = torch.zeros(n_rows * width, dtype=torch.bool)
     keep[[place for read in reads for place in read.places]] = True
     return keep.view(n_rows, width)

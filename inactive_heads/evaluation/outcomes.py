@@ -1,4 +1,4 @@
-"""How every item of a task came out, and what that says: accuracy or loss, with intervals."""
+"""Outcomes of a task's items, summarized as accuracy or loss with intervals."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from inactive_heads.analysis.curves.metrics import LOSS, Metric, MetricName, get
 from inactive_heads.analysis.curves.paired import choice_kl, mcnemar_p, paired_change
 
 CONFIDENCE = 0.95
-
+"""The confidence level of all intervals."""
 
 NAN = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """How every item of a task came out.
+    """The outcome of every item of a task.
 
     Attributes:
-        items: one row per question (``id, subject, correct, answer_logprob, choice_logprobs,
-            percent_zeroed``) or text (``id, loss, n_tokens, percent_zeroed``).
+        items: one row per item. For questions, the columns are id, subject, correct,
+            answer_logprob, choice_logprobs (log-probabilities in nats) and percent_zeroed, the
+            percent of heads silenced; for texts id, loss (nats per token), n_tokens and
+            percent_zeroed.
         metric: "accuracy" or "loss".
-        percent_zeroed: share of heads that was silenced, over inputs, layers and heads.
+        percent_zeroed: the percent of heads silenced, over all inputs, layers and heads.
     """
 
     items: pd.DataFrame
@@ -37,10 +39,14 @@ class Outcomes:
         object.__setattr__(self, "metric", get_metric(self.metric))
 
     def summary(self) -> dict[str, float]:
-        """Accuracy (in %) or loss (nats per token) with its 95% interval, n, and % zeroed.
+        """Accuracy or loss with its 95% interval.
 
-        The interval of an accuracy is Wilson's, that of a loss that of `paired_change`. Of
-        questions, also the mean log-probability of the right answer.
+        Returns:
+            Numbers by name: percent_zeroed and n, the number of items; for questions also accuracy,
+            in %, with Wilson's interval ci_low to ci_high, and answer_logprob, the mean
+            log-probability of the right answer, in nats; for texts also loss, in nats per token,
+            with the interval of `paired_change`, loss_low to loss_high. The ends of a single
+            text's interval are NaN.
         """
         row = {"percent_zeroed": self.percent_zeroed, "n": len(self.items)}
         if self.metric == LOSS:
@@ -55,12 +61,26 @@ class Outcomes:
         return row | {"answer_logprob": float(self.items["answer_logprob"].mean())}
 
     def effect(self, baseline: Outcomes) -> dict[str, float]:
-        """What the ablation changed, with paired 95% intervals (``_low``, ``_high``).
+        """The changes from the unablated model, with paired 95% intervals.
 
-        ``change`` of accuracy (in points) or loss; of questions also ``p_mcnemar``, the
-        ``answer_logprob_change`` and ``kl``: how far the probabilities of the choices are from
-        the unablated ones, in nats. See `inactive_heads.analysis.curves.paired`; intervals are NaN where
-        there is a single item.
+            ablated = ih.evaluate(model, task, ih.Random(0.1))
+            ablated.effect(ih.evaluate(model, task))
+
+        See `paired_change`, `mcnemar_p` and `choice_kl`.
+
+        Args:
+            baseline: the outcomes of the unablated model, on the same items in the same order.
+
+        Returns:
+            Numbers by name: change, of accuracy in points or of loss in nats per token. For
+            questions also p_mcnemar, the p-value of McNemar's test; answer_logprob_change, of the
+            right answer's log-probability, in nats; and kl, the mean KL divergence of the choices'
+            probabilities from the unablated ones, in nats. Each except p_mcnemar has an interval,
+            in the names with "_low" and "_high" appended. With a single item, intervals and
+            p_mcnemar are NaN.
+
+        Raises:
+            UserError: the items do not pair, or a value is not finite.
         """
         metric = get_metric(self.metric)
         own, before = (one.items[metric.item_column].to_numpy(float) for one in (self, baseline))
@@ -71,7 +91,7 @@ class Outcomes:
             one.items["answer_logprob"].to_numpy(float) for one in (self, baseline)
         )
         kl = choice_kl(baseline.items["choice_logprobs"], self.items["choice_logprobs"])
-        if baseline is self:  # compared with itself, not with another sample of the same
+        if baseline is self:  # no sampling error: the outcomes are the same by definition
             change = dict.fromkeys(change, 0.0)
         return (
             {name: metric.scale * value for name, value in change.items()}
@@ -82,17 +102,18 @@ class Outcomes:
 
     @property
     def weights(self) -> np.ndarray:
-        """How much each item counts: a loss is per token, so long texts weigh more."""
+        """Each item's weight: 1 for a question, its number of predicted tokens for a text."""
         column = get_metric(self.metric).weight_column
         return np.ones(len(self.items)) if column is None else self.items[column].to_numpy(float)
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Outcomes):
-    """What an evaluation gave: the outcomes, and which heads were silenced.
+    """The result of `evaluate`: the outcomes, and the heads that were silenced.
 
     Attributes:
-        zeroed: boolean DataArray ``(sample, layer, head)``, one sample per input that was run.
+        zeroed: ``(sample, layer, head)``, booleans, one sample per input that was run: a text has
+            one input, a question one or one per answer.
     """
 
     zeroed: xr.DataArray

@@ -1,4 +1,4 @@
-"""A task tokenized once for a model."""
+"""Tasks tokenized once for a model."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class PreparedTask:
     Attributes:
         task: the task.
         inputs: the inputs to run, in the order of the task's items.
-        owners: the item that each input belongs to.
-        first_input: the number of the first input, if these are a part of a task.
+        owners: the index of the item that each input belongs to.
+        first_input: the index of the first input in the whole task, if this is a range of it.
     """
 
     task: Task
@@ -34,14 +34,15 @@ class PreparedTask:
         """Tokenize a task for a model.
 
         Args:
-            model: whose tokenizer and chat template are used.
-            task: any kind of task.
+            model: the model, whose tokenizer and chat template are used.
+            task: a task of any kind.
 
         Returns:
             The task and its inputs.
 
         Raises:
-            UserError: an input is longer than the model's context; nothing is cut silently.
+            UserError: an input is longer than the model's context (nothing is cut silently), or a
+                question cannot be asked with the model's tokenizer.
         """
         inputs: list[ScoredInput] = []
         owners: list[int] = []
@@ -62,20 +63,28 @@ class PreparedTask:
         return [kinds[owner] for owner in self.owners]
 
     def part(self, start: int, stop: int) -> PreparedTask:
-        """The items from ``start`` to before ``stop``."""
-        # Inputs stand in the order of their items.
+        """The task with a range of its items.
+
+        Args:
+            start: the index of the first item.
+            stop: the index after the last item.
+
+        Returns:
+            The items and their inputs, with the index of the first input.
+        """
+        # Inputs are in the order of their items.
         first, last = bisect_left(self.owners, start), bisect_left(self.owners, stop)
         owners = [owner - start for owner in self.owners[first:last]]
         return PreparedTask(self.task.part(start, stop), self.inputs[first:last], owners, first)
 
     def by_item(self, values: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """What every input gave, as one list for each item.
+        """One array per input, grouped by item.
 
         Args:
             values: one array per input.
 
         Returns:
-            For every item the arrays of its inputs, in order.
+            For each item, the arrays of its inputs, in order.
         """
         grouped: list[list[np.ndarray]] = [[] for _ in range(self.n_items)]
         for owner, value in zip(self.owners, values, strict=True):
@@ -84,7 +93,7 @@ class PreparedTask:
 
     @property
     def digest(self) -> str:
-        """A digest of the tokens that are run and read."""
+        """A digest of the inputs: their tokens, positions and targets."""
         found = hashlib.sha256()
         for one in self.inputs:
             for numbers in (one.tokens, one.positions, one.targets):

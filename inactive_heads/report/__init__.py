@@ -1,1 +1,1 @@
-"""A report: run what it asks for, draw conclusions, write one page."""
+"""Reports: run the sweeps, summarize the results, and write one page."""

@@ -1,4 +1,4 @@
-"""``python -m inactive_heads.report``: the report command alone."""
+"""Runs the report command as ``python -m inactive_heads.report``."""
 
 from inactive_heads.cli.report import run_report
 

@@ -1,4 +1,4 @@
-"""A report: the sweeps run, conclusions drawn from them, and all of it written."""
+"""Builds a report: runs the sweeps, summarizes their results, and writes the files."""
 
 from __future__ import annotations
 
@@ -39,26 +39,27 @@ def build_reports(
     *,
     announce: Callable[[str], None] = lambda text: None,
 ) -> tuple[Path, pd.DataFrame]:
-    """Score, ablate and write everything.
+    """Score and ablate models, and write a report of all of them.
 
-    What is cheap to check is checked before a model is loaded. The folder keeps every finished unit
-    of work, so that an interrupted report goes on where it was.
+    As far as possible, options are checked before a model is loaded. Each model's folder keeps
+    every finished unit of work, so that an interrupted report can be resumed.
 
     Args:
-        several: what is asked of each model; each has a folder of its own.
-        out: the folder of the page that shows all of them.
-        announce: is given the plan of each model before its work begins.
+        several: the options for each model, with a folder for each.
+        out: the folder for the page that shows all models.
+        announce: called with the plan of each model before its work begins.
 
     Returns:
-        The path of report.html, and the summary table of all models.
+        The path of report.html, and the summary table of all models: one row per model, task and
+        score.
 
     Raises:
-        UserError: an option, a model or data are wrong, or a folder holds a report with other
-            settings.
+        UserError: an option is invalid, a model, task or text cannot be loaded, or a folder cannot
+            be written, is in use, or holds a report with other settings.
     """
     for options in several:
         options.check()
-    place = writable_folder(out)
+    folder = writable_folder(out)
     results = []
     for options in several:
         prepared = prepare_report(options)
@@ -70,28 +71,28 @@ def build_reports(
             _write(prepared, found, run.folder)
             results.append(found)
     html = render(results, percent=several[0].at, within=several[0].within)
-    write_whole(place / "report.html", html)
+    write_whole(folder / "report.html", html)
     summary = pd.concat([one.summary for one in results], ignore_index=True)
     if len(results) > 1:
         for name, column in (("curves", "curves"), ("thresholds", "by_task")):
             table = pd.concat([getattr(one, column) for one in results], ignore_index=True)
-            write_whole(place / f"{name}.csv", table.to_csv(index=False))
-        write_whole(place / "summary.csv", summary.to_csv(index=False))
-    return place / "report.html", summary
+            write_whole(folder / f"{name}.csv", table.to_csv(index=False))
+        write_whole(folder / "summary.csv", summary.to_csv(index=False))
+    return folder / "report.html", summary
 
 
 def _run_sweeps(prepared: PreparedReport, run: RunFolder) -> dict[str, Sweep]:
-    """The sweep of every task; the curves in the folder are updated after every point."""
+    """Run the sweep of every task, and update the curves in the folder after every point."""
     job = prepared.job
     executor = choose_executor(prepared.options.execution, job.model)
     sweeps: dict[str, Sweep] = {}
 
-    def keep(rows: pd.DataFrame) -> None:
+    def save_curves(rows: pd.DataFrame) -> None:
         curves = pd.concat([*(done.curves for done in sweeps.values()), rows], ignore_index=True)
         write_whole(run.folder / "curves.csv", curves.to_csv(index=False))
 
     for name, grid in prepared.grids.items():
-        sweeps[name] = run_sweep(job, name, grid, run, executor, on_point=keep)
+        sweeps[name] = run_sweep(job, name, grid, run, executor, on_point=save_curves)
     save_items(run.folder, list(sweeps.values()))
     return sweeps
 
@@ -99,7 +100,7 @@ def _run_sweeps(prepared: PreparedReport, run: RunFolder) -> dict[str, Sweep]:
 def _text_scores(
     prepared: PreparedReport, sweeps: dict[str, Sweep], run: RunFolder
 ) -> xr.DataArray:
-    """The scores of the texts: from the sweep that ran them, or from a pass of their own."""
+    """The scores of the texts: from the sweep on text loss, or from a pass of their own."""
     names, options, model = prepared.scores, prepared.options, prepared.job.model
     swept = sweeps[TEXT_LOSS].scores if TEXT_LOSS in sweeps else None
     if swept is not None:
@@ -124,11 +125,11 @@ def _text_scores(
 def _conclude(
     prepared: PreparedReport, sweeps: dict[str, Sweep], scores: xr.DataArray
 ) -> ModelResults:
-    """What follows from the sweeps and scores; nothing is run or written."""
+    """The results to show, computed from the sweeps and scores; nothing is run or written."""
     options, job = prepared.options, prepared.job
     thresholds = choose_thresholds(scores, options.all_percents)
     curves = pd.concat([done.curves for done in sweeps.values()], ignore_index=True)
-    rankings = {  # one item says nothing about others, and one percentage makes no curve
+    rankings = {  # a ranking needs several items, and a percent above 0
         name: done.ranking(within=options.within.get(done.metric))
         for name, done in sweeps.items()
         if job.tasks[name].n_items > 1 and prepared.grids[name].percents
@@ -156,7 +157,7 @@ def _conclude(
 
 
 def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
-    """The files of one model beside its curves and items."""
+    """Write the files of one model, other than its curves and items."""
     assert found.scores is not None
     assert found.summary is not None
     assert found.by_task is not None
@@ -169,20 +170,20 @@ def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
 
 
 def _best_heads(prepared: PreparedReport, scores: xr.DataArray, summary: pd.DataFrame) -> Fixed:
-    """The heads that the best-ranked score calls inactive, averaged over the texts."""
+    """The heads that are inactive by the best of the paper's scores, averaged over the texts."""
     best, percent = best_of(summary, PAPER_SCORES) or DEFAULT_SCORE, prepared.options.at
     about = {"model": prepared.job.model.name, "score": best, "percent": percent, "created": now()}
     return Fixed(select_heads(scores, best, percent), about=about)
 
 
 def _paper_scores(done: Sweep) -> xr.DataArray:
-    """The paper's scores of the inputs of a report's task."""
+    """The paper's scores of a task's inputs."""
     assert done.scores is not None, "a report's sweeps score all heads along the way"
     return done.scores.sel(score=list(PAPER_SCORES))
 
 
 def _config(prepared: PreparedReport) -> dict[str, Any]:
-    """What was run, as nested names and values."""
+    """The facts that identify the run, for ``config.json``."""
     samples, tasks = prepared.samples, prepared.job.tasks
     return {
         **prepared.job.model.provenance,
@@ -199,7 +200,7 @@ def _config(prepared: PreparedReport) -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command line, as one would type it again."""
+    """The command line that repeats this report."""
     program = Path(sys.argv[0]).name
     started = "python -m inactive_heads.report" if program == "__main__.py" else program
     return shlex.join([*started.split(), *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""A report drawn from saved results, without a model: curves, scores and thresholds of files."""
+"""Reports from saved results: curves, scores and thresholds read from files, without a model."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class SavedOptions:
-    """The files of a report from saved results, and how it is drawn.
+    """The options of a report from saved results.
 
     Attributes:
         curves: CSV files; see `read_curves`.
-        scores: NetCDF files that ``scores.to_netcdf`` wrote, one for each model or checkpoint.
+        scores: NetCDF files written by ``scores.to_netcdf``, one for each model or checkpoint.
         thresholds: CSV files; see `read_thresholds`.
         out: the folder to write.
-        percents: shares of heads for which thresholds are chosen from the scores.
-        at: the share that is shown first.
-        within: how much worse counts as unharmed, where that is not 1 point or 0.05 nats.
+        percents: the percents of heads for which thresholds are chosen from the scores.
+        at: the percent of heads that is shown first.
+        within: by metric, how much worse still counts as unharmed; by default 1 point of accuracy
+            and 0.05 nats of loss.
     """
 
     curves: Sequence[str] = ()
@@ -60,14 +61,22 @@ class SavedOptions:
 
 
 def build_saved_report(options: SavedOptions) -> Path:
-    """Draw saved results; the path of report.html.
+    """Write a report of saved results.
 
-    Beside it are the tables: ranking.csv, models.csv and ranks.csv (of several models),
-    threshold_stability.csv; each where there is something to put into it.
+    Beside report.html, it writes the tables that the results allow: ranking.csv for curves,
+    models.csv and ranks.csv for curves of several models, and threshold_stability.csv for
+    thresholds.
+
+    Args:
+        options: the files, and how to show them.
+
+    Returns:
+        The path of report.html.
 
     Raises:
-        UserError: a file that cannot be read or does not say what it should; the message names
-            the file and the row.
+        UserError: a file cannot be read or lacks something (the message names the file and the
+            row), two files hold the same point or checkpoint, a percent is not between 0 and 100 or
+            is given twice, or the folder cannot be written.
     """
     folder = writable_folder(options.out)
     results = read_results(options)
@@ -85,22 +94,29 @@ def build_saved_report(options: SavedOptions) -> Path:
 
 
 def read_results(options: SavedOptions) -> list[ModelResults]:
-    """The results of the files, one for each model or checkpoint, in the order of the files.
+    """The results in the files.
 
-    Curves and scores belong together where they are of one model and there is one checkpoint of
-    it.
+    Curves and scores of one model are combined if there are scores of only one checkpoint of it.
+
+    Args:
+        options: the files to read.
+
+    Returns:
+        The results of each model or checkpoint: first those with scores, in the order of the files,
+        then those with curves only.
 
     Raises:
-        UserError: a file cannot be read, or two files hold the same point or checkpoint.
+        UserError: a file cannot be read, two files hold the same point or checkpoint, or a percent
+            is not between 0 and 100 or is given twice.
     """
     curves = _curves(options.curves)
     scored = [read_scores(path) for path in options.scores]
-    shares = check_percents({0.0, options.at, *check_percents(options.percents)})
+    percents = check_percents({0.0, options.at, *check_percents(options.percents)})
     names = [str(scores.attrs["model"]) for scores in scored]
     results = []
     for scores, name in zip(scored, names, strict=True):
         own = curves.get(name) if names.count(name) == 1 else None
-        cuts = choose_thresholds(scores, shares)
+        cuts = choose_thresholds(scores, percents)
         config: dict[str, Any] = {key: scores.attrs[key] for key in _SHOWN if scores.attrs.get(key)}
         config |= {"n_samples": scores.sizes["sample"], "definitions": _definitions(scores)}
         if "texts" in scores.attrs:
@@ -113,15 +129,22 @@ def read_results(options: SavedOptions) -> list[ModelResults]:
             summary = _summary(own, None, options.at, name)
             revision = "curves" if name in names else ""
             results.append(ModelResults(name, revision, curves=own, summary=summary))
-    labels(results)  # refuses what is given twice
+    labels(results)  # raises an error if a model or checkpoint is given twice
     return results
 
 
 def read_scores(path: str | Path) -> xr.DataArray:
-    """Scores from a NetCDF file, with the dims and coordinates that `score_heads` gives.
+    """The scores in a NetCDF file.
+
+    Args:
+        path: a file written by ``scores.to_netcdf``, such as a report's scores.nc.
+
+    Returns:
+        ``(score, sample, layer, head)``, as from `score_heads`. The attribute "model" is the file's
+        name if the file does not name the model.
 
     Raises:
-        UserError: the file cannot be read, or holds something else.
+        UserError: the file cannot be read, or holds no scores.
     """
     if not Path(path).is_file():
         raise UserError(f"there is no file of scores at {str(path)!r}")
@@ -140,7 +163,7 @@ def read_scores(path: str | Path) -> xr.DataArray:
 
 
 def _curves(paths: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """The curves of the files by model."""
+    """The curves in the files, by model."""
     if not paths:
         return {}
     table = pd.concat([read_curves(path) for path in paths], ignore_index=True)
@@ -162,7 +185,7 @@ def _thresholds(paths: Sequence[str]) -> pd.DataFrame | None:
 def _summary(
     curves: pd.DataFrame | None, cuts: xr.DataArray | None, percent: float, model: str
 ) -> pd.DataFrame | None:
-    """The summary at one share; None where curves do not say for which shares they are."""
+    """The summary at one percent of heads; None if a curve has no point for that percent."""
     if curves is None:
         return None if cuts is None else summarize(None, cuts, percent=percent).assign(model=model)
     has = np.isclose(curves["percent"].astype(float), percent)
@@ -177,7 +200,7 @@ def _tables(
     published: pd.DataFrame | None,
     within: Tolerances,
 ) -> dict[str, pd.DataFrame]:
-    """What is written beside the page: file name → table."""
+    """The tables to write beside the page, by file name."""
     curves = [one.curves for one in results if one.curves is not None]
     tables: dict[str, pd.DataFrame] = {}
     if curves:

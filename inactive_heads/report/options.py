@@ -1,4 +1,4 @@
-"""What a report is asked for: its options, checked, and the same of several models."""
+"""The options of a report, and the options of each model if there are several."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ DEFAULT_TASKS = (TaskSpec("quiz"), TaskSpec("text-loss"))
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """All that a report is asked for.
+    """The options of a report on one model.
 
     Attributes:
         model: which model, and how it is loaded.
         out: the folder to write.
         texts: the texts that heads are scored on.
-        tasks: what ablations are judged by.
-        scores: the scores to ablate by, "Random" among them; a default set for each task if None.
-        own_scores: scores of the user's files: swept, drawn, and compared with the paper's best.
-        percents: the percentages of heads to zero.
-        at: the percentage that tables and marks show.
-        within: how much worse each metric may get and still count as unharmed.
+        tasks: the tasks that ablations are evaluated on.
+        scores: the scores to ablate by, "Random" among them; None for a default set for each task.
+        own_scores: scores from the user's files: swept, shown, and compared with the paper's best.
+        percents: the percents of heads to zero; by default `REPORT_PERCENTS`.
+        at: the percent of heads that tables and marks show.
+        within: by metric, how much worse still counts as unharmed; by default 1 point of accuracy
+            and 0.05 nats of loss.
         mode: "per-input" or "fixed".
-        called: the model's name in the page, if not its own.
-        checkpoint: which checkpoint of it this is, if its folder is one of several.
+        called: the model's name in the page; None for its own.
+        checkpoint: the checkpoint's name, if the model is one of several checkpoints in a folder.
         execution: where the work is done.
-        seed: of texts, questions and Random.
+        seed: the seed of texts, questions and Random.
     """
 
     model: ModelSpec = ModelSpec()
@@ -56,16 +57,16 @@ class ReportOptions:
 
     @property
     def all_percents(self) -> list[float]:
-        """The percentages to zero in ascending order: 0, those asked for, and the one shown.
+        """The percents of heads to zero, ascending: 0, ``percents`` and ``at``.
 
         Raises:
-            UserError: one is outside 0 to 100, or stands twice.
+            UserError: one is not between 0 and 100, or is given twice.
         """
         return check_percents({0.0, self.at, *check_percents(self.percents)})
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The options by the names of the command line, for a report's ``config.json``."""
+        """The options by their names on the command line, for a report's ``config.json``."""
         own = {
             name: value
             for name, value in vars(self).items()
@@ -79,10 +80,11 @@ class ReportOptions:
         return {**named, **names, **task, **texts, **model, **asdict(self.execution), **own}
 
     def check(self) -> None:
-        """Check what can be checked without a model.
+        """Check the options, as far as that is possible without a model.
 
         Raises:
-            UserError: no task, an unknown mode, score or batch size, a percentage outside 0 to 100.
+            UserError: there is no task; the mode, a score or the batch size is invalid; or a
+                percent is not between 0 and 100, or is given twice.
         """
         if not self.tasks:
             raise UserError("no task was asked for; there are: mmlu, quiz, text-loss, lm-eval:TASK")
@@ -96,18 +98,19 @@ class ReportOptions:
 def compared(
     asked: ReportOptions, models: Sequence[str | None], revisions: Sequence[str | None]
 ) -> list[ReportOptions]:
-    """The same report of every model and revision.
+    """The same report for every model and revision.
 
     Args:
-        asked: what is asked of each.
+        asked: the options for all of them.
         models: names or folders; None is the bundled model.
-        revisions: branches, tags or commits, or folders in a model's own; None is the model's own.
+        revisions: branches, tags or commits, or names of folders in a model's folder; None is the
+            default revision.
 
     Returns:
-        One set of options for each pair, in a folder of its own if there are several.
+        The options of each pair; if there are several, each has its own folder in ``asked.out``.
 
     Raises:
-        UserError: a model and revision stand twice.
+        UserError: a pair of model and revision is given twice.
     """
     pairs = [(model, revision) for model in models for revision in revisions]
     if len(pairs) == 1:
@@ -122,7 +125,7 @@ def compared(
 
 
 def _of_model(asked: ReportOptions, model: str | None, revision: str | None) -> ReportOptions:
-    """The same report of a model: of a checkpoint, if a folder of that name is in its own."""
+    """The report for one model: for a checkpoint, if its folder holds one named ``revision``."""
     if model is not None and revision is not None and (Path(model) / revision).is_dir():
         spec = replace(asked.model, source=str(Path(model) / revision))
         return replace(asked, model=spec, called=Path(model).resolve().name, checkpoint=revision)

@@ -1,4 +1,4 @@
-"""What a report needs before it runs: model, texts and tasks loaded, and what is to be done."""
+"""Prepares a report: loads the model, texts and tasks, and plans the sweeps."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, cut_to, load_texts
 
 TEXT_LOSS = "text-loss"
-"""The task of a report's own texts."""
+"""The name of the task on the report's texts."""
 
 SWEPT_SCORES = ("AHON (LN)", "LTHON (LN)", "AHRN (LN)", "AVVN (LN)", "AEQD", "AWFT", RANDOM)
-"""What a report ablates questions by unless told otherwise: one score of each kind, and Random.
+"""The default scores to ablate by on questions: one of each kind, and Random.
 
-Next-token loss, which is cheaper, is measured for all fifteen.
+On next-token loss, which is cheaper, the default is all fifteen.
 """
 
 SPANS = {"bundled": (64, 256), "fineweb-edu": (10, 3000)}
-"""Between how many tokens texts are cut at random; a user's own are not cut."""
+"""The shortest and longest length of randomly cut texts, in tokens; a user's texts are not cut."""
 
 DEFAULT_TEXTS, DEFAULT_QUESTIONS = 10, 30
-"""How many of the bundled texts and questions a report takes: minutes on two cores."""
+"""The default numbers of bundled texts and questions: minutes on two cores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class PreparedReport:
     """A report's model, texts and tasks, loaded and tokenized.
 
     Attributes:
-        options: what was asked.
-        samples: the texts, as token ids.
-        job: the model, and the tasks that judge it.
+        options: the options of the report.
+        samples: the texts' token ids.
+        job: the model and the tasks that it is evaluated on.
         grids: what each task's sweep varies, by the task's name.
     """
 
@@ -56,39 +56,39 @@ class PreparedReport:
 
     @property
     def scores(self) -> list[str]:
-        """The scores whose heads are shown: the paper's and the user's."""
+        """The names of the scores whose heads are shown: the paper's and the user's."""
         return drawn_scores(self.options)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the report's numbers, as JSON can hold it."""
+        """The settings that determine the report's results, in a form that JSON can represent."""
         scored = {"samples": digest_of(self.samples), "at": self.options.at}
         return run_settings(self.job, self.grids) | scored
 
     def plan(self, finished: int) -> str:
-        """What is to be done and how long it takes, in words.
+        """The work to do and the time it takes, in words. Runs a batch to measure the speed.
 
         Args:
-            finished: the number of units that are finished already.
+            finished: the number of units of work that are already finished.
 
         Returns:
-            A few lines. A trial run of the model measures its speed.
+            A few lines; see `inactive_heads.sweeps.cost.describe`.
         """
         plans = {name: plan_sweep(self.job, name, grid) for name, grid in self.grids.items()}
         return describe(plans, seconds_per_token(self.job), finished)
 
 
 def prepare_report(options: ReportOptions) -> PreparedReport:
-    """Load what a report is about and see what there is to do.
+    """Load the model, texts and tasks of a report.
 
     Args:
-        options: what is asked.
+        options: the options of the report.
 
     Returns:
         The model, texts and tasks, ready to run.
 
     Raises:
-        UserError: the model, a task or the texts cannot be loaded, or an option is wrong.
+        UserError: the model, a task or the texts cannot be loaded, or an option is invalid.
     """
     texts = _texts(options)
     tasks: list[Task] = [
@@ -113,23 +113,27 @@ def prepare_report(options: ReportOptions) -> PreparedReport:
 
 
 def plan_report(options: ReportOptions) -> str:
-    """What a report would do and how long it would take.
+    """The work that a report needs and the time it takes, in words.
 
     Args:
-        options: what is asked.
+        options: the options of the report.
 
     Returns:
-        A few lines.
+        A few lines; see `inactive_heads.sweeps.cost.describe`.
 
     Raises:
-        UserError: as `prepare_report`.
+        UserError: the model, a task or the texts cannot be loaded, or an option is invalid.
     """
     options.check()
     return prepare_report(options).plan(0)
 
 
 def drawn_scores(options: ReportOptions) -> list[str]:
-    """The names of the scores whose heads a report shows: the paper's and the user's."""
+    """The names of the scores whose heads a report shows: the paper's and the user's.
+
+    Args:
+        options: the options of the report.
+    """
     return list(dict.fromkeys([*PAPER_SCORES, *options.own_scores]))
 
 
@@ -153,7 +157,7 @@ def _texts(options: ReportOptions) -> list[str]:
 
 
 def _samples(options: ReportOptions, model: Model, texts: list[str]) -> list[list[int]]:
-    """The texts as tokens: cut at random as in the paper; a user's own only if asked."""
+    """The texts' token ids: cut at random as in the paper, a user's texts only on request."""
     shortest, usual = SPANS.get(options.texts.source, (0, None))
     longest = usual if options.texts.max_tokens is None else options.texts.max_tokens
     if usual is None or longest is None:
@@ -164,6 +168,6 @@ def _samples(options: ReportOptions, model: Model, texts: list[str]) -> list[lis
 
 
 def _with_limit(spec: TaskSpec) -> TaskSpec:
-    """The spec, with a limit for the bundled questions if it has none."""
+    """The spec, with the default number of bundled questions if it has no limit."""
     bundled_quiz = spec.name == "quiz" and spec.data is None
     return replace(spec, limit=DEFAULT_QUESTIONS) if spec.limit is None and bundled_quiz else spec

@@ -1,4 +1,4 @@
-"""The scores of every input that a report ran, with the kind of text it is."""
+"""The scores of all inputs of a report, grouped by kind of text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def scores_by_kind(
 
     Args:
         tasks: the tasks that were swept.
-        sweeps: one for each task, in the same order, with the scores of its inputs.
-        names: the scores.
+        sweeps: each task's sweep, in the same order, with the scores of its inputs.
+        names: the names of the scores to take.
 
     Returns:
         ``(score, sample, layer, head)`` with the coordinate ``group`` along ``sample``.

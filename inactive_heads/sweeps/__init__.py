@@ -1,1 +1,1 @@
-"""Many ablations: a grid of scores and percents, resumable, on one machine or many."""
+"""Sweeps: a grid of ablations by score and percent of heads, resumable, on one machine or many."""

@@ -1,4 +1,4 @@
-"""A user's scores against built-in ones: swept alike, and compared item by item."""
+"""A user's scores compared with built-in ones, item by item."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, load_texts
 
 AGAINST: tuple[str, ...] = ("AHON (LN)", "LTHON (LN)", "AWFT", RANDOM)
-"""The score most often best in the paper, the next of its kind, attention alone, and chance."""
+"""The paper's most successful score, a second on head outputs, one on attention, and chance."""
 
 TEXTS, SHORTEST, LONGEST = 16, 64, 128
-"""The number of bundled texts, and the range of their lengths in tokens: minutes on two cores."""
+"""The number of bundled texts and the range of their lengths in tokens: minutes on two cores."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,7 +57,11 @@ class Comparison:
     standing: pd.DataFrame | None
 
     def figure(self) -> go.Figure:
-        """Return the figure of the curves, with the best of the user's scores and Random strong."""
+        """Return the figure of the curves; the user's best score is highlighted.
+
+        Returns:
+            A plotly figure, from `plots.accuracy_curves`.
+        """
         own = set(self.table.loc[self.table["own"], "score"])
         best = next(name for name in self.ranking["score"] if name in own)
         return plots.accuracy_curves(self.curves, self.metric, highlight=best)

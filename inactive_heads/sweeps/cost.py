@@ -1,4 +1,4 @@
-"""What a sweep will cost, before it begins."""
+"""The cost of a sweep, estimated before it starts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from inactive_heads.sweeps.job import Job
 from inactive_heads.sweeps.unit import shards_of
 
 TRIAL_TOKENS = 2048
-"""Tokens that are run to see how fast the model is here."""
+"""The most tokens run to measure the model's speed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the sweep of one task comes to.
+    """The amount of work in the sweep of one task.
 
     Attributes:
-        task: its name.
-        points: scores × shares, and the baseline.
-        units: pieces of work, each kept when it is done.
-        passes: inputs run through the model.
-        tokens: in those inputs.
+        task: the task's name.
+        points: the number of points: scores × percents, and the baseline.
+        units: the number of units of work, each saved when it is done.
+        passes: the number of inputs run through the model, counted once per point.
+        tokens: the number of tokens in those inputs.
     """
 
     task: str
@@ -36,7 +36,16 @@ class Plan:
 
 
 def plan_sweep(job: Job, task: str, grid: Grid) -> Plan:
-    """The plan of a sweep; in fixed mode at most this, as equal head sets are judged once."""
+    """The amount of work in a sweep.
+
+    Args:
+        job: the model and its tasks.
+        task: the name of one of the tasks.
+        grid: what the sweep varies.
+
+    Returns:
+        The plan; an upper bound in fixed mode, where equal head sets are evaluated once.
+    """
     prepared = job.tasks[task]
     points = grid.n_points
     shards = shards_of(prepared, grid.shard_tokens)
@@ -50,7 +59,14 @@ def plan_sweep(job: Job, task: str, grid: Grid) -> Plan:
 
 
 def seconds_per_token(job: Job) -> float:
-    """How long a token takes in this process, measured on inputs of the job's own."""
+    """The time that the model takes per token in this process, measured on the job's inputs.
+
+    Args:
+        job: the model and its tasks.
+
+    Returns:
+        Seconds per token, from one batch of inputs of about median length.
+    """
     inputs = [one.tokens for prepared in job.tasks.values() for one in prepared.inputs]
     inputs.sort(key=len)
     middle = len(inputs[len(inputs) // 2])
@@ -58,14 +74,23 @@ def seconds_per_token(job: Job) -> float:
     start = max(0, len(inputs) // 2 - max(1, room // middle))
     tried = inputs[start : len(inputs) // 2 + 1]
     batch = TokenBatch.of(tried, device=job.model.engine.device)
-    job.model.engine.run(TokenBatch.of([tried[0]], device=job.model.engine.device))  # warm
+    job.model.engine.run(TokenBatch.of([tried[0]], device=job.model.engine.device))  # warm-up
     began = time.perf_counter()
-    float(job.model.engine.run(batch)[0, 0])  # a GPU answers when it is done
+    float(job.model.engine.run(batch)[0, 0])  # reading a number waits for the GPU
     return (time.perf_counter() - began) / int(batch.mask.sum())
 
 
 def describe(plans: Mapping[str, Plan], seconds: float, finished: int) -> str:
-    """The plans in words, for whoever waits for them."""
+    """Plans and the time they take, in words.
+
+    Args:
+        plans: each task's plan, by the task's name.
+        seconds: seconds per token, from `seconds_per_token`.
+        finished: the number of units that are already finished.
+
+    Returns:
+        One line per task, then the number of finished units if any, then the time left.
+    """
     lines = [
         f"{plan.task}: {plan.points:,} points, {plan.units:,} units, {plan.passes:,} inputs, "
         f"{plan.tokens:,} tokens"
@@ -84,7 +109,14 @@ def describe(plans: Mapping[str, Plan], seconds: float, finished: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: 40 s, 12 min, 5.2 h, 3.1 days."""
+    """A duration in a readable unit: 40 s, 12 min, 5.2 h or 3.1 days.
+
+    Args:
+        seconds: the duration.
+
+    Returns:
+        The number with its unit.
+    """
     for size, unit in ((86400, "days"), (3600, "h")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Where units of work are done: in this process, in several, or on a Ray cluster."""
+"""The choice of an executor: this process, several processes, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from inactive_heads.sweeps.local_executor import InProcess, Processes
 
 
 def choose_executor(spec: ExecutionSpec, model: Model) -> Executor:
-    """The executor that a spec asks for.
+    """The executor that a spec describes.
 
     Args:
-        spec: where work is done. "local" without ``workers`` works in this process, or, if the
-            model lies on a GPU and there are more, in one process per GPU.
-        model: the model; where it lies decides how many workers there are.
+        spec: where the work is done. "local" without ``workers`` uses one process per GPU if the
+            model was loaded with ``device="auto"`` and is on a GPU; otherwise this process.
+        model: the model that will be swept.
 
     Returns:
-        The executor.
+        The executor, ready to run.
 
     Raises:
-        UserError: an unknown executor, fewer than one worker, or Ray is not installed.
+        UserError: the executor is unknown, ``workers`` is below 1, or Ray is not installed.
     """
     workers = spec.workers
     if workers is not None and workers < 1:
@@ -35,7 +35,7 @@ def choose_executor(spec: ExecutionSpec, model: Model) -> Executor:
     if spec.executor != "local":
         raise UserError(f"executor={spec.executor!r} is unknown; there are: local, ray")
     if workers is None:
-        loaded_anywhere = model.spec is not None and model.spec.device == "auto"
-        spread = model.engine.device.type == "cuda" and loaded_anywhere
-        workers = torch.cuda.device_count() if spread else 1
+        any_device = model.spec is not None and model.spec.device == "auto"
+        every_gpu = any_device and model.engine.device.type == "cuda"
+        workers = torch.cuda.device_count() if every_gpu else 1
     return Processes(workers) if workers > 1 else InProcess()

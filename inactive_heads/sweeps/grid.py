@@ -1,4 +1,4 @@
-"""What a sweep varies, and the units of work that this comes to."""
+"""The grid of a sweep: scores × percents of heads, and the units of work at each point."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ Mode = Literal["per-input", "fixed"]
 
 @dataclass(frozen=True)
 class Point:
-    """One score and share: what is silenced, and the units that together judge it."""
+    """A point of the grid: one score at one percent of heads.
+
+    Attributes:
+        score: the score's name, or "Random".
+        percent: the percent of heads to zero.
+        threshold: the score's threshold, in the score's unit; NaN for Random and in fixed mode.
+        units: the units of work that evaluate the point.
+    """
 
     score: str
     percent: float
@@ -37,18 +44,19 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """What a sweep varies, and by what it chooses heads.
+    """What a sweep varies, and how it chooses the heads to silence.
 
     Attributes:
         scores: the score functions.
         with_random: whether the baseline "Random" is swept too.
-        percents: the percentages of heads to zero, each above 0.
+        percents: the percents of heads to zero, ascending, each above 0.
         mode: "per-input" or "fixed".
-        thresholds: ``(score, percent)``, chosen elsewhere; else from ``calibration``.
-        calibration: ``(score, sample, layer, head)``; the task's own inputs' scores if None.
-        seed: of Random.
-        shard_tokens: tokens of one unit of work.
-        replacement: put in the place of silenced heads; zero if None.
+        thresholds: ``(score, percent)``; None to choose them from ``calibration``.
+        calibration: ``(score, sample, layer, head)``; None for the scores of the task's inputs.
+        seed: the seed of Random.
+        shard_tokens: the most tokens per unit of work.
+        replacement: ``(layer, head, d_head)``, replaces the output of silenced heads; None for
+            zero.
     """
 
     scores: list[Score]
@@ -63,17 +71,17 @@ class Grid:
 
     @property
     def names(self) -> list[str]:
-        """What is swept, in order."""
+        """The names of the scores that are swept, in order; "Random" comes last."""
         return [*(score.name for score in self.scores), *([RANDOM] if self.with_random else [])]
 
     @property
     def n_points(self) -> int:
-        """The baseline, and every score at every share."""
+        """The number of points, counting the baseline once."""
         return 1 + len(self.names) * len(self.percents)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of it that decides numbers, as JSON has it."""
+        """The settings that determine the results, in a form that JSON can represent."""
         given = {"thresholds": self.thresholds, "calibration": self.calibration}
         return {
             "scores": {score.name: fingerprint(score) for score in self.scores},
@@ -96,46 +104,55 @@ class Grid:
         own: xr.DataArray | None,
         shape: ModelShape,
     ) -> list[Point]:
-        """Every score and share, with its units.
+        """The points of the grid, without the baseline.
 
         Args:
-            task: the name of the task that judges them.
-            shards: its items, in stretches.
-            own: scores of the task's own inputs, by which heads are chosen if by nothing else.
-            shape: of the model.
+            task: the name of the task that evaluates them.
+            shards: the task's items in ranges, from `shards_of`.
+            own: ``(score, sample, layer, head)``, the scores of the task's inputs; used to choose
+                heads if there are neither ``thresholds`` nor ``calibration``. None if only Random
+                is swept.
+            shape: the model's sizes.
+
+        Returns:
+            One point per score and percent. In fixed mode, the units of an empty head set are those
+            of the baseline.
+
+        Raises:
+            UserError: a score has no finite value to choose heads by.
         """
-        by = own if self.calibration is None else self.calibration
-        cuts = self.thresholds
-        if cuts is None and by is not None and self.mode == "per-input":
-            cuts = choose_thresholds(by, self.percents)
-        found = []
-        known = {score.name: score for score in self.scores}
+        scores = own if self.calibration is None else self.calibration
+        thresholds = self.thresholds
+        if thresholds is None and scores is not None and self.mode == "per-input":
+            thresholds = choose_thresholds(scores, self.percents)
+        points = []
+        functions = {score.name: score for score in self.scores}
         for name, percent in product(self.names, self.percents):
             threshold = float("nan")
             ablation: Ablation | None = None
             if self.mode == "fixed":
-                # An empty set silences nothing: its point is the baseline.
-                if heads := self._fixed_heads(name, percent, by, shape):
+                # An empty set silences nothing, so its point is the baseline.
+                if heads := self._fixed_heads(name, percent, scores, shape):
                     ablation = Fixed(heads, self.replacement)
             elif name == RANDOM:
                 ablation = Random(percent / 100, self.seed, self.replacement)
             else:
-                assert cuts is not None, "a sweep of scores has thresholds or scores"
-                threshold = float(cuts.sel(score=name, percent=percent))
-                ablation = PerInput(known[name], threshold, self.replacement)
+                assert thresholds is not None, "a sweep of scores has thresholds or scores"
+                threshold = float(thresholds.sel(score=name, percent=percent))
+                ablation = PerInput(functions[name], threshold, self.replacement)
             units = [Unit(task, shard, ablation) for shard in shards]
-            found.append(Point(name, percent, threshold, units))
-        return found
+            points.append(Point(name, percent, threshold, units))
+        return points
 
     def _fixed_heads(
-        self, name: str, percent: float, by: xr.DataArray | None, shape: ModelShape
+        self, name: str, percent: float, scores: xr.DataArray | None, shape: ModelShape
     ) -> tuple[tuple[int, int], ...]:
         if name == RANDOM:
             drawn = np.random.default_rng(self.seed).random((len(shape.layers), shape.n_heads))
             chosen = drawn < percent / 100
         else:
-            assert by is not None, "a sweep of scores has scores"
-            chosen = select_heads(by, name, percent).transpose("layer", "head").values
+            assert scores is not None, "a sweep of scores has scores"
+            chosen = select_heads(scores, name, percent).transpose("layer", "head").values
         return tuple((shape.layers[row], int(head)) for row, head in np.argwhere(chosen))
 
 
@@ -151,16 +168,32 @@ def make_grid(
     shard_tokens: int | None = None,
     seed: int = 0,
 ) -> Grid:
-    """The grid that `sweep` was asked for.
+    """The grid that the arguments of `sweep` describe, validated.
+
+    Args:
+        model: the model to sweep; its device decides the default of ``shard_tokens``.
+        scores: names or functions, "Random" among them; None for the paper's fifteen and Random.
+        percents: the percents of heads to zero, 0 to 100.
+        mode: "per-input" or "fixed".
+        thresholds: ``(score, percent)``; None to choose them from scores.
+        calibration: ``(score, sample, layer, head)``; None for the scores of the task's inputs.
+        replacement: ``(layer, head, d_head)``; None for zero.
+        shard_tokens: the most tokens per unit of work; None for a few minutes' worth.
+        seed: the seed of Random.
+
+    Returns:
+        The grid; 0% is left out of its percents, because it is the baseline.
 
     Raises:
-        UserError: an unknown score or mode, a share outside 0 to 100, or a score or share that
-            ``thresholds`` or ``calibration`` lack.
+        UserError: a score is unknown or given twice, no score or percent is given, the mode is
+            unknown, a percent is given twice or outside 0 to 100, ``thresholds`` or ``calibration``
+            lack a score or percent, ``thresholds`` are given in fixed mode, or ``shard_tokens`` is
+            below 1.
     """
     if mode not in get_args(Mode):
         raise UserError(f"mode must be per-input or fixed, not {mode!r}")
     ranked, with_random = split_random(scores)
-    shares = [share for share in check_percents(percents) if share > 0]
+    above_zero = [percent for percent in check_percents(percents) if percent > 0]
     for name, given in (("thresholds", thresholds), ("calibration", calibration)):
         missing = [] if given is None else [s.name for s in ranked if s.name not in given["score"]]
         if missing:
@@ -168,7 +201,7 @@ def make_grid(
     if thresholds is not None:
         if mode == "fixed":
             raise UserError("fixed sets are chosen by scores: give calibration, not thresholds")
-        lacking = [share for share in shares if share not in thresholds["percent"]]
+        lacking = [percent for percent in above_zero if percent not in thresholds["percent"]]
         if lacking:
             raise UserError(f"the thresholds given have no share {lacking[0]:g}%")
     if shard_tokens is not None and shard_tokens < 1:
@@ -176,14 +209,21 @@ def make_grid(
     usual = SHARD_TOKENS.get(model.engine.device.type, SHARD_TOKENS["cpu"])
     tokens = usual if shard_tokens is None else shard_tokens
     return Grid(
-        ranked, with_random, shares, mode, thresholds, calibration, seed, tokens, replacement
+        ranked, with_random, above_zero, mode, thresholds, calibration, seed, tokens, replacement
     )
 
 
 def split_random(scores: Iterable[ScoreLike] | None) -> tuple[list[Score], bool]:
-    """The score functions among those asked for, and whether the baseline "Random" is too.
+    """The score functions, separated from the baseline "Random".
 
-    Without any, the paper's fifteen and Random.
+    Args:
+        scores: names or functions, "Random" among them; None for the paper's fifteen and Random.
+
+    Returns:
+        The scores without Random, and whether Random is among them.
+
+    Raises:
+        UserError: a score is unknown or given twice, or ``scores`` is empty.
     """
     if scores is None:
         return get_scores(), True

@@ -145,7 +145,7 @@ def standing(curves: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
 
 def _curve(found: Sweep, name: str) -> list[Outcomes]:
-    """The outcomes of a score, by the percent really zeroed, ascending."""
+    """A score's outcomes, sorted by the percent of heads really zeroed."""
     points = [outcomes for (score, _), outcomes in found.points.items() if score == name]
     return sorted(points, key=lambda outcomes: outcomes.percent_zeroed)
 
@@ -155,14 +155,14 @@ def _most_zeroed(found: Sweep, name: str) -> float:
 
 
 class _Height(NamedTuple):
-    """Every item's outcome at one percent zeroed, and the largest weight of a single answer."""
+    """Every item's outcome at one percent zeroed, and the largest weight of a single point in it."""
 
     values: np.ndarray
     most: float
 
 
 def _height_at(found: Sweep, name: str, percent: float) -> _Height:
-    """Every item's outcome where the score zeroes that percent, interpolated between points."""
+    """Every item's outcome at a percent zeroed by the score, interpolated between points."""
     column = found.metric.item_column
     curve = _curve(found, name)
     values = np.array([one.items[column].to_numpy(float) for one in curve])
@@ -177,7 +177,7 @@ def _lead(found: Sweep, own: _Height, other: _Height) -> Interval:
     weights = next(iter(found.points.values())).weights
     if not found.metric.is_binary:
         return paired_change(own.values, other.values, weights)
-    # Interpolated answers are neither 0 nor 1, but differ by no more than answers do.
+    # Interpolated answers are neither 0 nor 1, but differ by no more than answers can.
     most = max(own.most, other.most)
     change = (own.values - other.values)[:, None]
     ends = score_intervals(change, weights, confidence=CONFIDENCE, least=most)

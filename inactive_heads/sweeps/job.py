@@ -1,4 +1,4 @@
-"""What units of work need besides themselves, and what does them."""
+"""Jobs, which hold everything that units of work need, and the protocol of executors."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from inactive_heads.sweeps.run_folder import Finished
 from inactive_heads.sweeps.unit import Unit
 
 ATTEMPTS = 3
-"""How often a unit may take its worker with it before the run gives up."""
+"""Worker deaths that end a run: of one unit's workers with Ray, of any with local processes."""
 
 
 def _unheard(done: int, /) -> None:
-    """For callers that do not ask how far the work is."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A model, its tasks, and the scores that a baseline computes: all that units need.
+    """A model, its tasks, and the scores that baseline units compute.
 
     Attributes:
         model: the model.
-        tasks: the tasks by name, tokenized for it.
+        tasks: the tasks by name, tokenized for the model.
         scores: the scores by name.
-        batch_size: inputs run together, or "auto".
+        batch_size: inputs per batch, or "auto".
     """
 
     model: Model
@@ -45,19 +45,22 @@ class Job:
     batch_size: int | str = "auto"
 
     def do(self, unit: Unit, advance: Advance = _unheard) -> Finished:
-        """Do a unit of work, here.
+        """Do a unit of work in this process.
 
         Args:
-            unit: what to do.
-            advance: is told how many tokens were run since the last call.
+            unit: the unit, of one of the job's tasks.
+            advance: called with the number of tokens run since the last call. By default, progress
+                is not reported.
 
         Returns:
-            ``facts["items"]``, a table of the task's items as `Evaluation` has them;
-            ``facts["n_zeroed"]`` of ``facts["n_heads"]`` heads; and, of a baseline, in the array
-            the scores ``(score, input, layer, head)``.
+            The unit's results. Its facts are "unit", the unit's name; "items", the columns of
+            `Evaluation.items` as lists; "n_zeroed" of "n_heads", the heads silenced, counted over
+            inputs and layers; and "metric". For the baseline, the array holds the scores,
+            ``(score, input, layer, head)``; otherwise it is empty.
 
         Raises:
-            UserError: the ablation does not fit the model.
+            UserError: the ablation does not fit the model, or a single input does not fit in
+                memory.
         """
         part = self.tasks[unit.task].part(*unit.items)
         ablation, looking = unit.ablation, None
@@ -83,15 +86,19 @@ class Job:
         return Finished(facts, np.empty(0, "f4") if looking is None else looking.values)
 
     def n_tokens(self, unit: Unit) -> int:
-        """The number of tokens that a unit runs through the model."""
+        """The number of tokens that a unit runs through the model.
+
+        Args:
+            unit: the unit, of one of the job's tasks.
+        """
         return self.tasks[unit.task].part(*unit.items).n_tokens
 
     @property
     def model_spec(self) -> ModelSpec:
-        """How another process loads the model.
+        """The spec by which another process loads the model.
 
         Raises:
-            UserError: it was not loaded by `load_model`.
+            UserError: the model was not loaded by `load_model`.
         """
         if self.model.spec is None:
             raise UserError(
@@ -102,22 +109,25 @@ class Job:
 
     @property
     def with_model(self) -> Callable[[Model], Job]:
-        """Makes the same job with another copy of the model; can be sent to other processes."""
+        """A function that makes the same job with another copy of the model; it can be pickled."""
         return partial(Job, tasks=self.tasks, scores=self.scores, batch_size=self.batch_size)
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """Does units of a job, in any order, and gives each as soon as it is done."""
+    """Does units of a job in any order, and yields each as soon as it is done."""
 
     def run(
         self, job: Job, units: Sequence[Unit], advance: Advance
     ) -> Iterator[tuple[Unit, Finished]]:
-        """Each unit when it is done, once.
+        """Do units of work.
 
         Args:
             job: the model, tasks and scores.
-            units: what to do.
-            advance: is told how many tokens were run since the last call.
+            units: the units to do.
+            advance: called with the number of tokens run since the last call.
+
+        Yields:
+            Each unit once, with its results, as soon as it is done.
         """
         ...

@@ -1,4 +1,4 @@
-"""Units of work done in this process, or in several that each load the model."""
+"""Executors on this machine: this process, or several processes that each load the model."""
 
 from __future__ import annotations
 
@@ -24,24 +24,36 @@ from inactive_heads.sweeps.unit import Unit
 
 @dataclass(frozen=True)
 class InProcess:
-    """One unit after the other, in this process."""
+    """Does units one after another in this process."""
 
     def run(
         self, job: Job, units: Sequence[Unit], advance: Advance
     ) -> Iterator[tuple[Unit, Finished]]:
-        """Each unit when it is done; ``advance`` is told of every batch."""
+        """Do units of work.
+
+        Args:
+            job: the model, tasks and scores.
+            units: the units to do, in this order.
+            advance: called after every batch with the number of its tokens.
+
+        Yields:
+            Each unit with its results; see `Job.do`.
+
+        Raises:
+            UserError: a unit cannot be done; see `Job.do`.
+        """
         for unit in units:
             yield unit, job.do(unit, advance)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Worker processes on this machine, each with the model; one per GPU, or so many on a CPU.
+    """Does units in worker processes on this machine, each with its own copy of the model.
 
-    A worker that dies takes the pool with it; a new pool does what was not finished.
+    If a worker dies, all are restarted to do the unfinished units.
 
     Attributes:
-        n_workers: the number of processes.
+        n_workers: the number of processes. If there are GPUs, they are assigned in turn.
     """
 
     n_workers: int
@@ -49,11 +61,19 @@ class Processes:
     def run(
         self, job: Job, units: Sequence[Unit], advance: Advance
     ) -> Iterator[tuple[Unit, Finished]]:
-        """Each unit when it is done; ``advance`` is told of every unit.
+        """Do units of work.
+
+        Args:
+            job: the model, tasks and scores.
+            units: the units to do.
+            advance: called after every unit with the number of its tokens.
+
+        Yields:
+            Each unit with its results, in the order in which they are done.
 
         Raises:
-            UserError: the model, or a score, cannot be taken to another process; or workers
-                keep dying.
+            UserError: the model was not loaded by `load_model`, a score is not one of the
+                package's, workers died three times, or a unit cannot be done; see `Job.do`.
         """
         spec, left, deaths = job.model_spec, list(units), 0
         _check_scores(job)
@@ -96,7 +116,7 @@ class Processes:
 
 
 _job: Job | None = None
-"""The job of a worker process, once it has loaded the model."""
+"""The job of a worker process, set when it has loaded the model."""
 
 
 def _start_worker(
@@ -113,7 +133,7 @@ def _do(unit: Unit) -> Finished:
 
 
 def _places(n_workers: int, spec: ModelSpec) -> list[str]:
-    """The device of each worker: GPUs in turn, or the one that was asked for."""
+    """Each worker's device: the GPUs in turn for "auto", otherwise the device of the spec."""
     if spec.device != "auto" or not torch.cuda.is_available():
         return [spec.device] * n_workers
     return [f"cuda:{index % torch.cuda.device_count()}" for index in range(n_workers)]

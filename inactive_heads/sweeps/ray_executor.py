@@ -1,4 +1,4 @@
-"""Units of work as tasks of Ray actors, on this machine or on a cluster."""
+"""An executor that does units in Ray actors, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except ImportError as error:
 
 
 class _Actor:
-    """A worker in a process of Ray's; the model is loaded once."""
+    """A worker in its own Ray process, which loads the model once."""
 
     def __init__(self, spec: ModelSpec, make_job: Callable[[Model], Job]) -> None:
         self.job = make_job(load(spec))
@@ -38,14 +38,15 @@ class _Actor:
 
 @dataclass(frozen=True)
 class RayActors:
-    """A pool of Ray actors, each with the model; results come back through the driver.
+    """Does units in a pool of Ray actors, each with its own copy of the model.
 
-    An actor that dies is replaced and its unit done again.
+    An actor that dies is replaced, and its unit done again.
 
-    Args:
-        n_workers: how many; one per GPU of the cluster (or per node, without GPUs) if None.
-        address: of the cluster, as `ray.init` takes it; Ray's own choice if None.
-        gpus_per_worker: GPUs of one actor: 1 where the cluster has GPUs, if None.
+    Attributes:
+        n_workers: the number of actors; None for as many as the cluster's GPUs allow, or one per
+            node without GPUs.
+        address: the cluster's address, as for `ray.init`; None leaves the choice to Ray.
+        gpus_per_worker: GPUs per actor; None for 1 if the cluster has GPUs, otherwise 0.
     """
 
     n_workers: int | None = None
@@ -55,11 +56,19 @@ class RayActors:
     def run(
         self, job: Job, units: Sequence[Unit], advance: Advance
     ) -> Iterator[tuple[Unit, Finished]]:
-        """Each unit when it is done.
+        """Do units of work.
+
+        Args:
+            job: the model, tasks and scores.
+            units: the units to do.
+            advance: called after every unit with the number of its tokens.
+
+        Yields:
+            Each unit with its results, in the order in which they are done.
 
         Raises:
-            UserError: the model cannot be loaded elsewhere, no cluster is at the address, or a
-                unit keeps killing its actors.
+            UserError: the model was not loaded by `load_model`, there is no cluster at the address,
+                or three actors died of the same unit.
         """
         spec = job.model_spec
         ours = not ray.is_initialized()

@@ -1,4 +1,4 @@
-"""What a sweep gave: curves, the outcome of every item, and their files."""
+"""The results of a sweep: curves, the outcome of every item, and the files they are saved in."""
 
 from __future__ import annotations
 
@@ -44,23 +44,25 @@ COLUMNS = (
     "kl_low",
     "kl_high",
 )
-
+"""The columns of a sweep's curves; see `sweep`."""
 
 POINT_COLUMNS = ("task", "mode", "score", "percent")
-
+"""The columns that identify the point of a saved item."""
 
 ITEMS = "items.parquet"
+"""The file that holds the outcome of every item."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What a sweep of one model and task gave.
+    """The results of sweeping one model on one task.
 
     Attributes:
-        curves: one row per score and share; see `sweep`.
-        points: score and percent → how every item came out; percent 0 is the baseline.
-        scores: of the task's own inputs, ``(score, sample, layer, head)``; None where only
-            Random was swept.
+        curves: one row per score and percent; see `sweep`.
+        points: the outcomes of the task's items at every point, by ``(score, percent)``; percent 0
+            is the baseline.
+        scores: ``(score, sample, layer, head)``, the scores of the task's inputs; None if only
+            Random was swept, or if the sweep was read from a folder.
     """
 
     curves: pd.DataFrame
@@ -69,14 +71,21 @@ class Sweep:
 
     @property
     def metric(self) -> Metric:
-        """What the task measures: "accuracy" or "loss"."""
+        """The metric that the task measures: "accuracy" or "loss"."""
         return get_metric(next(iter(self.points.values())).metric)
 
     def ranking(self, *, within: float | None = None) -> pd.DataFrame:
-        """The scores, the best first, and how sure that order is: see `rank_uncertainty`.
+        """The scores ranked by their curves, with the uncertainty of the ranks.
+
+        Args:
+            within: how much worse still counts as unharmed, in points of accuracy or nats of loss;
+                by default 1 point or 0.05 nats.
+
+        Returns:
+            One row per score, the best first; see `rank_uncertainty`.
 
         Raises:
-            UserError: the task has a single item, or a single share was swept.
+            UserError: the task has a single item, or no percent above 0 was swept.
         """
         one = next(iter(self.points.values()))
         column = self.metric.item_column
@@ -97,7 +106,15 @@ class Sweep:
 
 
 def save_items(folder: Path, sweeps: Sequence[Sweep]) -> None:
-    """Write how every item came out at every point, for `load_sweeps`."""
+    """Write the outcome of every item at every point to ``items.parquet``, for `load_sweeps`.
+
+    Args:
+        folder: the run folder.
+        sweeps: the finished sweeps of the run, one per task.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     tables = []
     for found in sweeps:
         task, mode = found.curves["task"].iloc[0], found.curves["mode"].iloc[0]
@@ -109,20 +126,24 @@ def save_items(folder: Path, sweeps: Sequence[Sweep]) -> None:
 
 
 def load_sweeps(folder: str | Path) -> list[Sweep]:
-    """The finished sweeps of a folder that `sweep` or a report wrote, one per task.
+    """The finished sweeps in a folder that `sweep` or a report wrote.
 
         (found,) = ih.load_sweeps("runs/quiz")
         found.points["AHON (LN)", 10].items
 
-    ``scores`` is None in what is read.
+    Args:
+        folder: the ``out`` folder of `sweep`, or one model's folder of a report.
+
+    Returns:
+        One sweep per task. ``scores`` is not saved, so it is None.
 
     Raises:
         UserError: the folder holds no finished sweep.
     """
-    place = Path(folder)
-    if not (place / ITEMS).is_file():
+    path = Path(folder)
+    if not (path / ITEMS).is_file():
         raise UserError(f"{str(folder)!r} has no {ITEMS}: no finished sweep is in it")
-    curves, items = pd.read_csv(place / "curves.csv"), pd.read_parquet(place / ITEMS)
+    curves, items = pd.read_csv(path / "curves.csv"), pd.read_parquet(path / ITEMS)
     sweeps = []
     for task in curves["task"].unique():
         rows = curves[curves["task"] == task]

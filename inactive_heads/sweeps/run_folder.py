@@ -1,12 +1,13 @@
-"""A folder that a run can be killed in at any moment: finished units stay, half ones are not read.
+"""Run folders, which keep finished units of work so that a killed run can be resumed.
 
-Beside what a run writes at its end, the folder holds
+Besides the results that a run writes at its end, the folder holds
 
-- ``run.json``: the settings that decide its numbers, and their digest;
+- ``run.json``: the settings that determine the results, and their digest;
 - ``units/*.unit``: one file per finished unit of work. Its first line is the SHA-256 of the
-  rest: a line of JSON, then float32 numbers of the shape that the JSON says.
+  rest: a line of JSON, then float32 numbers in the shape that the JSON gives.
 
-Files are written beside their place, synced to the disk and renamed.
+Files are written under a temporary name, synced to disk and renamed, so a run may be killed at any
+moment.
 """
 
 from __future__ import annotations
@@ -28,28 +29,43 @@ from inactive_heads.files import digest_of, file_name, writable_folder, write_wh
 
 SETTINGS, LOCK, UNITS = "run.json", ".lock", "units"
 
-
-SHOWN = 6  # differences of settings that an error lists
+SHOWN = 6
+"""The most differing settings that an error message lists."""
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """What a finished unit of work gave: facts as JSON has them, and an array of float32."""
+    """The results of a finished unit of work.
+
+    Attributes:
+        facts: values by name that JSON can represent.
+        array: float32 numbers; empty if the unit has none.
+    """
 
     facts: dict[str, Any]
     array: np.ndarray
 
 
 class RunFolder:
-    """The finished units of a run, on disk; made by `open_run`."""
+    """The finished units of a run, on disk; from `open_run`.
+
+    Args:
+        folder: the run folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, unit: str) -> Finished | None:
-        """What the unit gave, or None where it is not finished.
+        """The saved results of a unit.
 
-        A file that is damaged counts as not finished: a `Notice` says so, and it is removed.
+        A damaged file is removed with a `Notice`, and its unit counts as unfinished.
+
+        Args:
+            unit: the unit's name.
+
+        Returns:
+            The results; None if the unit is not finished.
         """
         path = self._path(unit)
         try:
@@ -71,7 +87,15 @@ class RunFolder:
         return Finished(facts, np.frombuffer(numbers, dtype="<f4").reshape(shape))
 
     def write(self, unit: str, finished: Finished) -> None:
-        """Keep what the unit gave."""
+        """Save the results of a unit.
+
+        Args:
+            unit: the unit's name.
+            finished: its results.
+
+        Raises:
+            UserError: the file cannot be written, for example on a full disk.
+        """
         facts = finished.facts | {"array_shape": list(finished.array.shape)}
         numbers = np.ascontiguousarray(finished.array, dtype="<f4").tobytes()
         body = json.dumps(facts).encode() + b"\n" + numbers
@@ -80,7 +104,7 @@ class RunFolder:
 
     @property
     def n_finished(self) -> int:
-        """How many units are finished."""
+        """The number of finished units."""
         return len(list((self.folder / UNITS).glob("*.unit")))
 
     def _path(self, unit: str) -> Path:
@@ -88,36 +112,53 @@ class RunFolder:
 
 
 class RunMemory:
-    """The finished units of a run that is not kept."""
+    """The finished units of a run that is not saved, in memory."""
 
     def __init__(self) -> None:
         self._units: dict[str, Finished] = {}
 
     def read(self, unit: str) -> Finished | None:
-        """What the unit gave, or None where it is not finished."""
+        """The results of a unit; None if it is not finished.
+
+        Args:
+            unit: the unit's name.
+        """
         return self._units.get(unit)
 
     def write(self, unit: str, finished: Finished) -> None:
-        """Keep what the unit gave."""
+        """Keep the results of a unit.
+
+        Args:
+            unit: the unit's name.
+            finished: its results.
+        """
         self._units[unit] = finished
 
 
-Run = RunFolder | RunMemory
+UnitStore = RunFolder | RunMemory
+"""Where finished units of work are kept: on disk or in memory."""
 
 
 @contextmanager
 def open_run(out: str | Path, settings: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """The run with these settings in a folder: a new one, or the one that is there, continued.
+    """A context that starts a run in a folder, or resumes the run that is there.
+
+        with open_run("runs/quiz", settings) as run:
+            run.n_finished
 
     The folder is locked while the block runs; a crash releases the lock.
 
     Args:
-        out: the folder; made if it was not there.
-        settings: all that decides the run's numbers, as JSON has it.
+        out: the folder; created if it does not exist.
+        settings: everything that determines the run's results, in a form that JSON can represent.
+
+    Yields:
+        The run's finished units.
 
     Raises:
-        UserError: another process works in the folder; a run with other settings is in it (the
-            message shows what differs); or it cannot be written.
+        UserError: another process is using the folder, it holds a run with other settings (the
+            message lists them), ``run.json`` is damaged or was edited, or the folder cannot be
+            written.
     """
     folder = writable_folder(out)
     lock = filelock.FileLock(folder / LOCK)
@@ -130,8 +171,8 @@ def open_run(out: str | Path, settings: Mapping[str, Any]) -> Iterator[RunFolder
     try:
         _check_settings(folder, json.loads(json.dumps(dict(settings))))
         (folder / UNITS).mkdir(exist_ok=True)
-        for left in (folder / UNITS).glob("*.part"):  # a write that was killed
-            left.unlink()
+        for partial in (folder / UNITS).glob("*.part"):  # left by a killed process
+            partial.unlink()
         yield RunFolder(folder)
     finally:
         lock.release()
@@ -162,7 +203,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _differences(before: Any, now: Any, where: str = "") -> list[str]:
-    """What differs, one ``name was before, now after`` each."""
+    """The settings that differ, one ``name was before, now after`` for each."""
     if isinstance(before, dict) and isinstance(now, dict):
         names = sorted({*before, *now})
         pairs = [(f"{where}.{name}".lstrip("."), before.get(name), now.get(name)) for name in names]

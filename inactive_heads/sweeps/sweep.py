@@ -1,9 +1,9 @@
-"""A grid of ablations: score × share of heads, each judged by the same task.
+"""A sweep: a model evaluated on one task at every score and percent of heads zeroed.
 
     scores of the unablated model → thresholds or head sets → units of work → points → curves
 
-What units give is kept in a run (`inactive_heads.sweeps.run_folder`), so that a sweep can be killed and
-continued, and is done by an executor (`inactive_heads.sweeps.executors`).
+Units are done by an executor (`inactive_heads.sweeps.executors`). Their results are kept in a run folder
+(`inactive_heads.sweeps.run_folder`), so a sweep that was killed can be resumed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from inactive_heads.sweeps.executors import choose_executor
 from inactive_heads.sweeps.grid import Grid, Mode, Point, make_grid
 from inactive_heads.sweeps.job import Executor, Job
 from inactive_heads.sweeps.results import COLUMNS, Sweep, save_items
-from inactive_heads.sweeps.run_folder import Finished, Run, RunMemory, open_run
+from inactive_heads.sweeps.run_folder import Finished, RunMemory, UnitStore, open_run
 from inactive_heads.sweeps.unit import Unit, shards_of
 from inactive_heads.tasks.base import Task
 
@@ -53,46 +53,49 @@ def sweep(
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The task's accuracy (or loss) for every score and share of heads zeroed.
+    """The task's accuracy or loss for every score and percent of heads zeroed.
 
         curves = ih.sweep(model, ih.load_task("quiz"), scores=["AHON (LN)", "Random"])
         ih.rank_scores(curves)
 
-    One pass without ablation gives the baseline and the scores of the task's own inputs, from
-    which thresholds (or the fixed sets) are chosen unless ``thresholds`` or ``calibration`` are
-    given.
+    One pass of the unablated model gives the baseline and the scores of the task's inputs.
+    Thresholds (or fixed head sets) are chosen from these scores unless ``thresholds`` or
+    ``calibration`` is given.
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
         task: from `load_task`.
-        scores: names or functions, "Random" among them; the paper's fifteen and Random if not
-            given.
-        percents: the percentages of heads to aim at; 0, the baseline, is always included.
-        mode: "per-input" (the paper's) or "fixed" (one set for every input).
+        scores: names or functions, "Random" among them; by default the paper's fifteen and Random.
+        percents: the percents of heads to zero; by default the paper's: 0, 5, 10, 15, 20, 25, 30.
+            0, the baseline, is always included.
+        mode: "per-input", as in the paper, or "fixed", one head set for all inputs.
         thresholds: ``(score, percent)`` from `choose_thresholds`, chosen on other data.
-        calibration: scores of other data, from `score_heads`, to choose heads by.
-        replacement: from `mean_head_outputs`, put in the place of silenced heads; zero if not
-            given. Then compare scores that measure the distance from it, such as
-            `read_output_distance`.
-        out: a folder that keeps every finished unit of work: called again with the same
-            arguments, a sweep that was stopped goes on. ``curves.csv`` in it is updated after
-            every point; `load_sweeps` reads the finished sweep.
+        calibration: scores on other data, from `score_heads`, to choose heads by.
+        replacement: ``(layer, head, d_head)`` from `mean_head_outputs`, replaces the output of
+            silenced heads; zero by default. With a replacement, compare scores that measure the
+            distance from it, such as `read_output_distance`.
+        out: a folder that keeps every finished unit of work. Called again with the same arguments,
+            an interrupted sweep resumes. ``curves.csv`` in the folder is updated after every point;
+            `load_sweeps` reads the finished sweep. By default, nothing is saved.
         executor: "local", "ray", or an executor of your own.
-        workers: processes that each load the model; see `ExecutionSpec`.
-        shard_tokens: tokens that one unit of work runs; minutes' worth if not given.
-        seed: of Random.
-        batch_size: inputs run together, or "auto".
+        workers: the number of processes that each load the model; see `ExecutionSpec`.
+        shard_tokens: the most tokens per unit of work; by default a few minutes' worth.
+        seed: the seed of Random.
+        batch_size: inputs per batch, or "auto".
         progress: whether to show progress on a terminal.
 
     Returns:
-        One row per score and percent: model, task, score, mode, percent, threshold (NaN for
-        Random and fixed sets), percent_zeroed, accuracy (in %) with ci_low and ci_high, n, loss
-        (nats per token) with loss_low and loss_high, NaN in what the task does not measure; and
-        the paired difference from the baseline: see `Outcomes.effect`.
+        One row per score and percent, with the columns model; task; score; mode; percent;
+        threshold, NaN for Random and fixed head sets; percent_zeroed; accuracy, in %, with its 95%
+        interval ci_low to ci_high; n, the number of items; loss, in nats per token, with loss_low
+        to loss_high; and the paired changes from the baseline, see `Outcomes.effect`. Columns that
+        the task does not measure are NaN.
 
     Raises:
-        UserError: an unknown score or mode, a percentage outside 0 to 100, a folder that cannot be
-            written, is in use, or holds a sweep with other settings.
+        UserError: a score, the mode or the executor is unknown; a percent is outside 0 to 100;
+            ``thresholds`` or ``calibration`` lack a score or percent; an input is longer than the
+            model's context; or the folder cannot be written, is in use, or holds a sweep with other
+            settings.
     """
     subject = as_model(model)
     grid = make_grid(
@@ -115,10 +118,12 @@ def sweep(
         return run_sweep(job, task.name, grid, RunMemory(), executor, progress=progress).curves
     with open_run(out, run_settings(job, {task.name: grid})) as run:
 
-        def keep(rows: pd.DataFrame) -> None:
+        def save_curves(rows: pd.DataFrame) -> None:
             write_whole(run.folder / "curves.csv", rows.to_csv(index=False))
 
-        found = run_sweep(job, task.name, grid, run, executor, on_point=keep, progress=progress)
+        found = run_sweep(
+            job, task.name, grid, run, executor, on_point=save_curves, progress=progress
+        )
         save_items(run.folder, [found])
         return found.curves
 
@@ -127,7 +132,7 @@ def run_sweep(
     job: Job,
     task: str,
     grid: Grid,
-    run: Run,
+    store: UnitStore,
     executor: Executor,
     *,
     on_point: Callable[[pd.DataFrame], None] = lambda rows: None,
@@ -138,10 +143,10 @@ def run_sweep(
     Args:
         job: the model and its tasks.
         task: the name of the task.
-        grid: what is varied.
-        run: keeps finished units; those that it has are not done again.
-        executor: does the others.
-        on_point: is given the rows so far, after the baseline and after every point.
+        grid: what the sweep varies.
+        store: keeps finished units; units that it already has are not done again.
+        executor: does the other units.
+        on_point: called with the rows of `sweep` so far, after the baseline and after every point.
         progress: whether to show progress on a terminal.
 
     Returns:
@@ -155,7 +160,7 @@ def run_sweep(
     total = grid.n_points * prepared.n_tokens
     with sweep_board(task, total, grid.names, grid.percents, show=progress) as board:
         unablated = [Unit(task, shard) for shard in shards]
-        done = dict(_finished(job, unablated, run, executor, board))
+        done = dict(_finished(job, unablated, store, executor, board))
         baseline = _outcomes(done, unablated)
         own = _own_scores(job, prepared, [done[unit].array for unit in unablated])
         points = grid.points(task, shards, own, model.shape)
@@ -186,7 +191,7 @@ def run_sweep(
             if done.keys() >= set(point.units):  # an empty fixed set is the baseline
                 judge(point)
         wanted = [unit for point in waiting for unit in point.units]
-        for unit, finished in _finished(job, wanted, run, executor, board):
+        for unit, finished in _finished(job, wanted, store, executor, board):
             done[unit] = finished
             for point in [one for one in waiting if done.keys() >= set(one.units)]:
                 waiting.remove(point)
@@ -195,14 +200,14 @@ def run_sweep(
 
 
 def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
-    """Everything that decides the numbers of sweeps.
+    """The settings that determine the results of sweeps.
 
     Args:
         job: the model and its tasks.
-        grids: what is varied, by the name of the task.
+        grids: what each task's sweep varies, by the task's name.
 
     Returns:
-        Settings that JSON can hold; two runs with equal settings give equal numbers.
+        Settings that JSON can represent. Runs with equal settings have equal results.
     """
     return {
         "model": job.model.provenance,
@@ -220,18 +225,18 @@ def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
 
 
 def _finished(
-    job: Job, units: Iterable[Unit], run: Run, executor: Executor, board: Board
+    job: Job, units: Iterable[Unit], store: UnitStore, executor: Executor, board: Board
 ) -> Iterator[tuple[Unit, Finished]]:
-    """Each unit once, when it is done: first those that the run has."""
+    """Each unit once, as soon as it is done; units in the store come first."""
     missing = []
     for unit in dict.fromkeys(units):
-        if (finished := run.read(unit.name)) is None:
+        if (finished := store.read(unit.name)) is None:
             missing.append(unit)
         else:
             board.advance(job.n_tokens(unit))
             yield unit, finished
     for unit, finished in executor.run(job, missing, board.advance):
-        run.write(unit.name, finished)
+        store.write(unit.name, finished)
         yield unit, finished
 
 

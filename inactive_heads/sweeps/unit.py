@@ -1,7 +1,7 @@
-"""Units of work: one ablation on one stretch of a task's items, minutes at a time.
+"""Units of work: one ablation on a range of a task's items, which takes minutes.
 
-A unit says by itself what is to be done, so that any process with the model and the task can do
-it. Its name identifies it in a run's folder.
+A unit describes its work completely, so any process that has the model and the task can do it. Its
+name identifies it in a run folder.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.evaluation.prepared_task import PreparedTask
 
 SHARD_TOKENS = {"cpu": 100_000, "cuda": 1_000_000}
-"""Tokens that one unit runs through the model: minutes on that kind of device."""
+"""Tokens per unit of work, by device type: a few minutes of computation."""
 
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """One ablation of some of a task's items. Units of one name are equal.
+    """One ablation on a range of a task's items. Units with equal names are equal.
 
     Attributes:
         task: the task's name.
-        items: the number of the first item, and the number after the last.
-        ablation: what is silenced; None is the baseline, which also computes every score.
+        items: the index of the first item, and the index after the last.
+        ablation: the ablation; None for the baseline, which also computes the scores.
     """
 
     task: str
@@ -33,7 +33,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Identifies the work; the same for equal work, whoever asks for it."""
+        """The unit's name. Equal work has the same name in every process."""
         first, last = self.items
         label = "baseline" if self.ablation is None else self.ablation.label
         return f"{self.task}-{first:05d}-{last:05d}-{label}"
@@ -46,14 +46,14 @@ class Unit:
 
 
 def shards_of(prepared: PreparedTask, tokens: int) -> list[tuple[int, int]]:
-    """A task's items in stretches of about so many tokens.
+    """A task's items split into consecutive ranges of limited length.
 
     Args:
-        prepared: the task.
-        tokens: of one stretch; a longer item has a stretch of its own.
+        prepared: the tokenized task.
+        tokens: the most tokens in a range; a longer item gets a range of its own.
 
     Returns:
-        The number of each stretch's first item, and the number after its last.
+        For each range, the index of its first item and the index after its last.
     """
     per_item = np.zeros(prepared.n_items, dtype=int)
     np.add.at(per_item, prepared.owners, [len(one.tokens) for one in prepared.inputs])

@@ -1,1 +1,1 @@
-"""What to judge an ablation by, and what to score heads on."""
+"""Tasks, which ablations are evaluated on, and texts, which heads are scored on."""

@@ -1,4 +1,4 @@
-"""What a task is: items to run through a model, and what their log-probabilities say."""
+"""The protocol of tasks: items to run through a model, and their outcomes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from inactive_heads.errors import UserError
 from inactive_heads.models.model import Model
 
 Scoring = Literal["letter", "cloze", "acc", "acc_norm"]
+"""How answers are judged; see `ChoiceTask`."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ScoredInput:
 
     Attributes:
         tokens: token ids, from the input's first token on.
-        positions: places in ``tokens``; the logits after that token are read.
+        positions: indices into ``tokens``; the logits after each of these tokens are read.
         targets: token ids, one for each position.
     """
 
@@ -33,12 +34,13 @@ class ScoredInput:
 
 @runtime_checkable
 class Task(Protocol):
-    """Questions or texts that judge an ablation; `ChoiceTask` and `TextTask` are the kinds there are.
+    """Questions or texts that ablations are evaluated on, such as a `ChoiceTask` or a `TextTask`.
 
     Attributes:
-        name: as results name it.
-        about: where it comes from and how it is asked; saved with results, as JSON has it.
-        metric: what it measures.
+        name: the task's name in results.
+        about: where the items come from and how they are asked; saved with results, in a form that
+            JSON can represent.
+        metric: the metric that it measures.
     """
 
     @property
@@ -55,48 +57,82 @@ class Task(Protocol):
         ...
 
     def part(self, start: int, stop: int) -> Task:
-        """The task with the items from ``start`` to before ``stop``."""
+        """The task with a range of its items.
+
+        Args:
+            start: the index of the first item.
+            stop: the index after the last item.
+
+        Returns:
+            A task of the same kind.
+        """
         ...
 
     def inputs(self, model: Model) -> list[list[ScoredInput]]:
-        """The inputs to run, a list for each item.
+        """The inputs to run.
+
+        Args:
+            model: the model, whose tokenizer and chat template are used.
+
+        Returns:
+            For each item, its inputs: one, or one for each answer.
 
         Raises:
-            UserError: an input is longer than the model's context, or has nothing to read.
+            UserError: an input is longer than the model's context, or has no target.
         """
         ...
 
     def outcomes(self, logprobs: Sequence[Sequence[np.ndarray]]) -> pd.DataFrame:
-        """One row per item: how it came out, as `Outcomes.items` has it.
+        """The outcome of every item.
 
         Args:
-            logprobs: for every item and input, the log-probabilities of the input's targets in nats.
+            logprobs: for each item and input, the log-probabilities of the input's targets, in
+                nats.
+
+        Returns:
+            One row per item, with the columns of `Outcomes.items` except percent_zeroed.
         """
         ...
 
     def kinds(self) -> list[str]:
-        """The kind of text that each item is: its data set or subject."""
+        """The kind of text that each item is.
+
+        Returns:
+            Each item's data set or subject.
+        """
         ...
 
     def first_prompt(self, model: Model) -> str:
-        """The first item as the model reads it, for people."""
+        """The first item as the model reads it, for display.
+
+        Args:
+            model: the model, whose tokenizer and chat template are used.
+
+        Returns:
+            The text, and facts such as the number of tokens.
+
+        Raises:
+            UserError: the model cannot run the item.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class ChoiceItem:
-    """One question as it is asked: the context, what may follow it, and which is right.
+    """One question: its context, the continuations to choose from, and the right one.
+
+        ih.ChoiceItem("q1", "sums", "1 + 1 =", (" 2", " 3"), answer=0)
 
     Attributes:
-        id: names the question in results.
-        subject: its subject.
+        id: identifies the question in results.
+        subject: the question's subject.
         context: the text before the answer. A `Prompt` is written by the model's chat template if
-            the model uses one; any other text is asked as it is. A tuple has one context for each
+            the model uses one; any other text is used as it is. A tuple has one context for each
             continuation, for choices that differ in the context (Winogrande).
-        continuations: the texts that may follow.
-        answer: the index of the right one.
-        lengths: what log-probabilities are divided by when they are normalized; the continuations'
-            lengths in characters, if not given.
+        continuations: the possible answers, as texts that follow the context.
+        answer: the index of the right continuation.
+        lengths: each continuation's divisor if log-probabilities are normalized; by default its
+            length in characters, without the space at its start.
     """
 
     id: str
@@ -123,18 +159,18 @@ def choose_evenly(
     limit: int | None,
     seed: int,
 ) -> list[T]:
-    """The items of these subjects, or ``limit`` of them, spread evenly over the subjects.
+    """The items of some subjects, or a number of them spread evenly over the subjects.
 
     Args:
-        items: what to choose from.
-        subject_of: gives an item's subject.
-        subjects: only these; all if None.
-        limit: how many items; all if None.
-        seed: which of a subject's items are chosen.
+        items: the items to choose from.
+        subject_of: returns an item's subject.
+        subjects: the subjects to choose from; None for all.
+        limit: the number of items to choose at random; None for all.
+        seed: the seed of the choice.
 
     Returns:
-        The chosen items: in the order of their subjects without a limit; else in rounds, one item
-        of every subject at a time.
+        Without a limit, all items subject by subject. With a limit, items in rounds of one per
+        subject; fewer than ``limit`` if there are not as many.
 
     Raises:
         UserError: there is no such subject.
@@ -151,7 +187,7 @@ def choose_evenly(
         return [item for group in by_subject.values() for item in group]
     rng = np.random.default_rng(seed)
     shuffled = [[group[i] for i in rng.permutation(len(group))] for group in by_subject.values()]
-    # In rounds, one of every subject: any limit is spread as evenly as it can be.
+    # In rounds of one item per subject, so that any limit is spread evenly.
     rounds = [
         group[turn]
         for turn in range(max(map(len, shuffled)))

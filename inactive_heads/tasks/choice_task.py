@@ -1,4 +1,4 @@
-"""Multiple-choice questions, answered by the log-probability of what may follow the prompt."""
+"""Multiple-choice questions, answered by the log-probabilities of continuations."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ from inactive_heads.tasks.question_tokens import asked_of, decoded, framed
 
 @dataclass(frozen=True)
 class ChoiceTask:
-    """Questions answered by the log-probability of what may follow the prompt.
+    """Multiple-choice questions, answered by the continuation with the highest log-probability.
 
-    Accuracy is over all questions.
+        item = ih.ChoiceItem("q1", "sums", "1 + 1 =", (" 2", " 3"), answer=0)
+        task = ih.ChoiceTask("sums", [item], scoring="cloze", num_fewshot=0)
+
+    Accuracy is over all questions (micro average).
 
     Attributes:
-        name: as results name it.
+        name: the task's name in results.
         items: the questions.
-        scoring: "letter": the arg max over " A" to " D". "cloze": the choices' texts, each
-            log-probability divided by the text's length in characters. "acc" and "acc_norm": the
-            same two judgements, for the choices of a task of lm-evaluation-harness.
-        num_fewshot: answered examples in a prompt.
-        about: where it comes from and how it is asked; saved with results.
+        scoring: "letter" compares the log-probabilities of letters (" A" to " D"); "cloze" those
+            of the choices' texts, each divided by the text's length in characters. "acc" and
+            "acc_norm" are the same without and with the division, for tasks of
+            lm-evaluation-harness.
+        num_fewshot: the number of answered examples in a prompt; it is only reported.
+        about: where the questions come from and how they are asked; saved with results.
     """
 
     name: str
@@ -40,30 +44,54 @@ class ChoiceTask:
 
     @property
     def normalized(self) -> bool:
-        """Whether log-probabilities are divided by a length."""
+        """Whether log-probabilities are divided by the continuations' lengths."""
         return self.scoring in ("cloze", "acc_norm")
 
     def __len__(self) -> int:
         return len(self.items)
 
     def part(self, start: int, stop: int) -> ChoiceTask:
-        """The task with the questions from ``start`` to before ``stop``."""
+        """The task with a range of its questions.
+
+        Args:
+            start: the index of the first question.
+            stop: the index after the last question.
+        """
         return replace(self, items=self.items[start:stop])
 
     def inputs(self, model: Model) -> list[list[ScoredInput]]:
-        """For every question one input for all answers, or one for each; see `Asked.inputs`.
+        """The inputs to run.
+
+        Args:
+            model: the model, whose tokenizer and chat template are used.
+
+        Returns:
+            For each question, one input if its answers differ in their last token only, otherwise
+            one for each answer; see `inactive_heads.tasks.question_tokens.Asked`.
 
         Raises:
-            UserError: as `asked_of`.
+            UserError: a question cannot be asked; see
+                `inactive_heads.tasks.question_tokens.asked_of`.
         """
         return [asked_of(model, item, self.scoring).inputs for item in self.items]
 
     def outcomes(self, logprobs: Sequence[Sequence[np.ndarray]]) -> pd.DataFrame:
-        """One row per question: id, subject, correct, answer_logprob and choice_logprobs (nats)."""
+        """The outcome of every question.
+
+        Args:
+            logprobs: for each question and input, the log-probabilities of the input's targets, in
+                nats.
+
+        Returns:
+            One row per question, with the columns id; subject; correct; answer_logprob, that of the
+            right answer, in nats; and choice_logprobs, a list of all choices' log-probabilities.
+            Both are sums over tokens, not divided by lengths. Of equal choices, the first is taken
+            as the answer.
+        """
         rows = []
         for item, parts in zip(self.items, logprobs, strict=True):
             choices = np.array([part.sum() for part in parts])
-            if len(parts) == 1:  # all choices' last tokens, after those that they share
+            if len(parts) == 1:  # one input: the tokens that all choices share, then each's last
                 shared, last = np.split(parts[0], [-len(item.continuations)])
                 choices = shared.sum() + last
             judged = choices
@@ -82,14 +110,22 @@ class ChoiceTask:
         return pd.DataFrame(rows)
 
     def kinds(self) -> list[str]:
-        """Every question's task and subject, as ``mmlu: anatomy``."""
+        """Each question's task and subject, such as ``mmlu: anatomy``."""
         return [f"{self.name}: {item.subject}" for item in self.items]
 
     def first_prompt(self, model: Model) -> str:
-        """The first prompt as its tokens decode, and the tokens of its answers.
+        """The first question as the model reads it, for display.
+
+        Args:
+            model: the model, whose tokenizer and chat template are used.
+
+        Returns:
+            The number of shots and tokens, the prompt decoded from its tokens, and each answer's
+            tokens.
 
         Raises:
-            UserError: as `asked_of`.
+            UserError: the question cannot be asked; see
+                `inactive_heads.tasks.question_tokens.asked_of`.
         """
         asked = asked_of(model, item := self.items[0], self.scoring)
         chat = "no chat template" if model.chat is None else "the model's chat template"

@@ -1,4 +1,4 @@
-"""Multiple-choice tasks of lm-evaluation-harness, with its own prompts."""
+"""Multiple-choice tasks of lm-evaluation-harness, with the harness's prompts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inactive_heads.third_party import explained
 
 PREFIX = "lm-eval:"
 FEWSHOT_SEED = 1234
-"""The seed with which the harness draws examples."""
+"""The harness's seed for drawing few-shot examples."""
 
 INSTEAD = "run it with the harness: inactive-heads lm-eval run --model inactive-heads --tasks"
 
@@ -28,7 +28,7 @@ def check_installed() -> None:
     """Check that lm-evaluation-harness is installed.
 
     Raises:
-        UserError: it is not; the message says how to install it.
+        UserError: it is not installed; the message says how to install it.
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise UserError("this needs lm-evaluation-harness: pip install 'inactive-heads[lm-eval]'")
@@ -41,19 +41,21 @@ def lm_eval_task(spec: TaskSpec) -> ChoiceTask:
         task = ih.load_task("lm-eval:my_task", data="folder/with/my_task.yaml")
 
     Args:
-        spec: its ``name`` is "lm-eval:" and what ``--tasks`` takes: a task, a group ("mmlu") or a
-            tag ("ai2_arc"), whose tasks are the subjects. ``data`` is a folder of task files, as
-            ``--include_path`` takes it. ``num_fewshot`` is what the task's file says, or 0, if not
-            given. ``scoring`` is "acc", the likeliest answer, or "acc_norm", by likelihood per
-            character; if not given, "acc_norm" where the task reports it. "letter" and "cloze" mean
-            the same two.
+        spec: ``name`` is "lm-eval:" and a name that the harness's ``--tasks`` takes: a task, a
+            group ("mmlu") or a tag ("ai2_arc"); the tasks of a group or tag are the subjects.
+            ``data`` is a folder of task files, as for ``--include_path``. ``num_fewshot`` is by
+            default the number in the task's file, or 0. ``scoring`` is "acc", the most probable
+            answer, or "acc_norm", the most probable per character; by default "acc_norm" if all the
+            tasks report it. "letter" and "cloze" are other names for the two.
 
     Returns:
-        The task, its prompts the harness's own.
+        The task, with the harness's prompts.
 
     Raises:
-        UserError: the harness is not installed or has no such task; the task is not multiple
-            choice, or judges answers by rules of its own; its data cannot be loaded.
+        UserError: the harness is not installed or has no such task; a subject or the scoring is
+            unknown; a task is not multiple choice, judges answers by its own rules, has several
+            right answers, or asks about images or sound; its data cannot be loaded; or it cannot be
+            asked with that many examples.
     """
     name, data, scoring = spec.name.removeprefix(PREFIX), spec.data, spec.scoring
     check_installed()
@@ -69,7 +71,7 @@ def lm_eval_task(spec: TaskSpec) -> ChoiceTask:
     chosen = choose_evenly(places, lambda place: place[0], spec.subjects, spec.limit, spec.seed)
     items = []
     for one, task in tasks.items():
-        # In the order of the data, as the harness asks them: examples are drawn one after another.
+        # In the order of the data, as in the harness: random examples are drawn in that order.
         indices = sorted(index for subject, index in chosen if subject == one)
         items += _items(one, task, indices, shots_of[one])
     about = {
@@ -90,10 +92,10 @@ _SCORINGS = {"acc": "acc", "letter": "acc", "acc_norm": "acc_norm", "cloze": "ac
 
 
 def _load(name: str, folder: str | None) -> dict[str, Any]:
-    """The harness's tasks of that name, by their own names, with their data."""
+    """The harness's task, or tasks of a group or tag, by name, with their data loaded."""
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"there is no folder {folder!r} of task files")
-    # The harness's own 14,000 take ten seconds to list: a folder's are looked for alone first.
+    # Listing the harness's own 14,000 tasks takes ten seconds, so the folder is searched first.
     manager = _manager(folder, with_own=folder is None)
     if folder is not None and name not in manager.task_index:
         manager = _manager(folder, with_own=True)
@@ -102,10 +104,10 @@ def _load(name: str, folder: str | None) -> dict[str, Any]:
         hint = f"similar names: {near}" if near else "`lm-eval ls tasks` lists all"
         raise UserError(f"lm-evaluation-harness has no task {name!r}; {hint}")
     kind = (manager.task_index[name].cfg or {}).get("output_type", "multiple_choice")
-    _check_kind(name, kind)  # before its data are downloaded
+    _check_kind(name, kind)  # before the data are downloaded
     logger = logging.getLogger("lm_eval")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # what it says of metrics does not concern us
+    logger.setLevel(logging.ERROR)  # its messages about metrics do not apply here
     try:
         with explained(
             f"the task {name!r} of lm-evaluation-harness could not be loaded",
@@ -151,7 +153,7 @@ def _metrics(task: Any) -> Iterable[str]:
 
 
 def _set_shots(name: str, task: Any, shots: int | None) -> int:
-    """How many examples the task is asked with; as in the harness, 0 in its file is not changed."""
+    """Set and return the task's number of examples; as in the harness, 0 in its file is final."""
     own = task.config.num_fewshot
     if shots is not None and own == 0 and shots != 0:
         raise UserError(
@@ -190,7 +192,7 @@ def _items(name: str, task: Any, indices: Sequence[int], shots: int) -> list[Cho
                 id=f"{name}-{index}",
                 subject=name,
                 context=contexts if task.multiple_input else contexts[0],
-                # More requests than choices are for other metrics of the harness.
+                # Requests beyond the choices are for other metrics of the harness.
                 continuations=tuple(one.args[1] for one in requests[: len(choices)]),
                 answer=answer,
                 lengths=tuple(map(len, choices)),
@@ -200,12 +202,12 @@ def _items(name: str, task: Any, indices: Sequence[int], shots: int) -> list[Cho
 
 
 def _contexts(task: Any, doc: Any, shots: int) -> tuple[str, ...]:
-    """The document's prompts: one for all answers, or one for each."""
+    """The document's prompts: one for all answers, or one for each answer."""
     prefix = task.doc_to_prefix(doc)
     drawn = task.sampler.rnd.getstate() if hasattr(task, "sampler") else None
     texts = task.fewshot_context(doc, num_fewshot=shots, gen_prefix=prefix)
     if drawn is not None:
-        task.sampler.rnd.setstate(drawn)  # the same examples once more, as turns
+        task.sampler.rnd.setstate(drawn)  # draw the same examples again, as turns
     turns: list[Turns] = []
 
     def write(said: Turns, add_generation_prompt: bool) -> str:
@@ -225,7 +227,7 @@ def _contexts(task: Any, doc: Any, shots: int) -> tuple[str, ...]:
 
 
 class HarnessPrompt(Prompt):
-    """A prompt of the harness: its text, and the parts that a chat template makes turns of."""
+    """A prompt of the harness: its text, and the parts that a chat template writes as turns."""
 
     def __new__(
         cls, text: str, description: str, examples: Sequence[tuple[str, str]], question: str
@@ -239,7 +241,16 @@ class HarnessPrompt(Prompt):
 
     @staticmethod
     def of(text: str, turns: Turns) -> str:
-        """The prompt of a conversation; the text alone where an answer is begun for the model."""
+        """The prompt of a conversation.
+
+        Args:
+            text: the prompt as plain text.
+            turns: the same as turns, with an optional system turn and examples before the question.
+
+        Returns:
+            A `HarnessPrompt`; the plain text if the last turn is not the user's, because the task
+            begins the answer for the model.
+        """
         said = [turn["content"] for turn in turns]
         if turns[-1]["role"] != "user":
             return text

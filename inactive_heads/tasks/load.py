@@ -1,4 +1,4 @@
-"""Tasks by name."""
+"""Loading a task by name."""
 
 from __future__ import annotations
 
@@ -36,23 +36,26 @@ def load_task(
             bundled; "text-loss" is next-token loss on texts; "lm-eval:" and a name is that task
             of lm-evaluation-harness: see `inactive_heads.tasks.lm_eval.lm_eval_task`.
         data: mmlu: a folder in the layout of the hub's data set. quiz: a .jsonl file of your own
-            questions, with the bundled file's fields. text-loss: as for `load_texts`.
-        num_fewshot: answered examples in the prompt (the subject's first dev questions); if not
-            given, 5 for mmlu, 0 for quiz, and what its file says for a task of the harness.
-        limit: how many questions (or texts), spread over the subjects, chosen by ``seed``.
-        subjects: only these.
-        scoring: "letter" or "cloze"; if not given, "letter" for mmlu and "cloze" for quiz. For a
-            task of the harness: "acc" or "acc_norm".
-        seed: which questions or texts are chosen.
+            questions, with the bundled file's fields. text-loss: a source for `load_texts`.
+            lm-eval: a folder of task files. By default, the task's usual data.
+        num_fewshot: the number of answered examples in the prompt (the subject's first dev
+            questions). By default 5 for mmlu, 0 for quiz, and the number in the task's file for
+            lm-eval.
+        limit: the number of questions (or texts), chosen at random and spread evenly over the
+            subjects; by default all.
+        subjects: the subjects to choose from; by default all.
+        scoring: "letter" or "cloze"; by default "letter" for mmlu and "cloze" for quiz. For
+            lm-eval, "acc" or "acc_norm"; by default "acc_norm" if the task reports it.
+        seed: the seed of the choice of questions or texts.
         shots: another name for ``num_fewshot``.
 
     Returns:
         A `ChoiceTask`, or a `TextTask` for "text-loss".
 
     Raises:
-        UserError: an unknown name, data that are missing or lack a column, a limit below 1,
-            more shots than there are examples, an unknown subject, ``shots`` beside another
-            ``num_fewshot``.
+        UserError: the name, a subject or the scoring is unknown; the data are missing, unreadable
+            or lack a field; the limit is below 1; there are fewer examples than ``num_fewshot``;
+            or ``shots`` and ``num_fewshot`` differ.
     """
     if shots is not None:
         if num_fewshot not in (None, shots):
@@ -73,7 +76,7 @@ def load(spec: TaskSpec) -> Task:
         The task.
 
     Raises:
-        UserError: as `load_task`.
+        UserError: see `load_task`.
     """
     if spec.limit is not None and spec.limit < 1:
         raise UserError(f"--limit must be at least 1, not {spec.limit}")

@@ -1,6 +1,7 @@
 """MMLU and the bundled quiz: questions with four choices.
 
-Prompts are those of lm-evaluation-harness: ``mmlu`` for letters, ``mmlu_continuation`` for cloze.
+Prompts are those of lm-evaluation-harness's ``mmlu`` for letters, and ``mmlu_continuation`` for
+cloze.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ LETTERS = ("A", "B", "C", "D")
 
 @dataclass(frozen=True)
 class Question:
-    """A question with four choices; ``answer`` is the index of the right one."""
+    """A question with four choices.
+
+    Attributes:
+        id: identifies the question in results.
+        subject: the question's subject.
+        question: the question's text.
+        choices: the four choices' texts.
+        answer: the index of the right choice.
+    """
 
     id: str
     subject: str
@@ -32,7 +41,14 @@ class Question:
     answer: int
 
     def prompt(self, scoring: Scoring) -> str:
-        """The question, up to and including "Answer:"."""
+        """The question as it stands in a prompt, up to and including "Answer:".
+
+        Args:
+            scoring: "cloze" leaves out the choices; "letter" lists them with their letters.
+
+        Returns:
+            The text, without a space at the end.
+        """
         text = self.question.strip()
         if scoring == "cloze":
             return f"Question: {text}\nAnswer:"
@@ -42,7 +58,11 @@ class Question:
         return "\n".join([text, *lines, "Answer:"])
 
     def options(self, scoring: Scoring) -> tuple[str, ...]:
-        """What may answer the prompt: the letters, or the choices' texts."""
+        """The possible answers to the prompt.
+
+        Args:
+            scoring: "letter" for the letters, "cloze" for the choices' texts.
+        """
         return LETTERS if scoring == "letter" else self.choices
 
 
@@ -56,8 +76,8 @@ def multiple_choice_task(spec: TaskSpec) -> ChoiceTask:
         The questions with their prompts.
 
     Raises:
-        UserError: data that are missing, unreadable or lack a field; an unknown subject or scoring;
-            more shots than a subject has examples.
+        UserError: the data are missing, unreadable or lack a field; a subject or the scoring is
+            unknown; or a subject has fewer examples than ``num_fewshot``.
     """
     mmlu = spec.name == "mmlu"
     scoring = spec.scoring or ("letter" if mmlu else "cloze")
@@ -142,7 +162,7 @@ def _mmlu(data: str | Path | None) -> tuple[dict[str, list[Question]], list[Ques
 
 
 def _split(rows: Iterable[Any], source: str) -> tuple[dict[str, list[Question]], list[Question]]:
-    """Examples by subject, and the questions to answer."""
+    """The few-shot examples by subject, and the questions to ask."""
     dev: dict[str, list[Question]] = {}
     test: list[Question] = []
     for index, row in enumerate(rows):

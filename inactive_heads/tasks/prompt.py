@@ -1,4 +1,4 @@
-"""Prompts that remember their parts, for chat templates to make turns of."""
+"""Prompts that keep their parts, so that chat templates can write them as turns."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from inactive_heads.models.chat_template import Turns
 
 
 class Prompt(str):
-    """A prompt as plain text, which it is everywhere, and the parts it was made of.
+    """A prompt as plain text that also keeps the parts it was made of.
 
         prompt = Prompt("Capitals.\\n\\n", [("France?", "Paris")], "Italy?")
         assert prompt == "Capitals.\\n\\nFrance? Paris\\n\\nItaly?"
 
     Attributes:
-        description: what opens it, with the empty line after it.
+        description: the text before the examples, including the blank line after it; may be empty.
         examples: answered questions, ``(question, answer)``.
-        question: the one that is asked.
+        question: the question that is asked.
     """
 
     description: str
@@ -36,7 +36,7 @@ class Prompt(str):
 
     @property
     def turns(self) -> Turns:
-        """The same as a conversation."""
+        """The prompt as a conversation: the examples as turns, then the question."""
         said = [("system", self.description)] if self.description else []
         for asked, answer in self.examples:
             said += [("user", asked), ("assistant", answer)]

@@ -1,8 +1,8 @@
-"""A question as a model reads it: the text, its tokens, and the tokens that may follow.
+"""A question as a model reads it: its text, its tokens, and the tokens of its answers.
 
-Follows lm-evaluation-harness: with a chat template, answers have no leading space; white space at
-the end of a prompt is read with the answer; an answer's tokens are those of prompt and answer
-together, past the number of tokens of the prompt alone.
+Follows lm-evaluation-harness. With a chat template, answers have no leading space. White space at
+the end of a prompt becomes part of the answer. Prompt and answer are tokenized together; the
+answer's tokens are those after the number of tokens that the prompt has alone.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Asked:
     """A question in a model's tokens.
 
     Attributes:
-        text: the prompt, written by the model's chat template if it uses one; the first prompt, if
-            each answer has its own.
+        text: the prompt, written by the model's chat template if it uses one; the first answer's
+            prompt, if each answer has its own.
         prompts: the tokens of each answer's prompt, without white space at its end.
-        answers: the tokens of what may follow, including that white space.
+        answers: the tokens of each answer, including that white space.
     """
 
     text: str
@@ -35,18 +35,18 @@ class Asked:
 
     @property
     def tokens(self) -> list[int]:
-        """The tokens of the prompt; of the first answer's, if each answer has its own."""
+        """The prompt's tokens; those of the first answer's prompt, if each answer has its own."""
         return self.prompts[0]
 
     @cached_property
     def alike(self) -> bool:
-        """Whether the answers differ in their last token only, so that one input serves them all."""
+        """Whether the answers differ in their last token only, so that one input is enough."""
         whole = zip(self.prompts, self.answers, strict=True)
         return len({(tuple(prompt), tuple(answer[:-1])) for prompt, answer in whole}) == 1
 
     @property
     def inputs(self) -> list[ScoredInput]:
-        """The inputs to run: one for all answers if they are `alike`, else one for each.
+        """The inputs to run: one for all answers if they are `alike`, otherwise one for each.
 
         The targets of a shared input are the tokens that all answers share, then the last token of
         each.
@@ -70,16 +70,17 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
     """A question in the model's tokens.
 
     Args:
-        model: whose tokenizer and chat template are used.
+        model: the model, whose tokenizer and chat template are used.
         item: the question.
-        scoring: how answers are judged; letters must have tokens of their own.
+        scoring: how answers are judged; with "letter", each letter must have its own tokens.
 
     Returns:
         The prompts' and answers' tokens.
 
     Raises:
-        UserError: prompt and answer are longer than the model's context; the tokenizer gives an
-            answer no token, gives two letters the same tokens, or joins a letter with the prompt.
+        UserError: a prompt is empty, or longer than the model's context with its answer; the chat
+            template cannot write it; or the tokenizer gives an answer no token, gives two letters
+            the same tokens, or merges a letter with the prompt.
     """
     continuations = item.continuations
     if model.chat is not None and isinstance(item.contexts[0], Prompt):
@@ -114,11 +115,12 @@ def written_prompt(model: Model, context: str) -> str:
     """A prompt as the model reads it.
 
     Args:
-        model: whose chat template writes a `Prompt`, if it uses one.
+        model: the model, whose chat template writes a `Prompt` if the model uses one.
         context: the prompt; any text that is not a `Prompt` stays as it is.
 
     Returns:
-        The text. An empty context becomes BOS (EOS without one), so that an answer follows something.
+        The text. An empty context becomes the BOS token (or EOS if the tokenizer has no BOS), so
+        that there is a token before the answer.
 
     Raises:
         UserError: the chat template cannot write the prompt.
@@ -145,13 +147,30 @@ def _check_apart(
 
 
 def framed(model: Model, title: str, tokens: list[int]) -> list[str]:
-    """Lines that show an input to people: a title, and the text of its tokens between rules."""
+    """An input for display: a title, and the text of its tokens between rules.
+
+    Args:
+        model: the model, whose tokenizer is used.
+        title: the start of the first line.
+        tokens: the input's token ids.
+
+    Returns:
+        The lines.
+    """
     head = f"{title}, {len(tokens)} tokens, bos {model.provenance['bos']}"
     return [head, "-" * 80, decoded(model, tokens), "-" * 80]
 
 
 def decoded(model: Model, tokens: list[int]) -> str:
-    """The text of tokens; a list of their ids if the model has no tokenizer."""
+    """The text of tokens.
+
+    Args:
+        model: the model, whose tokenizer is used.
+        tokens: token ids.
+
+    Returns:
+        The text; the ids as a list if the model has no tokenizer.
+    """
     if model.tokenizer is None:
         return str(tokens)
     text = model.tokenizer.decode(tokens, clean_up_tokenization_spaces=False)

@@ -21,11 +21,13 @@ from inactive_heads.tasks.question_tokens import framed
 class TextTask:
     """Next-token loss on texts, in nats per token.
 
+        task = ih.TextTask("text-loss", ih.load_texts(n=10))
+
     Attributes:
-        name: as results name it.
+        name: the task's name in results.
         samples: texts, or lists of token ids.
-        about: where they come from; saved with results. ``texts`` in it names the data set.
-        start: the number of the first sample, if these are a part of more.
+        about: where the texts come from; saved with results. Its "texts" names the data set.
+        start: the index of the first sample, if these are a range of a larger set.
     """
 
     name: str
@@ -38,20 +40,41 @@ class TextTask:
         return len(self.samples)
 
     def part(self, start: int, stop: int) -> TextTask:
-        """The task with the texts from ``start`` to before ``stop``."""
+        """The task with a range of its texts.
+
+        Args:
+            start: the index of the first text.
+            stop: the index after the last text.
+        """
         return replace(self, samples=self.samples[start:stop], start=self.start + start)
 
     def inputs(self, model: Model) -> list[list[ScoredInput]]:
-        """One input for every text: all its tokens, and each but the first as a target.
+        """The inputs to run.
+
+        Args:
+            model: the model, whose tokenizer is used.
+
+        Returns:
+            For each text one input: all its tokens, with every token but the first as a target.
 
         Raises:
-            UserError: a text has fewer than two tokens, or more than the model's context.
+            UserError: there are no texts; or a text has fewer than two tokens, more than the
+                model's context, or an unknown token id.
         """
         encoded = encode_samples(model, self.samples)
         return [[text_input(tokens, f"text {index}")] for index, tokens in enumerate(encoded)]
 
     def outcomes(self, logprobs: Sequence[Sequence[np.ndarray]]) -> pd.DataFrame:
-        """One row per text: id, loss (nats per token) and n_tokens, the tokens predicted."""
+        """The outcome of every text.
+
+        Args:
+            logprobs: for each text and its one input, the log-probabilities of the targets, in
+                nats.
+
+        Returns:
+            One row per text, with the columns id; loss, in nats per token; and n_tokens, the
+            number of tokens predicted.
+        """
         texts = [values for (values,) in logprobs]
         return pd.DataFrame(
             {
@@ -62,21 +85,27 @@ class TextTask:
         )
 
     def kinds(self) -> list[str]:
-        """Every text's data set."""
+        """Each text's data set: "texts" in ``about``, otherwise the task's name."""
         return [str(self.about.get("texts", self.name))] * len(self)
 
     def first_prompt(self, model: Model) -> str:
-        """The first text as its tokens decode.
+        """The first text as the model reads it, for display.
+
+        Args:
+            model: the model, whose tokenizer is used.
+
+        Returns:
+            The number of tokens, and the text decoded from its tokens.
 
         Raises:
-            UserError: the model cannot run the text.
+            UserError: the text is empty, longer than the context, or has an unknown token id.
         """
         tokens = encode_samples(model, self.samples[:1])[0]
         return "\n".join(framed(model, f"{self.name}: the first text", tokens))
 
 
 def text_input(tokens: list[int], name: str) -> ScoredInput:
-    """The input that gives the next-token log-probabilities of a whole text.
+    """The input that reads the next-token log-probabilities of a whole text.
 
     Args:
         tokens: the text's token ids.

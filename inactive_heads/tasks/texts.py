@@ -1,4 +1,4 @@
-"""Samples of text to score heads on: bundled, from files, or FineWeb-Edu from the hub."""
+"""Texts to score heads on: bundled, from files, or FineWeb-Edu from the hub."""
 
 from __future__ import annotations
 
@@ -15,24 +15,35 @@ from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
 
 FINEWEB = ("HuggingFaceFW/fineweb-edu", "sample-10BT")
+"""The hub data set of the paper's texts, and its configuration."""
+
 ENDINGS = (".txt", ".jsonl", ".parquet")
+"""The kinds of files that texts are read from."""
+
 COLUMN = "text"
+"""The column or field that holds the text."""
 
 
 def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: int = 0) -> list[str]:
-    """Texts, in an order that depends on the seed alone.
+    """Texts from a source, chosen at random if a number is given.
+
+        texts = ih.load_texts("my_texts.jsonl", n=100)
 
     Args:
-        source: "bundled", the English reference prose of Python's standard library
-            (`pydoc_data.topics`, 60 texts and more); "fineweb-edu", streamed from the hub as in
-            the paper; a .txt file (one text), a .jsonl or .parquet file with a field or column
-            ``text``, or a folder of such files.
-        n: how many; all of them if not given (100 of FineWeb-Edu).
-        seed: which ones.
+        source: "bundled", the English reference texts in Python's standard library
+            (`pydoc_data.topics`, over 60 texts of 500 characters and more); "fineweb-edu", streamed
+            from the hub as in the paper; a .txt file (one text), a .jsonl or .parquet file with the
+            field or column ``text``, or a folder of such files.
+        n: the number of texts; by default all, or 100 of FineWeb-Edu.
+        seed: the seed of the choice and of the order.
+
+    Returns:
+        The texts, in random order if ``n`` is given or the source is FineWeb-Edu; otherwise in the
+        source's order.
 
     Raises:
-        UserError: the source is unknown, empty, unreadable or lacks the field; or has fewer
-            than ``n`` texts.
+        UserError: the source is unknown, unreadable, has no texts or lacks the field; a text is
+            empty; ``n`` is below 1; or there are fewer than ``n`` texts.
     """
     if n is not None and n < 1:
         raise UserError(f"the number of texts must be at least 1, not {n}")
@@ -40,7 +51,7 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
         return _fineweb(n or 100, seed)
     if str(source) == "bundled":
         texts = [text.strip() for _, text in sorted(pydoc_data.topics.topics.items())]
-        # Some topics are entered under two names.
+        # Some topics are listed under two names.
         texts = [text for text in dict.fromkeys(texts) if len(text) >= 500]
     else:
         texts = list(_from_path(Path(source)))
@@ -55,13 +66,24 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
 def cut_at_random(
     model: Model, texts: Sequence[str], *, shortest: int = 10, longest: int = 3000, seed: int = 0
 ) -> list[list[int]]:
-    """Every text as the token ids of its beginning, cut to a random length, as in the paper.
+    """Every text's first tokens, cut to a random length, as in the paper.
 
-    Lengths are drawn evenly from ``shortest`` to ``longest`` tokens, or to the text's own or
-    the model's context where that is less.
+        samples = ih.cut_at_random(model, ih.load_texts(n=10), shortest=64, longest=256)
+
+    Args:
+        model: the model, whose tokenizer is used.
+        texts: the texts to cut.
+        shortest: the shortest length, in tokens, including BOS if the model was loaded with it.
+        longest: the longest length, in tokens. No text is cut to more than its own length or the
+            model's context.
+        seed: the seed of the lengths, which are uniformly distributed.
+
+    Returns:
+        Token ids, one list per text.
 
     Raises:
-        UserError: a text shorter than ``shortest`` tokens, or lengths below 1 or out of order.
+        UserError: a text has fewer than ``shortest`` tokens, or ``shortest`` is below 1 or above
+            ``longest``.
     """
     if not 1 <= shortest <= longest:
         raise UserError(
@@ -80,10 +102,22 @@ def cut_at_random(
 
 
 def cut_to(model: Model, texts: Sequence[str], longest: int | None) -> list[list[int]]:
-    """Every text as token ids, those longer than ``longest`` tokens cut to it.
+    """Every text's first tokens, up to a fixed length.
+
+        samples = ih.cut_to(model, ih.load_texts(n=10), 512)
+
+    Args:
+        model: the model, whose tokenizer is used.
+        texts: the texts to cut.
+        longest: the most tokens to keep, including BOS if the model was loaded with it; None keeps
+            texts whole.
+
+    Returns:
+        Token ids, one list per text.
 
     Raises:
-        UserError: without ``longest``, a text longer than the model's context.
+        UserError: there are no texts, a text is longer than the model's context after cutting, or
+            ``longest`` is below 1.
     """
     if longest is None:
         return encode_samples(model, texts)

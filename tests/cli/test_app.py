@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import transformers
+import typer
 import xarray as xr
 from helpers.models_on_disk import WORDS, save_folder, word_tokenizer
 from helpers.tiny_models import tiny
 from typer.testing import CliRunner
 
 import inactive_heads as ih
+from inactive_heads.analysis.heads.thresholds import REPORT_PERCENTS
 from inactive_heads.cli.app import app
+from inactive_heads.cli.options import numbers
 from inactive_heads.sweeps.job import Job
 
 TEXTS = ["the cat sat on a mat", "a dog ran far and the cat sat", "the dog sat on the mat and ran"]
@@ -238,6 +241,12 @@ def test_a_command_line_of_its_own_shows_no_traceback(tmp_path):
     assert done.stderr == "error: --limit must be at least 1, not 0\n"
     teaches = subprocess.run([*command[:3], "--help"], capture_output=True, text=True, check=True)
     assert "--num-fewshot" in teaches.stdout
+
+
+def test_the_percents_of_a_report_are_the_same_from_python():
+    command = typer.main.get_command(app).get_command(None, "report")
+    (percents,) = [option for option in command.params if option.name == "percents"]
+    assert numbers(percents.default, "--percents") == list(REPORT_PERCENTS)
 
 
 def test_help_does_not_wait_for_torch():

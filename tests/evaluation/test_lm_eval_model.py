@@ -10,6 +10,7 @@ import torch
 from helpers.harness_files import QUESTIONS, task_folder
 from helpers.models_on_disk import WORDS, save_folder, word_tokenizer
 from helpers.tiny_models import tiny_llama
+from helpers.unchecked import unchecked
 from typer.testing import CliRunner
 
 import inactive_heads as ih
@@ -246,7 +247,8 @@ def test_what_the_model_cannot_do_is_said(folder, tasks):
         HarnessModel(folder, score=SCORE)
     with pytest.raises(ih.UserError, match="give one of score, heads and random"):
         HarnessModel(folder, random=10, heads="heads.json")
-    with pytest.raises(ih.UserError, match="decide must be every-step or prompt, not 'never'"):
+    wrong = "decide must be every-step or prompt, not 'never'"
+    with unchecked(), pytest.raises(ih.UserError, match=wrong):
         HarnessModel(folder, decide="never")
     with pytest.raises(ih.UserError, match="batch_size must be a positive number or"):
         HarnessModel(folder, batch_size="many")
