@@ -72,7 +72,7 @@ def inactive_heads(scores: xr.DataArray, thresholds: xr.DataArray) -> xr.DataArr
             arrays are kept.
 
     Returns:
-        Booleans with the dimensions of both arrays: ``(score, sample, layer, head, percent)`` for
+        Booleans with the dimensions of both arrays, ``(score, sample, layer, head, percent)`` for
         those above. NaN counts as active.
     """
     scores, thresholds = xr.align(scores, thresholds, join="inner", exclude=("percent",))

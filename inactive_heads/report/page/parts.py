@@ -247,7 +247,7 @@ def group_title(keys: tuple[Any, ...], several_models: bool) -> str:
         several_models: whether the page has several models, so that the title names this one.
 
     Returns:
-        The title: model (if there are several), task and mode.
+        The model (if there are several), task and mode.
     """
     model, task, mode = (str(key) for key in keys)
     return ", ".join([*([model] if several_models else []), task, mode])

@@ -48,7 +48,8 @@ def summary_tables(
         several: whether the page has several models, so that each table is shown for its own.
 
     Returns:
-        The tables: first those of thresholds, one per model, then one per model, task and mode.
+        Tables of thresholds, one per model, then tables of ranked scores, one per model, task and
+        mode.
 
     Raises:
         UserError: a curve cannot be ranked.
