@@ -1,7 +1,7 @@
-"""What a caller asks for: which model, task and ablation, and where the work is done.
+"""Specs: which model, task, texts and ablation a caller wants, and where the work is done.
 
-A spec is made once, by a public function or a command line, and passed on whole. Nothing here
-imports torch, so that a command's help can show the options without waiting for it.
+A spec is made once, by a public function or a command, and passed on whole. Nothing here imports
+torch, so that a command's help can show the options without loading it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 DeviceMap = str | dict[str, int | str]
-"""How the parts of a model are spread over devices, as Hugging Face's ``device_map`` says it."""
+"""How the parts of a model are spread over devices, as in Hugging Face's ``device_map``."""
 
 
 def option(default: Any, help: str, *, flag: str | None = None, positional: bool = False) -> Any:
@@ -87,9 +87,10 @@ class TextsSpec:
 
     Attributes:
         source: "bundled", "fineweb-edu", a file or a folder.
-        num_texts: how many; all, or a default number of bundled ones, if None.
-        max_tokens: tokens that texts are cut to. Bundled texts and FineWeb-Edu are cut at random, to
-            at most so many; a user's own only if this is given.
+        num_texts: the number of texts; None for all of a user's texts, and a default number of
+            others.
+        max_tokens: the most tokens of a text. Bundled texts and FineWeb-Edu are cut at random
+            lengths up to this, or up to a default; a user's texts are cut to it, if it is given.
     """
 
     source: str = option(
@@ -106,11 +107,11 @@ class AblationSpec:
     """Which heads to silence, in at most one of three ways.
 
     Attributes:
-        score: for each input, by this score …
-        threshold: … on the inactive side of this, in the score's unit.
-        heads: by a file of heads; see `Fixed.load`.
-        random: at random, this many percent.
-        seed: of ``random``.
+        score: silences heads for each input by this score.
+        threshold: the score's threshold, in its unit.
+        heads: silences the heads in this file; see `Fixed.load`.
+        random: silences this percent of heads at random.
+        seed: the seed of ``random``.
     """
 
     score: str | None = option(None, "Zero heads, for each input, by this score …")
@@ -122,15 +123,17 @@ class AblationSpec:
 
 @dataclass(frozen=True)
 class ExecutionSpec:
-    """Where work is done, and in what pieces.
+    """Where the work is done, and in units of which size.
 
     Attributes:
         executor: "local" (this process, or one process per GPU) or "ray".
-        workers: processes that each load the model; one per GPU if None.
-        ray_address: of the Ray cluster; one is started on this machine if there is none.
-        gpus_per_worker: GPUs of one Ray worker; 0.5 for two workers on a GPU.
-        shard_tokens: tokens that one unit of work runs; minutes' worth if None.
-        batch_size: inputs run together, or "auto".
+        workers: the number of processes that each load the model; None for one per GPU.
+        ray_address: the address of the Ray cluster; None for Ray's own choice, which starts one on
+            this machine if there is none.
+        gpus_per_worker: GPUs per Ray worker, such as 0.5 for two workers on a GPU; None for 1 if
+            there are GPUs.
+        shard_tokens: the most tokens per unit of work; None for a few minutes' worth.
+        batch_size: inputs per batch, or "auto".
     """
 
     batch_size: int | str = option("auto", "Inputs run together, or auto.")

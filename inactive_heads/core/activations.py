@@ -120,7 +120,7 @@ class HeadActivations:
 
     @cached_property
     def first_token_weight(self) -> PerToken:
-        """Weight of every query for the first token, ``A[i, 0]``: ``(batch, pos, head)``."""
+        """Weight of every query for the first token, ``A[i, 0]``, as ``(batch, pos, head)``."""
         return self.attention.first_token_weight()
 
     @cached_property
@@ -181,7 +181,7 @@ class HeadActivations:
 
     @cached_property
     def read_norm(self) -> PerToken:
-        """How much of each head later layers read: ``|g w| / |x|``, ``(batch, pos, head)``.
+        """How much of each head later layers read, ``|g w| / |x|``, as ``(batch, pos, head)``.
 
         w is what the head adds to the residual stream, x the stream after all heads have added to
         it, and g the gains of the norms through which the stream is read from here on: those after

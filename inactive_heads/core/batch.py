@@ -110,11 +110,11 @@ class TokenBatch:
 
     @cached_property
     def unpadded(self) -> bool:
-        """Whether there is no padding: all inputs have the same length."""
+        """Whether there is no padding, because all inputs have the same length."""
         return bool(self.mask.all())
 
     @cached_property
     def keep_last(self) -> TokenMask:
-        """True at each input's last real token, ``(batch, pos)``: the default of ``keep``."""
+        """True at each input's last real token, ``(batch, pos)``; the default of ``keep``."""
         positions = torch.arange(self.mask.shape[1], device=self.mask.device)
         return positions[None, :] == self.last[:, None]

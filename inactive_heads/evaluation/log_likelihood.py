@@ -86,7 +86,7 @@ def log_likelihoods(
         measure: `targets`, or `targets_and_best`.
 
     Returns:
-        One float32 array per input, in nats: ``(target,)`` for `targets`, ``(2, target)`` for
+        One float32 array per input, in nats, ``(target,)`` for `targets` or ``(2, target)`` for
         `targets_and_best`.
 
     Raises:

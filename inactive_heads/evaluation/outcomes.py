@@ -42,11 +42,11 @@ class Outcomes:
         """Accuracy or loss with its 95% interval.
 
         Returns:
-            Numbers by name: percent_zeroed and n, the number of items; for questions also accuracy,
-            in %, with Wilson's interval ci_low to ci_high, and answer_logprob, the mean
-            log-probability of the right answer, in nats; for texts also loss, in nats per token,
-            with the interval of `paired_change`, loss_low to loss_high. The ends of a single
-            text's interval are NaN.
+            Numbers by name. All have percent_zeroed and n, the number of items. Questions have
+            accuracy, in %, with Wilson's interval ci_low to ci_high, and answer_logprob, the mean
+            log-probability of the right answer, in nats. Texts have loss, in nats per token, with
+            the interval of `paired_change`, loss_low to loss_high; with a single text, its ends are
+            NaN.
         """
         row = {"percent_zeroed": self.percent_zeroed, "n": len(self.items)}
         if self.metric == LOSS:
@@ -72,12 +72,12 @@ class Outcomes:
             baseline: the outcomes of the unablated model, on the same items in the same order.
 
         Returns:
-            Numbers by name: change, of accuracy in points or of loss in nats per token. For
-            questions also p_mcnemar, the p-value of McNemar's test; answer_logprob_change, of the
-            right answer's log-probability, in nats; and kl, the mean KL divergence of the choices'
-            probabilities from the unablated ones, in nats. Each except p_mcnemar has an interval,
-            in the names with "_low" and "_high" appended. With a single item, intervals and
-            p_mcnemar are NaN.
+            Numbers by name. All tasks have change, of accuracy in points or of loss in nats per
+            token. Questions also have p_mcnemar, the p-value of McNemar's test;
+            answer_logprob_change, of the right answer's log-probability, in nats; and kl, the mean
+            KL divergence of the choices' probabilities from the unablated ones, in nats. Each
+            except p_mcnemar has an interval, under its name with "_low" and "_high" appended. With
+            a single item, intervals and p_mcnemar are NaN.
 
         Raises:
             UserError: the items do not pair, or a value is not finite.
@@ -102,7 +102,7 @@ class Outcomes:
 
     @property
     def weights(self) -> np.ndarray:
-        """Each item's weight: 1 for a question, its number of predicted tokens for a text."""
+        """Each item's weight, 1 for a question and the number of predicted tokens for a text."""
         column = get_metric(self.metric).weight_column
         return np.ones(len(self.items)) if column is None else self.items[column].to_numpy(float)
 

@@ -36,6 +36,12 @@ Head = tuple[int, int]
 class HeadExplorer(anywidget.AnyWidget):
     """The widget that `explore` returns.
 
+    Args:
+        model: the model.
+        texts: the texts as token ids.
+        scores: ``(score, sample, layer, head)``, from `score_heads` on the texts.
+        definitions: score → its definition in words.
+
     Attributes:
         scores: every head's scores on the texts, from `score_heads`.
         standings: every head's mean scores and ranks, from `head_standings`.

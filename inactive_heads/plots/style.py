@@ -134,6 +134,9 @@ def matrix_layout(rows: Sequence[object], columns: Sequence[object], **more: Any
         rows: the labels of the rows.
         columns: the labels of the columns.
         **more: further settings of the layout, which take precedence.
+
+    Returns:
+        The layout, for `plotly.graph_objects.Figure`.
     """
     longest = max((len(str(name)) for name in columns), default=0)
     category = {"type": "category", "automargin": True, "showgrid": False}

@@ -50,8 +50,8 @@ def build_reports(
         announce: called with the plan of each model before its work begins.
 
     Returns:
-        The path of report.html, and the summary table of all models: one row per model, task and
-        score.
+        The path of report.html, and the summary table of all models, with one row per model, task
+        and score.
 
     Raises:
         UserError: an option is invalid, a model, task or text cannot be loaded, or a folder cannot

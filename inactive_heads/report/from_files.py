@@ -102,7 +102,7 @@ def read_results(options: SavedOptions) -> list[ModelResults]:
         options: the files to read.
 
     Returns:
-        The results of each model or checkpoint: first those with scores, in the order of the files,
+        The results of each model or checkpoint, first those with scores, in the order of the files,
         then those with curves only.
 
     Raises:

@@ -67,8 +67,8 @@ def read_output_distance(means: xr.DataArray) -> Score:
             score is judged on.
 
     Returns:
-        The score "ROD", not registered, inactive below: ``(batch, head)``, float32,
-        dimensionless, 0 or more. It raises the errors of RON.
+        The score "ROD", not registered, inactive below. It returns ``(batch, head)``, float32,
+        dimensionless, 0 or more, and raises the errors of RON.
     """
     definition = "RON of z less its mean over other texts"
     return Score("ROD", _ReadOutputDistance(means), "below", definition)

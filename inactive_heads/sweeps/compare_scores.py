@@ -117,8 +117,8 @@ def compare_scores(
         print(found)  # better, worse or not decided
         found.table, found.figure()
 
-    Every score zeroes heads per input, at the threshold for each percent, and the task judges the
-    model that is left. All scores are judged by the same items, so differences are paired.
+    Every score zeroes heads per input, at the threshold for each percent, and the model is
+    evaluated on the task. All scores are evaluated on the same items, so differences are paired.
     Intervals are not corrected for the number of scores and percents that are tried.
 
     Args:
@@ -128,7 +128,7 @@ def compare_scores(
         task: from `load_task`, or a `TextTask`; by default next-token loss on 16 bundled texts,
             which tells scores apart with fewer items than answers do.
         against: the scores to compare with; the first is the reference.
-        percents: the percents of heads to aim at.
+        percents: the percents of heads to zero.
         replacement: what replaces the output of ablated heads, zero by default; see `sweep`.
         published: a file for `read_curves`. The result then also ranks the scores among the
             published ones (``standing``), which needs a task of questions.

@@ -71,7 +71,7 @@ class Sweep:
 
     @property
     def metric(self) -> Metric:
-        """The metric that the task measures: "accuracy" or "loss"."""
+        """The metric that the task measures, "accuracy" or "loss"."""
         return get_metric(next(iter(self.points.values())).metric)
 
     def ranking(self, *, within: float | None = None) -> pd.DataFrame:

@@ -75,7 +75,7 @@ class Task(Protocol):
             model: the model, whose tokenizer and chat template are used.
 
         Returns:
-            For each item, its inputs: one, or one for each answer.
+            For each item, one input or one for each answer.
 
         Raises:
             UserError: an input is longer than the model's context, or has no target.

@@ -55,7 +55,7 @@ class TextTask:
             model: the model, whose tokenizer is used.
 
         Returns:
-            For each text one input: all its tokens, with every token but the first as a target.
+            For each text, one input of all its tokens, with every token but the first as a target.
 
         Raises:
             UserError: there are no texts; or a text has fewer than two tokens, more than the

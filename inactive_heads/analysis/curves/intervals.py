@@ -18,7 +18,13 @@ ROUNDING = 1e-9
 
 
 class Intervals(NamedTuple):
-    """Estimates with the two ends of their intervals: one array entry per column."""
+    """Estimates with the two ends of their intervals: one array entry per column.
+
+    Attributes:
+        value: the estimates.
+        low: the lower ends.
+        high: the upper ends.
+    """
 
     value: np.ndarray
     low: np.ndarray
@@ -168,6 +174,9 @@ def resampled_sums(columns: np.ndarray, *, n_resamples: int, seed: int) -> np.nd
         columns: the values to sum, ``(item, column)``.
         n_resamples: the number of resamples, each as large as the number of items.
         seed: the seed of the random generator.
+
+    Returns:
+        Sums, ``(resample, column)``.
     """
     rng = np.random.default_rng(seed)
     n = len(columns)

@@ -51,6 +51,9 @@ def align(
         scores: the names of all scores of the curves, in the order wanted.
         metric: the metric of the curves.
 
+    Returns:
+        The outcomes, the percents zeroed and the weights, validated.
+
     Raises:
         UserError: the curves are of several tasks, lack a point, have one twice, or have none
             without a zeroed head; or the outcomes are of other scores or percents, of a single

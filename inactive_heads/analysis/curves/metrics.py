@@ -111,6 +111,9 @@ class Metric(str):
 
         Args:
             within: the tolerance, in points or nats; by default the metric's own.
+
+        Returns:
+            The name of the column.
         """
         amount = self.tolerance if within is None else within
         return f"percent_within_{amount:g}{self.suffix}"
@@ -128,6 +131,9 @@ class Metric(str):
 
         Args:
             within: the tolerance, in points or nats.
+
+        Returns:
+            The tolerance with its unit.
         """
         if self.change_unit == "points":
             return f"{within:g} point" if within == 1 else f"{within:g} points"
@@ -154,6 +160,9 @@ class Metric(str):
 
         Args:
             change: a difference of two values.
+
+        Returns:
+            The change with its sign, rounded to the metric's decimals.
         """
         points = " points" if self.change_unit == "points" else ""
         return f"{change:+.{self.digits}f}{points}"
@@ -211,6 +220,9 @@ def get_metric(name: str) -> Metric:
 
     Args:
         name: "accuracy" or "loss"; a `Metric` is returned unchanged.
+
+    Returns:
+        The metric.
 
     Raises:
         UserError: there is no such metric.

@@ -180,6 +180,9 @@ def one_setting(ranking: pd.DataFrame, *, with_random: bool = False) -> pd.DataF
         ranking: from `rank_scores`.
         with_random: whether to keep the rows of Random.
 
+    Returns:
+        The rows of ``ranking``, unchanged.
+
     Raises:
         UserError: the ranking holds several tasks or modes.
     """

@@ -13,7 +13,13 @@ from inactive_heads.errors import UserError
 
 
 class Interval(NamedTuple):
-    """An estimate and the two ends of its confidence interval."""
+    """An estimate and the two ends of its confidence interval.
+
+    Attributes:
+        value: the estimate.
+        low: the lower end.
+        high: the upper end.
+    """
 
     value: float
     low: float
@@ -159,6 +165,9 @@ def item_weights(weights: FloatVector | None, n: int) -> np.ndarray:
         weights: one per item; None gives every item the weight 1.
         n: the number of items.
 
+    Returns:
+        Weights, ``(n,)``.
+
     Raises:
         UserError: there is not one weight for each item, or one is not finite or not above 0.
     """
@@ -194,6 +203,9 @@ def odd_answer(answers: np.ndarray) -> int | None:
 
     Args:
         answers: any shape; the index is that of the flattened array, in C order.
+
+    Returns:
+        The index, or None if all answers are 0 or 1.
     """
     odd = np.flatnonzero(~np.isin(answers, (0.0, 1.0)))
     return int(odd[0]) if len(odd) else None

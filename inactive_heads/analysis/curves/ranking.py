@@ -32,6 +32,9 @@ def reach_column(ranking: pd.DataFrame) -> str:
     Args:
         ranking: from `rank_scores`, with any tolerance.
 
+    Returns:
+        The name of the column, such as ``percent_within_1pt``.
+
     Raises:
         UserError: there is no such column.
     """

@@ -81,6 +81,9 @@ def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) 
     Args:
         summary: from `summarize`, of one model.
         rankings: task → its table from `rank_uncertainty`; tasks without one keep NaN.
+
+    Returns:
+        The summary with its columns in the order of `summarize`.
     """
     known = [one.assign(task=task) for task, one in rankings.items()]
     if not known:
@@ -95,11 +98,14 @@ def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) 
 def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
     """Return the best-ranked of some scores, or None if none of them is ranked.
 
-    The ranking by loss decides where there is one: loss needs fewer items than accuracy does.
+    A ranking by loss takes precedence, because loss needs fewer items than accuracy.
 
     Args:
         summary: from `summarize`, of one model.
         names: the scores to choose from.
+
+    Returns:
+        The score's name, or None.
     """
     judged = summary[summary["score"].isin(names)].sort_values("rank")
     by_loss = judged[judged["loss"].notna()]

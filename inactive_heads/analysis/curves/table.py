@@ -67,6 +67,9 @@ def as_curves(table: pd.DataFrame, *, where: str = "the table of curves") -> pd.
         table: as in a file that `read_curves` reads.
         where: the name of the table in error messages.
 
+    Returns:
+        The table with the columns of `read_curves`.
+
     Raises:
         UserError: as for `read_curves`.
     """
@@ -99,6 +102,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Args:
         path: the CSV file.
 
+    Returns:
+        One row per line of the file.
+
     Raises:
         UserError: the file cannot be read, is empty, or is not a table.
     """
@@ -117,6 +123,9 @@ def as_floats(column: pd.Series, where: str) -> pd.Series:
         column: a column of a table, of any type.
         where: the name of the table in error messages.
 
+    Returns:
+        The column as float64.
+
     Raises:
         UserError: a cell is not a number; the message names the row.
     """
@@ -134,6 +143,9 @@ def baseline_row(group: pd.DataFrame) -> pd.Series | None:
 
     Args:
         group: the curves of one model, task and mode.
+
+    Returns:
+        The row, or None.
     """
     none_zeroed = group[group["percent_zeroed"] == 0]
     if none_zeroed.empty:

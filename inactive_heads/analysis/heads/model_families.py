@@ -19,6 +19,9 @@ def finetuned_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     Args:
         names: names of models. "-Base" or "-pt" at the end marks a base. If several bases fit, the
             one with the longest name is taken.
+
+    Returns:
+        Pairs of names, in the order of the finetuned models in ``names``.
     """
     pairs = []
     for name in names:
@@ -36,6 +39,9 @@ def scale_steps(names: Sequence[str]) -> list[tuple[str, str]]:
 
     Args:
         names: names of models, in any order; those without a size such as "7B" are ignored.
+
+    Returns:
+        Pairs of names, family by family, from small to large.
     """
     families: dict[str, list[str]] = {}
     for name in names:

@@ -72,7 +72,7 @@ def inactive_heads(scores: xr.DataArray, thresholds: xr.DataArray) -> xr.DataArr
             arrays are kept.
 
     Returns:
-        Booleans with the dimensions of both arrays: ``(score, sample, layer, head, percent)`` for
+        Booleans with the dimensions of both arrays, ``(score, sample, layer, head, percent)`` for
         those above. NaN counts as active.
     """
     scores, thresholds = xr.align(scores, thresholds, join="inner", exclude=("percent",))
@@ -111,6 +111,9 @@ def head_set_iou(a: xr.DataArray, b: xr.DataArray) -> float:
     Args:
         a: booleans of any shape.
         b: booleans of the same shape.
+
+    Returns:
+        A share of heads, 0 to 1, or NaN.
     """
     union = int((a | b).sum())
     return int((a & b).sum()) / union if union else float("nan")
@@ -122,6 +125,9 @@ def head_set_precision(a: xr.DataArray, of: xr.DataArray) -> float:
     Args:
         a: booleans of any shape.
         of: booleans of the same shape.
+
+    Returns:
+        The share, 0 to 1, or NaN.
     """
     size = int(a.sum())
     return int((a & of).sum()) / size if size else float("nan")
@@ -132,6 +138,9 @@ def check_percents(percents: Iterable[float]) -> list[float]:
 
     Args:
         percents: numbers from 0 to 100, each once.
+
+    Returns:
+        The percents, ascending.
 
     Raises:
         UserError: none is given, one is not between 0 and 100, or one is given twice.

@@ -28,7 +28,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Shown:
-    """The choices of model, score and percent that a part is shown for; None matches any."""
+    """The choices on the page for which a part is shown.
+
+    Attributes:
+        model: the label of a model; None for any.
+        score: the name of a score; None for any.
+        percent: the percent of heads; None for any.
+    """
 
     model: str | None = None
     score: str | None = None
@@ -125,6 +131,9 @@ def frame_table(
         folded: whether the table has to be opened; folded tables are also late.
         late: whether the rows are made in the browser.
         **more: further attributes of `Table`.
+
+    Returns:
+        The table.
     """
     titles = [heading for heading, _ in columns.values()]
     styles = [style for _, style in columns.values()]
@@ -154,6 +163,9 @@ def frame_of(values: xr.DataArray, rows: str, columns: str) -> pd.DataFrame:
         values: an array with the dimensions ``rows`` and ``columns``.
         rows: the dimension whose coordinate becomes the index.
         columns: the dimension whose coordinate becomes the columns.
+
+    Returns:
+        The array with ``rows`` as index and ``columns`` as columns.
     """
     grid = values.transpose(rows, columns)
     index = pd.Index(grid[rows].to_numpy(), name=rows)
@@ -176,6 +188,9 @@ def number(value: float, style: str = ".3g") -> Cell:
     Args:
         value: the number.
         style: its format.
+
+    Returns:
+        The cell, which is sorted by the number.
     """
     text = f"{value:{style}}".replace("-", "−") if np.isfinite(value) else "–"
     return Cell(text, float(value))
@@ -213,6 +228,9 @@ def square_table(title: str, table: pd.DataFrame, shown: Shown | None = None) ->
         title: the title of the table.
         table: a table of numbers with labelled rows and columns.
         shown: the choices that it is shown for; any by default.
+
+    Returns:
+        The table.
     """
     frame = table.rename_axis(index=None, columns=None)
     corner = str(table.index.name or "score")
@@ -227,6 +245,9 @@ def group_title(keys: tuple[Any, ...], several_models: bool) -> str:
     Args:
         keys: model, task and mode.
         several_models: whether the page has several models, so that the title names this one.
+
+    Returns:
+        The model (if there are several), task and mode.
     """
     model, task, mode = (str(key) for key in keys)
     return ", ".join([*([model] if several_models else []), task, mode])

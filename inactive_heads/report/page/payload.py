@@ -76,6 +76,9 @@ def packed(counts: np.ndarray, largest: int) -> str:
     Args:
         counts: the integers, in C order.
         largest: decides the width: 1, 2 or 4 bytes each, little-endian.
+
+    Returns:
+        Base64 text.
     """
     width = "u1" if largest < 2**8 else "<u2" if largest < 2**16 else "<u4"
     return base64.b64encode(counts.astype(width).tobytes()).decode("ascii")
@@ -86,6 +89,9 @@ def packed_correlations(values: np.ndarray) -> str:
 
     Args:
         values: the numbers, in C order; those that are not finite become -128.
+
+    Returns:
+        Base64 text.
     """
     hundredths = np.where(np.isfinite(values), np.round(100 * values), -128).astype("i1")
     return base64.b64encode(hundredths.tobytes()).decode("ascii")

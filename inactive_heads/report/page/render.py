@@ -63,6 +63,9 @@ def render(
             columns task, model, score, percent and threshold.
         definitions: score → its definition in words; by default those of the configs.
 
+    Returns:
+        The HTML of the page.
+
     Raises:
         UserError: nothing is given, ``percent`` is not among the percents of the thresholds, two
             results are of the same model and revision, or a curve cannot be ranked.

@@ -61,6 +61,9 @@ def facts_of_models(configs: Mapping[str, Mapping[str, Any]]) -> list[Group]:
 
     Args:
         configs: label → settings, nested to any depth; models without settings are left out.
+
+    Returns:
+        Pairs of a model's label and its settings, each a name and a value in words.
     """
     groups = [
         (model, [(_label(key), _text(value)) for key, value in _flat(config)])

@@ -47,6 +47,10 @@ def summary_tables(
         within: the tolerances asked for.
         several: whether the page has several models, so that each table is shown for its own.
 
+    Returns:
+        Tables of thresholds, one per model, then tables of ranked scores, one per model, task and
+        mode.
+
     Raises:
         UserError: a curve cannot be ranked.
     """
@@ -99,6 +103,9 @@ def certainty_tables(
         curves: the curves behind it, for other tolerances; may be None.
         within: the tolerances asked for.
         several: whether the page has several models, so that each table is shown for its own.
+
+    Returns:
+        One table per model, task and mode.
 
     Raises:
         UserError: a curve cannot be ranked.
@@ -154,6 +161,9 @@ def between(value: float, low: float, high: float, digits: int) -> Cell:
         low: the lower end of its interval; left out if an end is NaN, ∞ if unbounded.
         high: the upper end.
         digits: decimals of all three.
+
+    Returns:
+        The cell, which is sorted by the value.
     """
     if not np.isfinite(value):
         return number(value)

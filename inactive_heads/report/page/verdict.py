@@ -25,6 +25,9 @@ def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[s
     Args:
         summary: from `summarize`; None if no task was run.
         curves: the curves behind it, for the unablated model; may be None.
+
+    Returns:
+        One text per model, task and mode; a single sentence if no task was run.
     """
     if summary is None or summary["rank"].isna().all():
         return [
@@ -46,6 +49,9 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -
         ranking: from `rank_scores`, of one task and mode and several models.
         setting: the task and mode in words.
         metric: the metric that the ranking is by.
+
+    Returns:
+        The sentences as one text.
 
     Raises:
         UserError: the metric is unknown, or the ranking is of several tasks or modes.
@@ -81,6 +87,9 @@ def start_row(keys: tuple[Any, ...], curves: pd.DataFrame | None) -> pd.Series |
     Args:
         keys: model, task and mode.
         curves: the curves of all models; may be None.
+
+    Returns:
+        The row, or None.
     """
     if curves is None:
         return None

@@ -20,7 +20,13 @@ ALTERED_HEAD = 1
 def spoil_padding(heads: HeadActivations) -> HeadActivations:
     """The heads, with NaN in v, z and attention weights at padding.
 
-    Real queries give padding no weight, so that nothing else becomes NaN.
+    Real queries give padding no weight, so nothing else becomes NaN.
+
+    Args:
+        heads: one layer's heads; not modified.
+
+    Returns:
+        A copy.
     """
     own = with_stored_pattern(heads)
     padding = ~own.batch.mask
@@ -34,13 +40,29 @@ def spoil_padding(heads: HeadActivations) -> HeadActivations:
 
 
 def without_token_ids(heads: HeadActivations) -> HeadActivations:
-    """The heads, with one meaningless token id everywhere, as an ActivationCache has none."""
+    """The heads, with one meaningless token id everywhere, as an ActivationCache has none.
+
+    Args:
+        heads: one layer's heads; not modified.
+
+    Returns:
+        A copy.
+    """
     own = copied(heads)
     return replace(own, batch=replace(own.batch, tokens=torch.full_like(own.batch.tokens, 33)))
 
 
 def rounded(heads: HeadActivations, to: torch.dtype, held_in: torch.dtype) -> HeadActivations:
-    """The heads, with numbers rounded to one dtype and stored in another."""
+    """The heads, with numbers rounded to one dtype and stored in another.
+
+    Args:
+        heads: one layer's heads; not modified.
+        to: the dtype to round to.
+        held_in: the dtype to store the rounded numbers in.
+
+    Returns:
+        A copy.
+    """
     own = with_stored_pattern(heads)
     values, outputs, pattern, weights, residual = (
         tensor.to(to).to(held_in)
@@ -54,7 +76,14 @@ def rounded(heads: HeadActivations, to: torch.dtype, held_in: torch.dtype) -> He
 
 
 def with_small_output(heads: HeadActivations) -> HeadActivations:
-    """The heads, with v and z of one head scaled down to a thousandth."""
+    """The heads, with v and z of one head scaled down to a thousandth.
+
+    Args:
+        heads: one layer's heads; not modified.
+
+    Returns:
+        A copy.
+    """
     own = with_stored_pattern(heads)
     own.values[:, :, ALTERED_HEAD] *= 1e-3
     own.outputs[:, :, ALTERED_HEAD] *= 1e-3
@@ -62,7 +91,14 @@ def with_small_output(heads: HeadActivations) -> HeadActivations:
 
 
 def with_sink(heads: HeadActivations) -> HeadActivations:
-    """The heads, with all attention of one head on a first token whose value is 0."""
+    """The heads, with all attention of one head on a first token whose value is 0.
+
+    Args:
+        heads: one layer's heads; not modified.
+
+    Returns:
+        A copy.
+    """
     own = with_stored_pattern(heads)
     pattern = own.pattern
     pattern[:, ALTERED_HEAD] = 0

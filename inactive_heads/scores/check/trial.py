@@ -33,7 +33,11 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Trial:
-    """A score under test."""
+    """A score under test.
+
+    Attributes:
+        score: the score.
+    """
 
     score: Score
 
