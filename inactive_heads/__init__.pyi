@@ -20,7 +20,7 @@ from .scores.registry import (
 )
 from .core.batch import TokenBatch as TokenBatch
 
-# scores of one's own
+# your own scores
 from .sweeps.compare_scores import Comparison as Comparison, compare_scores as compare_scores
 from .scores.check.check_score import (
     Finding as Finding,

@@ -245,7 +245,7 @@ def _check_rule(name: str, value: str) -> None:
 
 
 def _hooked_classes() -> tuple[Any, ...]:
-    """The classes of TransformerLens's models; none where nobody has imported TransformerLens."""
+    """The classes of TransformerLens's models; empty if TransformerLens is not imported."""
     if "transformer_lens" not in sys.modules:
         return ()
     from transformer_lens.model_bridge import TransformerBridge
