@@ -261,7 +261,8 @@ def test_shards_change_no_result(model):
         curves = [swept(model, None, shard_tokens=n, mode=mode) for n in (10**6, 10)]
         # Four texts: the ends of an interval are far out, where rounding is magnified.
         exact = [one.drop(columns=one.filter(regex="_(low|high)$")) for one in curves]
-        pd.testing.assert_frame_equal(*exact, rtol=1e-5, atol=1e-5)
+        # A change of the loss has the rounding of the losses it is between.
+        pd.testing.assert_frame_equal(*exact, rtol=1e-5, atol=1e-5 * curves[0]["loss"].max())
 
 
 def test_of_many_other_settings_the_first_are_named(tmp_path):
