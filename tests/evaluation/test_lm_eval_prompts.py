@@ -39,7 +39,7 @@ def theirs(chat_model):
     """The harness's own model over the bundled weights."""
     from lm_eval.models.huggingface import HFLM
 
-    from inactive_heads.models.bundled import demo_folder
+    from inactive_heads.models.weights.bundled import demo_folder
 
     return HFLM(pretrained=str(demo_folder()), device="cpu", dtype="float32", batch_size=4)
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.models.random_weights import Architecture
+from inactive_heads.models.weights.random_weights import Architecture
 
 SCALE = 0.25
 """Standard deviation of the weights. With the usual 0.02, all heads would behave nearly alike."""

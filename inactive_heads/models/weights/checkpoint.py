@@ -30,8 +30,8 @@ from transformers.models.auto.modeling_auto import (
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.devices import DTYPES
-from inactive_heads.models.gguf import read_value, stores_float32
-from inactive_heads.models.hub import WEIGHTS, WEIGHTS_INDEX
+from inactive_heads.models.weights.gguf import read_value, stores_float32
+from inactive_heads.models.weights.hub import WEIGHTS, WEIGHTS_INDEX
 from inactive_heads.specs import DeviceMap
 from inactive_heads.third_party import explained, quiet
 

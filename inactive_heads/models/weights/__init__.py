@@ -1,0 +1,1 @@
+"""From files, or a description of random weights, to a network."""
