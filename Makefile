@@ -8,13 +8,16 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Two processes of one thread each; a file's tests stay together, for they share what they load.
 PYTEST := -m pytest --quiet -rs --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: report test lens3 docs pictures lint extras families setup clean
+.PHONY: report test damaged lens3 docs pictures lint extras families setup clean
 
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
 
 test: $(VENV)/.demo $(VENV)/.lint  ## all tests, the notebooks and the code of README and docs
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+damaged: $(VENV)/.demo $(VENV)/.test  ## damages 1,000 inputs: each has to load, or be refused in one line
+	OMP_NUM_THREADS=1 $(BIN)/python tests/damaged_inputs.py
 
 lens3: $(VENV)/.demo $(LENS3)/.done  ## the tests of TransformerLens, with its version 3
 	OMP_NUM_THREADS=1 $(LENS3)/bin/python $(PYTEST) \

@@ -28,6 +28,7 @@ from inactive_heads.report.page import render as page
 from inactive_heads.report.page.curve_sections import settings
 from inactive_heads.report.page.model_results import ModelResults, labels
 from inactive_heads.scores.registry import REGISTRY
+from inactive_heads.third_party import explained
 
 _DIMS = ("score", "sample", "layer", "head")
 _SHOWN = (
@@ -148,10 +149,8 @@ def read_scores(path: str | Path) -> xr.DataArray:
     """
     if not Path(path).is_file():
         raise UserError(f"there is no file of scores at {str(path)!r}")
-    try:
+    with explained(f"{str(path)!r} holds no scores", "write them with scores.to_netcdf(...)"):
         scores = xr.load_dataarray(path, engine="h5netcdf")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{str(path)!r} holds no scores: {error}") from error
     if set(scores.dims) != set(_DIMS) or "inactive" not in scores.coords:
         raise UserError(
             f"{str(path)!r} has the dims {scores.dims} and coordinates {sorted(map(str, scores.coords))}; "

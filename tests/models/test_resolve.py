@@ -8,11 +8,11 @@ from inactive_heads.errors import UserError
 from inactive_heads.models import bundled as demo
 from inactive_heads.models import hub
 from inactive_heads.models import resolve as sources
-from inactive_heads.models.weights.checkpoint import Checkpoint
 from inactive_heads.models.load import load_model
 from inactive_heads.models.presets import preset_names
-from inactive_heads.models.weights.random_weights import Architecture
 from inactive_heads.models.resolve import find_model, find_tokenizer, official_name
+from inactive_heads.models.weights.checkpoint import Checkpoint
+from inactive_heads.models.weights.random_weights import Architecture
 
 
 @pytest.fixture

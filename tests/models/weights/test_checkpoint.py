@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from inactive_heads.errors import UserError
 from inactive_heads.models import bundled as demo
+from inactive_heads.models.load import load_model
 from inactive_heads.models.weights.checkpoint import Checkpoint
 from inactive_heads.models.weights.gguf import read_value, stores_float32
-from inactive_heads.models.load import load_model
 
 Q8 = gguf.LlamaFileType.MOSTLY_Q8_0
 
