@@ -18,6 +18,7 @@ from inactive_heads.models.chat_template import ChatTemplate
 from inactive_heads.models.devices import choose_device, choose_dtype, devices_of
 from inactive_heads.models.model import EngineName, Model, Rule, no_tokenizer, text_encoder
 from inactive_heads.models.resolve import find_model, find_tokenizer
+from inactive_heads.models.weights.finite import check_finite
 from inactive_heads.specs import DeviceMap, ModelSpec
 from inactive_heads.third_party import explained, quiet
 
@@ -70,8 +71,9 @@ def load_model(
 
     Args:
         source: a name on the Hugging Face hub or a TransformerLens alias, a folder in hub layout,
-            a .gguf file, a preset, or a .toml file (a preset of your own, or an architecture with
-            random weights); None or "demo" is the bundled model.
+            a folder or hub name of a PEFT adapter (merged into its base), a .gguf file, a preset, or
+            a .toml file (a preset of your own, or an architecture with random weights); None or
+            "demo" is the bundled model.
         engine: how the heads are visited: "flash" (fast, exact statistics without the pattern) or
             "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge).
         dtype: "float32", "bfloat16", "float16" or "float64"; see `choose_dtype` for "auto".
@@ -158,7 +160,9 @@ def load(spec: ModelSpec) -> Model:
             f"{weights.name!r} does not fit on {place}", "give a smaller dtype or another device"
         ):
             torch.nn.Module.to(network, place)  # in place
-    with quiet():
+    devices = devices_of(network, weights.name)
+    check_finite(network, weights.name, weights.stored)
+    with quiet(), explained(f"{weights.name!r} cannot be run", "get its config.json again"):
         engine = kind.build(network, weights.name)
     provenance: dict[str, str | int] = {
         "model": weights.name,
@@ -166,9 +170,10 @@ def load(spec: ModelSpec) -> Model:
         "revision": weights.revision,
         "architecture": type(network).__name__,
         "dtype": _short(dtype),
-        "device": devices_of(network, weights.name),
+        "device": devices,
         "weight_processing": RAW_WEIGHTS,
         "unpacked_from": weights.quantization,
+        "adapter": weights.adapter,
         "tokenizer": "" if other_tokenizer is None else str(other_tokenizer),
         "bos": given_bos,
         "chat_template": "off" if chat is None else f"on ({chat.digest})",
@@ -223,6 +228,7 @@ def as_model(model: Any) -> Model:
         "device": str(engine.device),
         "weight_processing": processing,
         "unpacked_from": "",
+        "adapter": "",
         "tokenizer": "",
         "bos": f"to_tokens (default_prepend_bos={getattr(cfg, 'default_prepend_bos', True)})",
         "chat_template": "off",

@@ -12,11 +12,21 @@ from transformers import PreTrainedTokenizerBase
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names
+from inactive_heads.models.weights.adapter import AdaptedCheckpoint, base_of
 from inactive_heads.models.weights.bundled import demo_checkpoint
 from inactive_heads.models.weights.checkpoint import Checkpoint
-from inactive_heads.models.weights.hub import NotOnHub, fetch_descriptions, fetch_model
+from inactive_heads.models.weights.hub import (
+    ADAPTER_CONFIG,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    NotOnHub,
+    fetch_descriptions,
+    fetch_model,
+)
 from inactive_heads.models.weights.random_weights import Architecture, parse_architecture
 from inactive_heads.toml import read_toml, string_of
+
+Stored = Checkpoint | AdaptedCheckpoint
 
 DEMO = "demo"
 """The bundled model's name, for use among other models; by itself it needs no name."""
@@ -31,7 +41,7 @@ class Origin:
         preset: what a preset or .toml file says; all defaults without one.
     """
 
-    weights: Checkpoint | Architecture
+    weights: Stored | Architecture
     preset: Preset = field(default_factory=Preset)
 
 
@@ -88,6 +98,7 @@ def find_tokenizer(
             given.
     """
     local = _existing_path(source)
+    checkpoint: Stored
     if source == DEMO:
         checkpoint = demo_checkpoint()
     elif local is not None:
@@ -157,7 +168,7 @@ def _existing_path(source: str | Path) -> Path | None:
     return None
 
 
-def _from_path(path: Path, revision: str | None, trust_remote_code: bool) -> Checkpoint:
+def _from_path(path: Path, revision: str | None, trust_remote_code: bool) -> Stored:
     _no_revision(revision, f"{path}, which is local")
     if path.suffix == ".gguf" and path.is_file():
         return Checkpoint(path.stem, path.parent, gguf=path.name)
@@ -166,10 +177,11 @@ def _from_path(path: Path, revision: str | None, trust_remote_code: bool) -> Che
             f"{path} is not a .gguf or .toml file; of safetensors weights, give the folder that also "
             "has their config.json"
         )
-    return Checkpoint(path.resolve().name, path, trust_remote_code=trust_remote_code)
+    found = Checkpoint(path.resolve().name, path, trust_remote_code=trust_remote_code)
+    return _with_adapter(found)
 
 
-def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Checkpoint:
+def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Stored:
     official = official_name(name)
     try:
         snapshot = fetch_model(official, revision, code=trust_remote_code)
@@ -180,9 +192,48 @@ def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Check
             f"{name!r} is no local file or folder and no preset{guess}; as a name on the Hugging "
             f"Face hub: {error}. Else {ways_to_give_a_model()}"
         ) from error
-    return Checkpoint(
-        official, snapshot.folder, revision=snapshot.commit, trust_remote_code=trust_remote_code
+    return _with_adapter(
+        Checkpoint(
+            official, snapshot.folder, revision=snapshot.commit, trust_remote_code=trust_remote_code
+        )
     )
+
+
+def _with_adapter(found: Checkpoint) -> Stored:
+    """The checkpoint in a folder, or what the adapter in the folder is merged into, with it."""
+    folder = found.folder
+    if not (folder / ADAPTER_CONFIG).exists():
+        return found
+    base_name = base_of(folder)
+    near = folder / base_name  # a path may be relative to the adapter, or to the current folder
+    base_path = near if near.is_dir() else Path(base_name)
+    whole = any((folder / file).exists() for file in (WEIGHTS, WEIGHTS_INDEX))
+    is_here = base_path.is_dir() and base_path.resolve() == folder.resolve()
+    if whole and not is_here and base_name != found.name:
+        raise UserError(
+            f"{folder} has a model and an adapter of {base_name!r}, which the model may already "
+            "contain: move the adapter_* files to a folder of their own, and give that folder for "
+            "both or this one for the model"
+        )
+    if not whole and is_here:
+        raise UserError(
+            f"the adapter {folder} names itself as its base (base_model_name_or_path), and has no "
+            f"{WEIGHTS}: write the base's hub name or path there"
+        )
+    base: Stored = found
+    if not whole:
+        try:
+            base = _base(base_path if base_path.is_dir() else base_name, found)
+        except UserError as error:
+            raise UserError(f"the base of the adapter {folder.name!r}: {error}") from error
+    return AdaptedCheckpoint(found.name, base, folder, found.revision)
+
+
+def _base(source: str | Path, adapter: Checkpoint) -> Stored:
+    local = _existing_path(source)
+    if local is not None:
+        return _from_path(local, None, adapter.trust_remote_code)
+    return _from_hub(str(source), None, adapter.trust_remote_code)
 
 
 def _from_toml(path: Path, revision: str | None, trust_remote_code: bool) -> Origin:
@@ -208,7 +259,7 @@ def _from_toml(path: Path, revision: str | None, trust_remote_code: bool) -> Ori
 
 def _weights_of(
     preset: Preset, path: Path, revision: str | None, trust_remote_code: bool
-) -> Checkpoint:
+) -> Stored:
     revision = revision or preset.revision
     relative = path.parent / preset.model  # paths in a file are relative to its folder
     local = relative if relative.exists() else _existing_path(preset.model)

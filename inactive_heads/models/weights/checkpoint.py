@@ -5,15 +5,13 @@ Nothing here touches the network.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import transformers
-from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,16 +20,22 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
-)
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.devices import DTYPES
+from inactive_heads.models.weights.completeness import check_all_used, check_report
+from inactive_heads.models.weights.configuration import (
+    check_causal,
+    check_sizes,
+    read_description,
+)
 from inactive_heads.models.weights.gguf import read_value, stores_float32
-from inactive_heads.models.weights.hub import WEIGHTS, WEIGHTS_INDEX
+from inactive_heads.models.weights.stored_tensors import (
+    StoredTensor,
+    read_headers,
+    stores_float32_matrix,
+    weight_files,
+)
 from inactive_heads.specs import DeviceMap
 from inactive_heads.third_party import explained, quiet
 
@@ -45,6 +49,9 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tekken.json",
 )
+
+NO_ADAPTER = {"subfolder": "no adapter"}
+"""Keeps transformers from loading an adapter that lies beside the weights, unmerged."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ class Checkpoint:
     was_quantized: bool = False
     remedy: str = "the file may be damaged or incomplete: get it again"
 
+    adapter: ClassVar[str] = ""  # as in an `AdaptedCheckpoint`
+
     @cached_property
     def config(self) -> PretrainedConfig:
         """The model's configuration.
@@ -83,12 +92,14 @@ class Checkpoint:
         if self.gguf:
             read_value(self.folder / self.gguf, "general.architecture")
         else:
-            self._check_description()
+            read_description(
+                self.folder, self.name, self.remedy, trust_remote_code=self.trust_remote_code
+            )
         with quiet(), explained(f"the configuration of {self.name!r} cannot be read", self.remedy):
             config = AutoConfig.from_pretrained(self.folder, **self._options())
         if self.revision:  # transformers fixes some tokenizers by the model's name on the hub
             config._name_or_path = self.name
-        self._check_causal(config)
+        check_causal(config, self.name)
         return config
 
     @property
@@ -102,8 +113,20 @@ class Checkpoint:
             return not stores_float32(self.folder / self.gguf)
         if self.quantization:
             return True
-        with explained(f"the weights of {self.name!r} cannot be read", self.remedy):
-            return not _has_float32_matrix(self._weight_files()[0])
+        return not stores_float32_matrix(self.stored)
+
+    @cached_property
+    def stored(self) -> list[StoredTensor]:
+        """The tensors in the folder's weight files; empty for a .gguf file.
+
+        Raises:
+            UserError: they are missing or unreadable.
+        """
+        if self.gguf:
+            return []
+        explicit = getattr(self.config, "transformers_weights", None)
+        files = weight_files(self.folder, self.remedy, explicit)
+        return read_headers(files, self.folder, self.name, self.remedy)
 
     @property
     def quantization(self) -> str:
@@ -141,7 +164,7 @@ class Checkpoint:
             gguf_config = getattr(transformers, "GgufConfig", None)
             options = {"quantization_config": gguf_config(dequantize=True)} if gguf_config else {}
         else:
-            self._weight_files()
+            check_sizes(self.config, self.stored, self.name)
         remedy = self.remedy
         if self.quantization not in ("", "gguf"):
             remedy = (
@@ -158,11 +181,18 @@ class Checkpoint:
                 device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, with an error that states the sizes
+                adapter_kwargs=NO_ADAPTER,
                 **options,
                 **self._options(),
             )
             network, report = loaded
-            self._check_complete(report)
+            if getattr(network, "_hf_peft_config_loaded", False):
+                raise UserError(
+                    f"transformers {transformers.__version__} loads the adapter in {self.folder} with "
+                    "the model: move the adapter's files to a folder of their own, and give that"
+                )
+            check_report(report, self.name, self.remedy)
+            self._check_used(network, report)
             if _is_quantized(network):
                 network = network.dequantize()
         if self.quantization:
@@ -181,7 +211,7 @@ class Checkpoint:
             UserError: it cannot be read.
         """
         # Without any tokenizer file, transformers makes a tokenizer with an empty vocabulary.
-        if not self.gguf and not any((self.folder / file).exists() for file in TOKENIZER_FILES):
+        if not self.gguf and not has_tokenizer(self.folder):
             return None
         options = self._options()
         if self.gguf:
@@ -192,95 +222,28 @@ class Checkpoint:
         with quiet(), explained(f"the tokenizer of {self.name!r} cannot be read", hint):
             return AutoTokenizer.from_pretrained(self.folder, **options)
 
+    def _check_used(self, network: PreTrainedModel, report: dict[str, Any]) -> None:
+        if self.gguf:
+            return
+        # Packed weights have other names in the network.
+        stored = [] if self.quantization not in ("", "gguf") else self.stored
+        check_all_used(stored, network, report.get("unexpected_keys", ()), self.name)
+
     def _options(self) -> dict[str, Any]:
         options = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
         return {"gguf_file": self.gguf, **options} if self.gguf else options
 
-    def _check_description(self) -> None:
-        path = self.folder / "config.json"
-        if not path.exists():
-            raise UserError(
-                f"the folder {self.folder} has no config.json: give a folder as "
-                "`save_pretrained` writes it, or the path of a .gguf file"
-            )
-        with explained(f"{path} cannot be read", self.remedy):
-            description = json.loads(path.read_text(encoding="utf-8"))
-            own_code = "auto_map" in description
-            known = description.get("model_type") in CONFIG_MAPPING_NAMES
-        if own_code and not known and not self.trust_remote_code:
-            raise UserError(
-                f"{self.name!r} is of a type that transformers {transformers.__version__} does not "
-                "have, and brings its own code. If you trust it, pass trust_remote_code=True "
-                "(--trust-remote-code): that runs the repository's code on this machine"
-            )
 
-    def _check_causal(self, config: PretrainedConfig) -> None:
-        written = ", ".join(config.architectures or []) or type(config).__name__
-        if config.is_encoder_decoder:
-            raise UserError(
-                f"{self.name!r} ({written}) is an encoder-decoder; only decoders (causal language "
-                "models) can be scored"
-            )
-        # is_decoder is no help: it is False in GPT-NeoX. Encoders have a masked-LM class.
-        encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(
-            config, "is_decoder", True
-        )
-        own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-        if encoder or not (type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or own):
-            raise UserError(
-                f"{self.name!r} ({written}) is not a causal language model; only decoders can be scored"
-            )
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has files of a tokenizer.
 
-    def _weight_files(self) -> list[Path]:
-        index, single = self.folder / WEIGHTS_INDEX, self.folder / WEIGHTS
-        if single.exists():
-            return [single]
-        if index.exists():
-            with explained(f"{index} cannot be read", self.remedy):
-                names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            missing = [name for name in names if not (self.folder / name).exists()]
-            if missing or not names:
-                raise UserError(
-                    f"{self.folder} lacks {len(missing)} of the {len(names)} weight files that "
-                    f"{WEIGHTS_INDEX} names: {', '.join(missing[:3])}; {self.remedy}"
-                )
-            return [self.folder / name for name in names]
-        if any(self.folder.glob("*.bin")) or any(self.folder.glob("*.pt*")):
-            raise UserError(
-                f"the weights in {self.folder} are pickle files, which are refused because loading "
-                "them can run code; convert them to safetensors "
-                "(https://huggingface.co/docs/safetensors/convert-weights)"
-            )
-        packed = sorted(self.folder.glob("*.gguf"))
-        advice = f"; give the path {packed[0]}" if packed else ""
-        raise UserError(
-            f"the folder {self.folder} has no weights ({WEIGHTS} or {WEIGHTS_INDEX}){advice}"
-        )
+    Args:
+        folder: the folder.
 
-    def _check_complete(self, report: dict[str, Any]) -> None:
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise UserError(
-                f"the weights of {self.name!r} lack {len(missing)} tensors of the model, among them "
-                f"{', '.join(missing[:3])}; {self.remedy}"
-            )
-        for name, stored, expected in sorted(report["mismatched_keys"]):
-            raise UserError(
-                f"the weights of {self.name!r} do not fit its configuration: {name} is stored with "
-                f"shape {tuple(stored)}, and the model's is {tuple(expected)}; {self.remedy}"
-            )
-        if report.get("error_msgs"):
-            message = " ".join(str(report["error_msgs"][0]).split())
-            raise UserError(
-                f"the weights of {self.name!r} cannot be loaded: {message[:300]}; {self.remedy}"
-            )
-
-
-def _has_float32_matrix(file: Path) -> bool:
-    # Vectors do not count: norms are often stored in float32 next to 16-bit matrices.
-    with safe_open(file, framework="pt") as tensors:
-        slices = (tensors.get_slice(name) for name in tensors.keys())  # noqa: SIM118
-        return any(s.get_dtype() in ("F32", "F64") and len(s.get_shape()) == 2 for s in slices)
+    Returns:
+        Whether one of `TOKENIZER_FILES` is there.
+    """
+    return any((folder / file).exists() for file in TOKENIZER_FILES)
 
 
 def _is_quantized(network: PreTrainedModel) -> bool:

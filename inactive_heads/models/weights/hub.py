@@ -22,6 +22,8 @@ DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja")
 CODE = ("*.py",)
 SUBFOLDERS = "*/*"  # never read here: other formats, variants and original weights
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""What PEFT calls its files."""
 
 
 class NotOnHub(UserError):
@@ -42,7 +44,7 @@ class Snapshot:
 
 
 def fetch_model(name: str, revision: str | None = None, *, code: bool = False) -> Snapshot:
-    """Download a model's configuration, tokenizer and safetensors weights.
+    """Download a model's or adapter's configuration, tokenizer and safetensors weights.
 
     Files in the hub's cache are not downloaded again, and are used if the hub cannot be reached.
 
@@ -62,12 +64,14 @@ def fetch_model(name: str, revision: str | None = None, *, code: bool = False) -
     """
     snapshot = fetch_descriptions(name, revision, code=code)
     index = snapshot.folder / WEIGHTS_INDEX
-    files = [WEIGHTS]
+    adapter = (snapshot.folder / ADAPTER_CONFIG).exists()
+    files = [WEIGHTS, *([ADAPTER_WEIGHTS] if adapter else [])]
     if index.exists():
         with explained(f"{index} cannot be read", "delete it and try again"):
-            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            shards = set(json.loads(index.read_text())["weight_map"].values())
+            files = sorted(shards) + files[1:]
     _download(name, snapshot.commit, files)
-    if not index.exists() and not (snapshot.folder / WEIGHTS).exists():
+    if not adapter and not index.exists() and not (snapshot.folder / WEIGHTS).exists():
         raise UserError(
             f"the repository {name!r} has no {WEIGHTS}: weights in pickle files (pytorch_model.bin) "
             "are refused because loading them can run code. Convert it at "

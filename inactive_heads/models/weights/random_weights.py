@@ -17,7 +17,7 @@ tokenizer = "demo"         # a folder, a hub name, or "demo" for the bundled mod
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import (
@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from inactive_heads.errors import UserError
+from inactive_heads.models.weights.stored_tensors import StoredTensor
 from inactive_heads.specs import DeviceMap
 from inactive_heads.toml import integer_of, string_of
 
@@ -77,8 +78,9 @@ class Architecture:
     d_vocab: int
     seed: int = 0
 
-    revision = quantization = ""  # as in a Checkpoint
+    revision = quantization = adapter = ""  # as in a Checkpoint
     narrow = False
+    stored: ClassVar[list[StoredTensor]] = []
 
     def config(self) -> PretrainedConfig:
         """The architecture as a transformers config.
