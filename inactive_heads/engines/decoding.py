@@ -11,8 +11,8 @@ from transformers import DynamicCache
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors, Logits, TokenMask, Tokens
-from inactive_heads.engines.attention import attend, flash_attention
-from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.attention.attend import attend, flash_attention
+from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.forward_pass import only_kept

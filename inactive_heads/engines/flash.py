@@ -23,8 +23,9 @@ from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import HeadVectors, Logits, Residual, TokenMask
-from inactive_heads.engines.attention import attend
-from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.attention.attend import attend
+from inactive_heads.engines.attention.cascade import RowAttention, can_run_rows
+from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences, ModelShape, Visitor
 from inactive_heads.engines.blocks import (
     BlockNorms,
@@ -35,7 +36,6 @@ from inactive_heads.engines.blocks import (
     output_projection,
     projection_weights,
 )
-from inactive_heads.engines.cascade import RowAttention, can_run_rows
 from inactive_heads.engines.forward_pass import only_kept, run_lock
 from inactive_heads.engines.hf_attention import (
     AttentionHandler,

@@ -18,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
-from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.errors import UserError
 
 INTERFACE = "inactive_heads"

@@ -11,10 +11,10 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from inactive_heads.errors import UserError
+from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names
 from inactive_heads.models.weights.bundled import demo_checkpoint
 from inactive_heads.models.weights.checkpoint import Checkpoint
 from inactive_heads.models.weights.hub import NotOnHub, fetch_descriptions, fetch_model
-from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names
 from inactive_heads.models.weights.random_weights import Architecture, parse_architecture
 from inactive_heads.toml import read_toml, string_of
 

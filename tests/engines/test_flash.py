@@ -14,9 +14,9 @@ from helpers.tiny_families import ARCHITECTURES, LENGTHS, N_HEADS, samples, tiny
 
 from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.engines import attention
-from inactive_heads.engines.attention import attend, flash_attention
-from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.attention import attend as attention
+from inactive_heads.engines.attention.attend import attend, flash_attention
+from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import Silence
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.hf_attention import INTERFACE

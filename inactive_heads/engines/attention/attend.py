@@ -13,7 +13,7 @@ softmax. The entropy is computed from keys shifted in this way; otherwise heads 
 wholly to the first token would lose digits to cancellation.
 
 Any other softmax (a sliding window, left padding, soft-capped logits, biases, learned sinks) is
-computed directly, in float32, one block of queries at a time: see `blockwise`.
+computed directly, in float32, one block of queries at a time: see `inactive_heads.engines.attention.blockwise`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch import Tensor
 
 from inactive_heads.core.attention_statistics import AttentionStatistics
 from inactive_heads.core.tensor_types import HeadVectors, PerToken
-from inactive_heads.engines.attention_inputs import AttentionInputs, Keys, Queries, Values
-from inactive_heads.engines.blockwise import SoftmaxStatistics, block_attention
+from inactive_heads.engines.attention.blockwise import SoftmaxStatistics, block_attention
+from inactive_heads.engines.attention.inputs import AttentionInputs, Keys, Queries, Values
 
 MAX_WIDTH = 256
 """The widest query, key and value vectors that flash attention supports."""
