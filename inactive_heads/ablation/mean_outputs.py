@@ -12,11 +12,13 @@ from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
 from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
 from inactive_heads.progress import progress_bar
 
 
+@default_settings()
 def mean_head_outputs(
     model: Any,
     samples: Sequence[Sample],

@@ -12,7 +12,6 @@ from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 from transformers.masking_utils import sdpa_mask
 
@@ -98,7 +97,7 @@ AttentionInterface.register(INTERFACE, _attention)
 AttentionMaskInterface.register(INTERFACE, _mask)
 
 
-def configs_of(network: PreTrainedModel) -> list[PreTrainedConfig]:
+def configs_of(network: nn.Module) -> list[PreTrainedConfig]:
     """Every config in which a module of the network looks up its attention implementation.
 
     Args:
@@ -127,15 +126,37 @@ def route_attention(configs: list[PreTrainedConfig], handler: AttentionHandler) 
     token = _handler.set(handler)
     try:
         for config in configs:
-            config._attn_implementation = {"": INTERFACE}  # this config, not those nested in it
+            set_implementation(config, INTERFACE)
         yield
     finally:
         _handler.reset(token)
         for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = {"": implementation}
+            set_implementation(config, implementation)
 
 
-def unsupported(subject: str, what: str) -> UserError:
+def set_implementation(config: PreTrainedConfig, implementation: str | None) -> None:
+    """Choose how the modules with a config compute attention, but not those of configs within it.
+
+    Args:
+        config: from `configs_of`.
+        implementation: a name registered with transformers, or None.
+    """
+    config._attn_implementation = {"": implementation}
+
+
+class Unsupported(UserError):
+    """A model whose attention this engine cannot compute.
+
+    Args:
+        reason: the architecture or layer, and what it does or lacks.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f'{reason}: engine="flash" cannot show its heads; use engine="lens"')
+        self.reason = reason
+
+
+def unsupported(subject: str, what: str) -> Unsupported:
     """The error for a model whose attention this engine cannot compute.
 
     Args:
@@ -145,4 +166,4 @@ def unsupported(subject: str, what: str) -> UserError:
     Returns:
         The error, to be raised; its message says to use engine="lens".
     """
-    return UserError(f'{subject} {what}: engine="flash" cannot show its heads; use engine="lens"')
+    return Unsupported(f"{subject} {what}")

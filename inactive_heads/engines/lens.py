@@ -7,9 +7,11 @@ layer's activations are held at a time, never the whole cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -28,10 +30,17 @@ from inactive_heads.core.tensor_types import (
     Residual,
     TokenMask,
 )
-from inactive_heads.engines.base import ModelShape, Silence, Visitor
-from inactive_heads.engines.forward_pass import only_kept, run_lock
-from inactive_heads.errors import UserError
+from inactive_heads.engines.base import CheckedVisitor, ModelShape, Silence, Visitor
+from inactive_heads.engines.finite import check_logits, kept_rows, located
+from inactive_heads.engines.first_look import FIRST_TOKENS, has_bridge
+from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.forward_pass import only_kept
+from inactive_heads.engines.network_state import NetworkState
+from inactive_heads.errors import NotFinite, UserError, naming
 from inactive_heads.third_party import explained
+
+_seen: WeakSet[Any] = WeakSet()
+"""The bridges that have passed the first look."""
 
 HOOKS = ("hook_v", "hook_pattern", "hook_z")
 
@@ -58,11 +67,22 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
 
     architecture = type(network).__name__
     problem = f"TransformerLens has no bridge for the architecture {architecture} of {name!r}"
-    with explained(problem, 'see its list of supported models, or use engine="flash"'):
+    if not has_bridge(architecture):
+        raise UserError(f"{problem}; {_flash_remedy(network, name)}")
+    with explained(problem, 'try engine="flash"'):
         bridge = build_bridge_from_module(
             network, architecture, hf_config=network.config, model_name=name
         )
     return bridge.eval()
+
+
+def _flash_remedy(network: PreTrainedModel, name: str) -> str:
+    """What the other engine can do, tried."""
+    try:
+        FlashEngine(network, name)
+    except UserError as error:
+        return f"nor can the other engine show its heads: {error}"
+    return 'use engine="flash"'
 
 
 class LensEngine:
@@ -118,6 +138,40 @@ class LensEngine:
         )
         self._paths: dict[int, OutputPath] = {}
         self._norm = cache(_norm)  # every layer needs the norms of all later layers
+        self._state = NetworkState(bridge)
+        if bridge not in _seen:
+            self._look_first()
+            _seen.add(bridge)
+
+    def _look_first(self) -> None:
+        """Runs four tokens, to prove that every layer shows its heads and that logits are finite.
+
+        That z is what enters W_O holds by definition: ``hook_z`` is on the projection's input.
+        """
+        name, shape, seen = self.bridge.cfg.model_name, self.shape, set[int]()
+
+        def look(heads: HeadActivations) -> None:
+            expected = (shape.n_heads, shape.d_head)
+            if (found := tuple(heads.outputs.shape[2:])) != expected:
+                raise UserError(
+                    f"{name!r} shows (heads, d_head) = {found} in layer {heads.layer}, and its "
+                    f"config says {expected}: TransformerLens does not fit this model; "
+                    'try engine="flash"'
+                )
+            seen.add(heads.layer)
+
+        batch = TokenBatch.of([FIRST_TOKENS], device=self.device)
+        problem = f"TransformerLens cannot run {name!r} on four tokens"
+        with (
+            explained(problem, 'try engine="flash"'),
+            naming(lambda _: f"{name!r}, on four tokens"),
+        ):
+            self.run(batch, look)
+        if missing := sorted(set(shape.layers) - seen):
+            raise UserError(
+                f"TransformerLens does not show the heads of layer {missing[0]} of {name!r}; "
+                'try engine="flash"'
+            )
 
     @property
     def device(self) -> torch.device:
@@ -159,12 +213,28 @@ class LensEngine:
 
         Raises:
             UserError: the visitor silences heads by attention weights, and the model gives them
-                only after the head outputs.
+                only after the head outputs; its answer is no answer; or logits are not finite.
         """
         keep = batch.keep_last if keep is None else keep
+        answers = None if visitor is None else CheckedVisitor(visitor)
+        lengths: Callable[[], list[int]] = batch.n_tokens.tolist
+        try:
+            with self._state.run(lengths):
+                return check_logits(self._forward(batch, answers, keep), kept_rows(batch, keep))
+        except NotFinite as fault:
+            given = {} if answers is None else answers.of_row(fault.row)
+            tokens = batch.tokens_of(fault.row)
+            raise located(fault, tokens, given.get, self._forward_alone, self.bridge) from None
+
+    def _forward_alone(self, batch: TokenBatch, visitor: Visitor) -> None:
+        with self._state.run(batch.n_tokens.tolist):
+            self._forward(batch, visitor, batch.keep_last)
+
+    def _forward(self, batch: TokenBatch, visitor: Visitor | None, keep: TokenMask) -> Logits:
+        """The logits of one run, finite or not."""
         # In a causal model, real tokens never attend to right padding; to left padding they do.
         mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
-        with run_lock(self.bridge), torch.no_grad(), ExitStack() as stack:
+        with ExitStack() as stack:
             if visitor is not None:
                 visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
