@@ -19,7 +19,7 @@ from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences, Silence, checked_answer
 from inactive_heads.engines.finite import check_logits
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.forward_pass import only_kept
+from inactive_heads.engines.network.forward_pass import only_kept
 from inactive_heads.errors import NotFinite
 
 

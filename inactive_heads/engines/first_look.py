@@ -17,13 +17,13 @@ from inactive_heads.core.tensor_types import HeadVectors, Logits
 from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import ModelShape
-from inactive_heads.engines.blocks import (
+from inactive_heads.engines.network.blocks import (
     BlockNorms,
     detect_norms,
     enclosing_blocks,
     output_projection,
 )
-from inactive_heads.engines.hf_attention import (
+from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
     Unsupported,
     configs_of,

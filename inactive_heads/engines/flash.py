@@ -32,24 +32,24 @@ from inactive_heads.engines.base import (
     Visitor,
     checked_answer,
 )
-from inactive_heads.engines.blocks import (
+from inactive_heads.engines.finite import check_logits, kept_rows, located
+from inactive_heads.engines.first_look import FIRST_TOKENS, first_look
+from inactive_heads.engines.network.blocks import (
     BlockNorms,
     Streams,
     capture_streams,
     projection_weights,
 )
-from inactive_heads.engines.finite import check_logits, kept_rows, located
-from inactive_heads.engines.first_look import FIRST_TOKENS, first_look
-from inactive_heads.engines.forward_pass import only_kept
-from inactive_heads.engines.hf_attention import (
+from inactive_heads.engines.network.forward_pass import only_kept
+from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
     configs_of,
     route_attention,
     unsupported,
 )
-from inactive_heads.engines.network_state import NetworkState
+from inactive_heads.engines.network.rotary import RotaryAngles
+from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.engines.prefix_tree import Row
-from inactive_heads.engines.rotary import RotaryAngles
 from inactive_heads.errors import NotFinite
 
 

@@ -34,8 +34,8 @@ from inactive_heads.engines.base import CheckedVisitor, ModelShape, Silence, Vis
 from inactive_heads.engines.finite import check_logits, kept_rows, located
 from inactive_heads.engines.first_look import FIRST_TOKENS, has_bridge
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.forward_pass import only_kept
-from inactive_heads.engines.network_state import NetworkState
+from inactive_heads.engines.network.forward_pass import only_kept
+from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.errors import NotFinite, UserError, naming
 from inactive_heads.third_party import explained
 

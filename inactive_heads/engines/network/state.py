@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from inactive_heads.core.settings import default_settings
-from inactive_heads.engines.forward_pass import run_lock
-from inactive_heads.engines.hf_attention import configs_of, set_implementation
-from inactive_heads.engines.rotary import RotaryAngles
+from inactive_heads.engines.network.forward_pass import run_lock
+from inactive_heads.engines.network.hf_attention import configs_of, set_implementation
+from inactive_heads.engines.network.rotary import RotaryAngles
 from inactive_heads.errors import UserError
 
 
