@@ -8,7 +8,6 @@ returns the outputs to the model, with the silenced heads replaced. The computat
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from functools import cache, partial
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from inactive_heads.core.activations import HeadActivations
@@ -40,7 +39,7 @@ from inactive_heads.engines.network.blocks import (
     capture_streams,
     projection_weights,
 )
-from inactive_heads.engines.network.forward_pass import only_kept
+from inactive_heads.engines.network.forward_pass import only_kept, padding_arguments
 from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
     configs_of,
@@ -174,7 +173,7 @@ class FlashEngine:
                 stack.enter_context(route_attention(self._configs, handler))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never attend to right padding; to left padding they do.
-            padding = _padding_arguments(self.network, batch) if batch.padded_left else {}
+            padding = padding_arguments(self.network, batch) if batch.padded_left else {}
             return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
 
     def shares_prefixes(self) -> bool:
@@ -344,11 +343,3 @@ class _RowRun:
         z = self.attention.attend(inputs)
         silence = checked_answer(self.silences(layer), z, layer)
         return z if silence is None else silence.apply(z)
-
-
-def _padding_arguments(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
-    """The arguments that tell a model which tokens are real, and their positions."""
-    arguments = {"attention_mask": batch.mask.long()}
-    if "position_ids" in inspect.signature(network.forward).parameters:
-        arguments["position_ids"] = (batch.mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    return arguments

@@ -15,7 +15,8 @@ from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Residual, TokenMask
-from inactive_heads.engines.lens import HOOKS, LensEngine, hook_name, residual_hook
+from inactive_heads.engines.lens import LensEngine
+from inactive_heads.engines.lens_visit import HOOKS, hook_name, residual_hook
 from inactive_heads.errors import UserError
 from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import ScoreLike
