@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -120,13 +121,25 @@ class _Found(Exception):
     """A layer's activations are not finite; the message says where that began."""
 
 
+def _first_bad_weight(network: nn.Module) -> str | None:
+    """The name of the first weight that is not finite; None if all are."""
+    with torch.no_grad():
+        for name, one in network.named_parameters():
+            # The least and largest are NaN if any is; one pass, without a copy.
+            if one.is_floating_point() and one.numel():
+                low, high = torch.aminmax(one)
+                if not (math.isfinite(float(low)) and math.isfinite(float(high))):
+                    return name
+    return None
+
+
 def _remedy(network: nn.Module) -> str:
-    bad = [name for name, one in network.named_parameters() if not bool(one.isfinite().all())]
+    bad = _first_bad_weight(network)
     dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
     wider = "float64" if dtype in ("float32", "float64") else "float32"
     if bad:
         return (
-            f"the weight {bad[0]} is damaged, or too large for dtype {dtype}: get the weights "
+            f"the weight {bad} is damaged, or too large for dtype {dtype}: get the weights "
             f'again, or load them with dtype="{wider}"'
         )
     return (

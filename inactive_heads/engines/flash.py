@@ -42,6 +42,7 @@ from inactive_heads.engines.network.blocks import (
 from inactive_heads.engines.network.forward_pass import only_kept, padding_arguments
 from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
+    checked_sdpa,
     configs_of,
     route_attention,
     unsupported,
@@ -171,6 +172,8 @@ class FlashEngine:
                 streams = stack.enter_context(capture_streams(self._blocks))
                 handler = AttentionHandler(batch, _VisitedRun(self, batch, visitor, streams))
                 stack.enter_context(route_attention(self._configs, handler))
+            elif self.device.type == "cpu":
+                stack.enter_context(checked_sdpa(self._configs, batch))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never attend to right padding; to left padding they do.
             padding = padding_arguments(self.network, batch) if batch.padded_left else {}

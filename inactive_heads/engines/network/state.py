@@ -68,6 +68,9 @@ class NetworkState:
                 if (changed := config._attn_implementation) != implementation:
                     set_implementation(config, implementation)
                     stack.callback(set_implementation, config, changed)
+                if not getattr(config, "return_dict", True):
+                    config.return_dict = True
+                    stack.callback(setattr, config, "return_dict", False)
             if self.angles:
                 stack.enter_context(self.angles.by_input(lengths()))
             yield
