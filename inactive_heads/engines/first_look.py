@@ -45,14 +45,14 @@ class FirstLook:
         projections: output projections by layer.
         blocks: blocks by layer; see `enclosing_blocks`.
         norms: each block's norms by layer.
-        logits: the model's own, after the tokens, finite or not.
+        finite: whether the logits after the tokens are.
     """
 
     shape: ModelShape
     projections: dict[int, nn.Module]
     blocks: dict[int, nn.Module]
     norms: dict[int, BlockNorms]
-    logits: Logits
+    finite: bool
 
 
 def first_look(
@@ -120,7 +120,8 @@ class _Looking:
         blocks = enclosing_blocks(network, self._attentions)
         with detect_norms(blocks, self._attentions) as norms:
             own = self._run(batch)
-        self._check_layers(finite=bool(own.amax().isfinite()))
+        finite = bool(logits.amax().isfinite() & own.amax().isfinite())
+        self._check_layers(finite=finite)
         # In half precision two correct ways to compute attention can differ by more than 1%.
         exact = network.dtype in (torch.float32, torch.float64)
         if exact and (logits - own).norm() > 0.01 * own.norm():
@@ -136,7 +137,7 @@ class _Looking:
             n_ctx=config.max_position_embeddings,
             d_vocab=own.shape[-1],
         )
-        return FirstLook(shape, self._projections, blocks, norms, own)
+        return FirstLook(shape, self._projections, blocks, norms, finite)
 
     def _logits_by_our_attention(self, batch: TokenBatch) -> Logits:
         with ExitStack() as stack:

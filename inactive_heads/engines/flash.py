@@ -87,7 +87,7 @@ class FlashEngine:
             look = first_look(network, name, self._forward)
         self.shape, self._projections = look.shape, look.projections
         self._blocks, self._norms = look.blocks, look.norms
-        if not bool(look.logits.amax().isfinite()):
+        if not look.finite:
             try:
                 self.run(TokenBatch.of([FIRST_TOKENS], device=self.device))
             except NotFinite as fault:
@@ -137,7 +137,9 @@ class FlashEngine:
         keep = batch.keep_last if keep is None else keep
         answers = None if visitor is None else CheckedVisitor(visitor)
         try:
-            with self._state.run(lambda: batch.n_tokens.tolist()):
+            with self._state.run(lambda: batch.n_tokens.tolist()), ExitStack() as stack:
+                if visitor is None and self.device.type == "cpu":
+                    stack.enter_context(checked_sdpa(self._configs, batch))
                 return check_logits(self._forward(batch, answers, keep), kept_rows(batch, keep))
         except NotFinite as fault:
             given = {} if answers is None else answers.of_row(fault.row)
@@ -172,8 +174,6 @@ class FlashEngine:
                 streams = stack.enter_context(capture_streams(self._blocks))
                 handler = AttentionHandler(batch, _VisitedRun(self, batch, visitor, streams))
                 stack.enter_context(route_attention(self._configs, handler))
-            elif self.device.type == "cpu":
-                stack.enter_context(checked_sdpa(self._configs, batch))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never attend to right padding; to left padding they do.
             padding = padding_arguments(self.network, batch) if batch.padded_left else {}

@@ -73,7 +73,8 @@ def _flash_remedy(network: PreTrainedModel, name: str) -> str:
     try:
         FlashEngine(network, name)
     except UserError as error:
-        return f"nor can the other engine show its heads: {error}"
+        reason = str(error).partition(": engine=")[0]
+        return f'nor can engine="flash" show its heads: {reason[:120]}'
     return 'use engine="flash"'
 
 
@@ -147,22 +148,21 @@ class LensEngine:
             if (found := tuple(heads.outputs.shape[2:])) != expected:
                 raise UserError(
                     f"{name!r} shows (heads, d_head) = {found} in layer {heads.layer}, and its "
-                    f"config says {expected}: TransformerLens does not fit this model; "
-                    'try engine="flash"'
+                    f"config says {expected}: TransformerLens does not fit this model"
                 )
             seen.add(heads.layer)
 
         batch = TokenBatch.of([FIRST_TOKENS], device=self.device)
         problem = f"TransformerLens cannot run {name!r} on four tokens"
         with (
-            explained(problem, 'try engine="flash"'),
+            explained(problem, "this version cannot measure it so"),
             naming(lambda _: f"{name!r}, on four tokens"),
         ):
             self.run(batch, look)
         if missing := sorted(set(shape.layers) - seen):
             raise UserError(
-                f"TransformerLens does not show the heads of layer {missing[0]} of {name!r}; "
-                'try engine="flash"'
+                f"TransformerLens does not show the heads of layer {missing[0]} of {name!r}, which "
+                "are in its list of hooks"
             )
 
     @property

@@ -77,7 +77,7 @@ def test_what_lens_shows_of_them_is_what_enters_the_projection(family):
         torch.testing.assert_close(z.flatten(2), expected[layer], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_oss", "phi3", "lfm2", "cohere", "nemotron"])
+@pytest.mark.parametrize("family", ["llama", "gpt_oss", "phi3", "lfm2", "cohere", "olmo2"])
 def test_what_flash_shows_is_what_enters_the_projection(family):
     network = tiny(family)
     engine, seen = FlashEngine(network, "mine"), {}
@@ -171,7 +171,8 @@ def test_weights_that_are_not_finite_are_refused_at_the_door(family, engine):
         FlashEngine(network, "mine") if engine == "flash" else LensEngine(
             bridge_of(network, "mine")
         )
-    assert name.rpartition(".")[0].rpartition(".")[2] in str(error.value)
+    if engine == "flash":  # a bridge has names of its own
+        assert f"the weight {name} is damaged" in str(error.value)
     assert "damaged" in str(error.value)
 
 
