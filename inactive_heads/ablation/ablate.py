@@ -12,6 +12,7 @@ import xarray as xr
 from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.ablation.recorder import ZeroedRecorder, zeroed_array
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Logits
 from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
@@ -32,6 +33,7 @@ class AblationRun:
     zeroed: xr.DataArray
 
 
+@default_settings()
 def ablate(
     model: Any,
     samples: Sequence[Sample],
@@ -57,8 +59,8 @@ def ablate(
 
     Raises:
         UserError: the ablation does not fit the model; ``samples`` is empty; a sample is empty,
-            longer than the context, or has an unknown token id; the batch size is invalid; or a
-            sample does not fit in memory.
+            longer than the context, or has an unknown token id; the batch size is invalid; a
+            sample does not fit in memory; or its logits are not finite.
     """
     subject = as_model(model)
     encoded = encode_samples(subject, samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from einops import repeat
 from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
-from inactive_heads.core.tensor_types import HeadMask
+from inactive_heads.core.tensor_types import HeadMask, PerHead
 from inactive_heads.engines.base import ModelShape, Silence
 from inactive_heads.errors import UserError
 from inactive_heads.files import digest_of
@@ -121,7 +122,7 @@ class PerInput(Ablation):
         replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; None for zero.
 
     Raises:
-        UserError: the score is unknown.
+        UserError: the score is unknown, or the threshold NaN. In a run: a score is not finite.
     """
 
     score: ScoreLike
@@ -130,6 +131,11 @@ class PerInput(Ablation):
 
     def __post_init__(self) -> None:
         self._score: Score = get_score(self.score)
+        if isinstance(self.threshold, float) and math.isnan(self.threshold):
+            raise UserError(
+                f"the threshold of {self._score.name!r} is NaN; give a number, such as one of "
+                "choose_thresholds"
+            )
 
     @property
     def label(self) -> str:
@@ -137,8 +143,21 @@ class PerInput(Ablation):
         return f"per-input-{self._score.name}-{self.threshold!r}"
 
     def __call__(self, heads: HeadActivations) -> Silence:
-        mask = self._score.is_inactive(self._score(heads), self.threshold)
+        values = self._score(heads)
+        self._check_defined(values, heads)
+        mask = self._score.is_inactive(values, self.threshold)
         return self._silenced(mask, heads.layer)
+
+    def _check_defined(self, values: PerHead, heads: HeadActivations) -> None:
+        """NaN is on neither side of a threshold."""
+        wrong = torch.nonzero(~torch.isfinite(values)).tolist()
+        if wrong:
+            row, head = min(wrong, key=lambda place: (heads.batch.rows[place[0]], place[1]))
+            raise UserError(
+                f"score {self._score.name!r} is {values[row, head].item()} for input "
+                f"{heads.batch.rows[row]}, L{heads.layer}H{head}, which is on no side of a "
+                "threshold (a ratio to 0?); choose another score, or leave the input out"
+            )
 
 
 @dataclass

@@ -14,9 +14,11 @@ from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Logits
 from inactive_heads.engines.base import Silence
 from inactive_heads.engines.decoding import CachedDecoding
+from inactive_heads.engines.finite import check_logits
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
@@ -124,6 +126,7 @@ class Generation:
     percent_zeroed: np.ndarray
 
 
+@default_settings()
 def generate(
     model: Any,
     prompts: Sequence[Sample],
@@ -145,7 +148,9 @@ def generate(
     token, and heads are chosen anew on it. With ``"prompt"``, heads are chosen once, on the prompt,
     and stay silenced while text is generated; keys and values are cached, so every token is run
     once. If the choice does not depend on the text (`Fixed`, `Random`, no ablation), both are the
-    same, and the flash engine uses the cache.
+    same, and the flash engine uses the cache. Every token follows from the model's logits on the
+    whole text, as with Hugging Face's ``generate(use_cache=False)``: where rotary angles depend on
+    the text's length, a cache that crosses the border is made anew.
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
@@ -166,7 +171,8 @@ def generate(
         UserError: ``decide`` is unknown, or is "prompt" for an ablation by activations with an
             engine other than "flash"; a prompt is empty or has an unknown token id; a prompt and
             ``max_new_tokens`` together exceed the model's context; ``max_new_tokens`` is below 1;
-            the ablation does not fit the model; or a prompt does not fit in memory.
+            the ablation does not fit the model; a prompt does not fit in memory; or logits are not
+            finite.
     """
     subject = as_model(model)
     check_decide(decide)
@@ -198,7 +204,7 @@ def generate(
             shares: dict[int, list[float]] = {row: [] for row in texts}
             going = list(texts)
             while going:
-                logits = steps(going)
+                logits = check_logits(steps(going), going.__getitem__)
                 step = len(shares[going[0]])
                 for row, token in zip(going, choose(logits, going, step), strict=True):
                     texts[row].append(token)
@@ -280,10 +286,10 @@ class _CachedSteps:
         recorder: ZeroedRecorder | None,
     ) -> None:
         self._texts, self._rows = texts, list(batch.rows)
-        decided: dict[int, Silence] = {}
+        decided: dict[int, Silence | None] = {}
         if recorder is not None:
 
-            def keep(heads: HeadActivations) -> Silence:
+            def keep(heads: HeadActivations) -> Silence | None:
                 decided[heads.layer] = recorder(heads)
                 return decided[heads.layer]
 

@@ -12,11 +12,14 @@ from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
+from inactive_heads.errors import UserError
 from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
 from inactive_heads.progress import progress_bar
 
 
+@default_settings()
 def mean_head_outputs(
     model: Any,
     samples: Sequence[Sample],
@@ -43,7 +46,8 @@ def mean_head_outputs(
 
     Raises:
         UserError: ``samples`` is empty; a sample is empty, longer than the context, or has an
-            unknown token id; the batch size is invalid; or a sample does not fit in memory.
+            unknown token id; the batch size is invalid; a sample does not fit in memory; or what
+            the model computes is not finite.
     """
     subject = as_model(model)
     encoded = encode_samples(subject, samples)
@@ -64,6 +68,12 @@ def mean_head_outputs(
             advance(len(batch.rows))
 
         run_in_batches(subject, encoded, run, batch_size=batch_size)
+    if not np.isfinite(total).all():
+        layer, head = (int(at) for at in np.argwhere(~np.isfinite(total))[0][:2])
+        raise UserError(
+            f"the outputs of L{shape.layers[layer]}H{head} are not finite on these samples; load "
+            'the model with dtype="float32", or get its weights again if they are damaged'
+        )
     return xr.DataArray(
         total / sum(map(len, encoded)),
         dims=("layer", "head", "d_head"),

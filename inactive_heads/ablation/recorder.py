@@ -9,8 +9,13 @@ import xarray as xr
 
 from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.core.activations import HeadActivations
-from inactive_heads.core.tensor_types import HeadMask
-from inactive_heads.engines.base import LayerSilences, ModelShape, Silence, Visitor
+from inactive_heads.engines.base import (
+    LayerSilences,
+    ModelShape,
+    Silence,
+    Visitor,
+    checked_answer,
+)
 from inactive_heads.models.model import Model
 
 
@@ -34,10 +39,10 @@ class ZeroedRecorder:
         self.ablation, self.layers = ablation, shape.layers
         self.masks = np.zeros((n_samples, len(shape.layers), shape.n_heads), dtype=bool)
 
-    def __call__(self, heads: HeadActivations) -> Silence:
-        silence = self.ablation(heads)
-        mask: HeadMask = silence.mask
-        self.masks[list(heads.batch.rows), self.layers.index(heads.layer)] = mask.cpu().numpy()
+    def __call__(self, heads: HeadActivations) -> Silence | None:
+        silence = checked_answer(self.ablation(heads), heads.outputs, heads.layer)
+        mask = False if silence is None else silence.mask.cpu().numpy()
+        self.masks[list(heads.batch.rows), self.layers.index(heads.layer)] = mask
         return silence
 
     def same_for_all(self) -> LayerSilences | None:

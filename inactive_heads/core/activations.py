@@ -215,6 +215,20 @@ class HeadActivations:
         """The attention output: all heads' results and b_O, before any norm."""
         return self.path.total(self.z)
 
+    def is_finite(self, index: int) -> bool:
+        """Whether an input's value vectors and head outputs are finite.
+
+        Args:
+            index: the input's place in the batch.
+
+        Returns:
+            False if one has NaN or infinity at a real token: the fault is the model's, and no
+            score's.
+        """
+        real = self.batch.mask[index]
+        both = (self.values[index], self.outputs[index])
+        return all(bool(one[real.to(one.device)].isfinite().all()) for one in both)
+
     def mean_over_tokens(self, values: PerToken) -> PerHead:
         """The mean of a per-token quantity over each input's real tokens.
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from einops import reduce
 
+from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import PerRow, TokenMask, Tokens
 
 
@@ -56,6 +57,7 @@ class TokenBatch:
             )
 
     @staticmethod
+    @default_settings()
     def of(
         samples: Sequence[Sequence[int]],
         *,
@@ -87,6 +89,19 @@ class TokenBatch:
             tokens[row, span] = torch.as_tensor(sample, dtype=torch.long)
             mask[row, span] = True
         return TokenBatch(tokens.to(device), mask.to(device), rows)
+
+    def tokens_of(self, row: int) -> list[int]:
+        """An input's real tokens.
+
+        Args:
+            row: the input's number among all inputs; one of `rows`.
+
+        Returns:
+            Token ids.
+        """
+        index = list(self.rows).index(row)
+        tokens: list[int] = self.tokens[index][self.mask[index]].tolist()
+        return tokens
 
     @cached_property
     def n_tokens(self) -> PerRow:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadMask, HeadMeans, HeadVectors, Logits, TokenMask
 from inactive_heads.engines.prefix_tree import Row
+from inactive_heads.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,82 @@ class Silence:
 
         Returns:
             A new tensor of the same shape, dtype and device.
+
+        Raises:
+            UserError: the mask or the value does not fit ``z``.
         """
+        self.check(z)
         mask = self.mask.to(z.device)[:, None, :, None]
         if self.value is None:
             return z.masked_fill(mask, 0)
         return torch.where(mask, self.value.to(z), z)
+
+    def check(self, z: HeadVectors) -> None:
+        """Check that the answer fits a layer's head outputs.
+
+        Args:
+            z: head outputs, ``(batch, pos, head, d_head)``.
+
+        Raises:
+            UserError: the mask is not boolean or not ``(batch, head)``; or the value is not
+                floating-point, not ``(head, d_head)``, or not finite at a silenced head.
+        """
+        batch, _, n_heads, d_head = z.shape
+        mask, value = self.mask, self.value
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise UserError(f"the mask of a Silence is a boolean torch.Tensor, not {_kind(mask)}")
+        if tuple(mask.shape) not in ((batch, n_heads), (1, n_heads)):
+            raise UserError(
+                f"the mask of a Silence has shape {tuple(mask.shape)}; it must be (batch, head) = "
+                f"{(batch, n_heads)}, or {(1, n_heads)} for all inputs alike"
+            )
+        if value is None:
+            return
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise UserError(
+                f"the value of a Silence is a floating-point torch.Tensor, not {_kind(value)}"
+            )
+        if tuple(value.shape) != (n_heads, d_head):
+            raise UserError(
+                f"the value of a Silence has shape {tuple(value.shape)}; it must be "
+                f"(head, d_head) = {(n_heads, d_head)}"
+            )
+        wrong = mask.any(dim=0).to(value.device) & ~value.isfinite().all(dim=1)
+        if bool(wrong.any()):
+            raise UserError(
+                f"the value of a Silence is not finite at head {int(wrong.nonzero()[0])}, which it "
+                "replaces; give finite numbers"
+            )
+
+
+def _kind(given: object) -> str:
+    kind = f"a {type(given).__name__}"
+    return f"{kind} of {given.dtype}" if hasattr(given, "dtype") else kind
+
+
+def checked_answer(answer: object, z: HeadVectors, layer: int) -> Silence | None:
+    """What a visitor answered at a layer, if it is an answer.
+
+    Args:
+        answer: what the visitor returned.
+        z: the layer's head outputs, ``(batch, pos, head, d_head)``.
+        layer: the layer's number.
+
+    Returns:
+        The answer.
+
+    Raises:
+        UserError: it is neither None nor a `Silence` that fits the layer.
+    """
+    if answer is None:
+        return None
+    if not isinstance(answer, Silence):
+        raise UserError(
+            f"at layer {layer} a visitor returned {_kind(answer)}; it must return None, or "
+            "Silence(mask) with a boolean mask (batch, head), true where a head is silenced"
+        )
+    answer.check(z)
+    return answer
 
 
 @runtime_checkable
@@ -60,6 +133,40 @@ class Visitor(Protocol):
             unchanged.
         """
         ...
+
+
+class CheckedVisitor:
+    """A visitor whose answers are checked and kept.
+
+    Args:
+        visitor: the visitor that answers.
+    """
+
+    def __init__(self, visitor: Visitor) -> None:
+        self._visitor = visitor
+        self._answers: dict[int, tuple[Sequence[int], Silence]] = {}
+
+    def __call__(self, heads: HeadActivations) -> Silence | None:
+        answer = checked_answer(self._visitor(heads), heads.outputs, heads.layer)
+        if answer is not None:
+            self._answers[heads.layer] = heads.batch.rows, answer
+        return answer
+
+    def of_row(self, row: int) -> dict[int, Silence]:
+        """The answers for one input.
+
+        Args:
+            row: the input's number among all inputs of the run.
+
+        Returns:
+            By layer, an answer with a mask of one row; layers without an answer are left out.
+        """
+        return {
+            layer: answer
+            if len(answer.mask) == 1
+            else replace(answer, mask=answer.mask[list(rows).index(row)][None])
+            for layer, (rows, answer) in self._answers.items()
+        }
 
 
 LayerSilences = Callable[[int], Silence | None]
@@ -120,6 +227,8 @@ class Engine(Protocol):
     - Without a visitor, logits are those of the model itself.
     - A run leaves the model unmodified, even if it fails: no hook or setting outlives it. No
       gradients are recorded.
+    - Logits are finite, or `UserError` names the input. Settings of the caller (torch's default
+      dtype and device, autocast, a model in training mode) have no effect.
 
     Attributes:
         name: the engine's name, as in ``load_model(..., engine=name)``.

@@ -8,42 +8,49 @@ returns the outputs to the model, with the silenced heads replaced. The computat
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import HeadVectors, Logits, Residual, TokenMask
-from inactive_heads.engines.attention import attend
-from inactive_heads.engines.attention_inputs import AttentionInputs
-from inactive_heads.engines.base import LayerSilences, ModelShape, Visitor
-from inactive_heads.engines.blocks import (
+from inactive_heads.engines.attention.attend import attend
+from inactive_heads.engines.attention.cascade import RowAttention, can_run_rows
+from inactive_heads.engines.attention.inputs import AttentionInputs
+from inactive_heads.engines.base import (
+    CheckedVisitor,
+    LayerSilences,
+    Visitor,
+    checked_answer,
+)
+from inactive_heads.engines.finite import check_logits, kept_rows, located
+from inactive_heads.engines.first_look import FIRST_TOKENS, first_look
+from inactive_heads.engines.network.blocks import (
     BlockNorms,
     Streams,
     capture_streams,
-    detect_norms,
-    enclosing_blocks,
-    output_projection,
     projection_weights,
 )
-from inactive_heads.engines.cascade import RowAttention, can_run_rows
-from inactive_heads.engines.forward_pass import only_kept, run_lock
-from inactive_heads.engines.hf_attention import (
+from inactive_heads.engines.network.forward_pass import only_kept, padding_arguments
+from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
+    checked_sdpa,
     configs_of,
     route_attention,
     unsupported,
 )
+from inactive_heads.engines.network.rotary import RotaryAngles
+from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.engines.prefix_tree import Row
+from inactive_heads.errors import NotFinite
 
 
 class FlashEngine:
@@ -70,15 +77,21 @@ class FlashEngine:
 
     def __init__(self, network: PreTrainedModel, name: str) -> None:
         self.network = network
-        self._subject = f"the architecture {type(network).__name__} of {name!r}"
-        self._projections: dict[int, nn.Module] = {}
         self._paths: dict[int, OutputPath] = {}
         self._blocks: dict[int, nn.Module] = {}
-        self._norms: dict[int, BlockNorms] = {}
         self._norm = cache(Norm.of)  # every layer needs the norms of all later layers
         self._shares: bool | None = None
         self._configs = configs_of(network)
-        self.shape = self._probe()
+        self._state = NetworkState(network)
+        with self._state.run(lambda: [len(FIRST_TOKENS)]):
+            look = first_look(network, name, self._forward)
+        self.shape, self._projections = look.shape, look.projections
+        self._blocks, self._norms = look.blocks, look.norms
+        if not look.finite:
+            try:
+                self.run(TokenBatch.of([FIRST_TOKENS], device=self.device))
+            except NotFinite as fault:
+                raise fault.about(f"{name!r}, on four tokens") from None
 
     @property
     def device(self) -> torch.device:
@@ -118,17 +131,52 @@ class FlashEngine:
             then of the second, and so on.
 
         Raises:
-            UserError: a layer's attention turns out to be of an unknown kind.
+            UserError: a layer's attention turns out to be of an unknown kind, a visitor's answer
+                is no answer, or logits are not finite.
         """
         keep = batch.keep_last if keep is None else keep
-        with run_lock(self.network), torch.no_grad(), ExitStack() as stack:
+        answers = None if visitor is None else CheckedVisitor(visitor)
+        try:
+            with self._state.run(lambda: batch.n_tokens.tolist()), ExitStack() as stack:
+                if visitor is None and self.device.type == "cpu":
+                    stack.enter_context(checked_sdpa(self._configs, batch))
+                return check_logits(self._forward(batch, answers, keep), kept_rows(batch, keep))
+        except NotFinite as fault:
+            given = {} if answers is None else answers.of_row(fault.row)
+            raise self.located(fault, batch.tokens_of(fault.row), given.get) from None
+
+    def located(
+        self, fault: NotFinite, tokens: Sequence[int], silences: LayerSilences
+    ) -> NotFinite:
+        """An error about numbers that are not finite, with the place where that began.
+
+        Args:
+            fault: the error.
+            tokens: the tokens of the input that it is about.
+            silences: the heads that were silenced in each layer.
+
+        Returns:
+            The error, to be raised.
+        """
+        return located(fault, tokens, silences, self._forward_alone, self.network)
+
+    def _forward_alone(self, batch: TokenBatch, visitor: Visitor) -> None:
+        with self._state.run(lambda: batch.n_tokens.tolist()):
+            self._forward(batch, visitor)
+
+    def _forward(
+        self, batch: TokenBatch, visitor: Visitor | None = None, keep: TokenMask | None = None
+    ) -> Logits:
+        """The logits of one run, finite or not."""
+        keep = batch.keep_last if keep is None else keep
+        with ExitStack() as stack:
             if visitor is not None:
                 streams = stack.enter_context(capture_streams(self._blocks))
                 handler = AttentionHandler(batch, _VisitedRun(self, batch, visitor, streams))
                 stack.enter_context(route_attention(self._configs, handler))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never attend to right padding; to left padding they do.
-            padding = _padding_arguments(self.network, batch) if batch.padded_left else {}
+            padding = padding_arguments(self.network, batch) if batch.padded_left else {}
             return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
 
     def shares_prefixes(self) -> bool:
@@ -165,20 +213,31 @@ class FlashEngine:
         batch = TokenBatch.of([row.tokens], device=self.device)
         visit = _RowRun(attention, silences)
         handler = AttentionHandler(batch, visit, attention.mask)
-        with run_lock(self.network), torch.no_grad(), ExitStack() as stack:
-            stack.enter_context(route_attention(self._configs, handler))
-            stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
-            output = self.network(
-                batch.tokens,
-                position_ids=attention.positions[None],
-                past_key_values=DynamicCache() if cache is None else cache,
-                use_cache=True,
-            )
-        return output.logits[0].float(), visit.cache
+        places = keep[0].nonzero().flatten().tolist()
+        try:
+            with self._state.run(lambda: [len(row.tokens)]), ExitStack() as stack:
+                stack.enter_context(route_attention(self._configs, handler))
+                stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
+                output = self.network(
+                    batch.tokens,
+                    position_ids=attention.positions[None],
+                    past_key_values=DynamicCache() if cache is None else cache,
+                    use_cache=True,
+                )
+                logits = check_logits(
+                    output.logits[0].float(), lambda kept: min(row.at(places[kept]).members)
+                )
+        except NotFinite as fault:
+            longest = [one for one in row.segments if fault.row in one.members][-1]
+            raise self.located(fault, longest.tokens_from_start, silences) from None
+        return logits, visit.cache
 
     @contextmanager
     def attending(
-        self, batch: TokenBatch, attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors]
+        self,
+        batch: TokenBatch,
+        attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors],
+        lengths: Callable[[], Sequence[int]],
     ) -> Iterator[PreTrainedModel]:
         """A context in which the model's attention is computed by a function.
 
@@ -186,13 +245,19 @@ class FlashEngine:
             batch: the inputs that will be run.
             attend_by: returns a layer's head outputs z, ``(batch, pos, head, d_head)``, given the
                 attention module and its inputs.
+            lengths: returns each input's length in tokens, those in a cache included.
 
         Yields:
             The model, which no other thread can run meanwhile.
         """
         attention = route_attention(self._configs, AttentionHandler(batch, attend_by))
-        with run_lock(self.network), torch.no_grad(), attention:
+        with self._state.run(lengths), attention:
             yield self.network
+
+    @property
+    def angles(self) -> RotaryAngles:
+        """The rotary embeddings whose angles depend on an input's length."""
+        return self._state.angles
 
     def path(self, layer: int) -> OutputPath:
         """How a layer's heads write into the residual stream.
@@ -223,52 +288,6 @@ class FlashEngine:
         later = [self._norms[other] for other in self._norms if other > layer]
         modules = own + [norm for norms in later for norm in (*norms.before, *norms.after)]
         return Norm.together([self._norm(module) for module in modules], self.shape.d_model)
-
-    def _probe(self) -> ModelShape:
-        """Runs four tokens to find attention layers, their sizes, output projections and norms."""
-        sizes: dict[int, tuple[int, int, int]] = {}
-        attentions: dict[int, nn.Module] = {}
-
-        def record(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-            layer = getattr(module, "layer_idx", None)
-            if not isinstance(layer, int) or layer in sizes:
-                raise unsupported(self._subject, "does not number its attention layers")
-            n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
-            sizes[layer] = (n_heads, inputs.key.shape[1], d_head)
-            attentions[layer] = module
-            self._projections[layer] = output_projection(module, n_heads * d_head)
-            return attend(inputs)[0]
-
-        config = self.network.config.get_text_config()
-        batch = TokenBatch.of([[1, 2, 3, 4]], device=self.device)
-        with torch.no_grad(), route_attention(self._configs, AttentionHandler(batch, record)):
-            logits = self.run(batch)
-        if not sizes:
-            raise unsupported(self._subject, "does not use transformers' attention interface")
-        if len(set(sizes.values())) > 1:
-            raise unsupported(
-                self._subject,
-                f"has layers of different (heads, key/value heads, d_head) {sorted(set(sizes.values()))}",
-            )
-        self._blocks = enclosing_blocks(self.network, attentions)
-        with detect_norms(self._blocks, attentions) as norms:
-            expected = self.run(batch)
-        self._norms = norms
-        # In half precision two correct ways to compute attention can differ by more than 1%.
-        exact = self.dtype in (torch.float32, torch.float64)
-        if exact and (logits - expected).norm() > 0.01 * expected.norm():
-            raise unsupported(self._subject, "computes attention in a way of its own")
-        n_heads, n_key_value_heads, d_head = next(iter(sizes.values()))
-        return ModelShape(
-            layers=tuple(sorted(sizes)),
-            n_layers=config.num_hidden_layers,
-            n_heads=n_heads,
-            n_key_value_heads=n_key_value_heads,
-            d_head=d_head,
-            d_model=config.hidden_size,
-            n_ctx=config.max_position_embeddings,
-            d_vocab=expected.shape[-1],
-        )
 
 
 @dataclass(eq=False)
@@ -324,13 +343,6 @@ class _RowRun:
         kept = self.attention.kept.to(inputs.key.device)
         if len(kept):
             self.cache.update(inputs.key[:, :, kept], inputs.value[:, :, kept], layer)
-        z, silence = self.attention.attend(inputs), self.silences(layer)
+        z = self.attention.attend(inputs)
+        silence = checked_answer(self.silences(layer), z, layer)
         return z if silence is None else silence.apply(z)
-
-
-def _padding_arguments(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
-    """The arguments that tell a model which tokens are real, and their positions."""
-    arguments = {"attention_mask": batch.mask.long()}
-    if "position_ids" in inspect.signature(network.forward).parameters:
-        arguments["position_ids"] = (batch.mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    return arguments

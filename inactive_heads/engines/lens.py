@@ -7,33 +7,34 @@ layer's activations are held at a time, never the whole cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from inactive_heads.core.activations import HeadActivations
-from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import (
-    HeadPattern,
-    HeadVectors,
-    KeyValueVectors,
     Logits,
-    Pattern,
-    Residual,
     TokenMask,
 )
-from inactive_heads.engines.base import ModelShape, Silence, Visitor
-from inactive_heads.engines.forward_pass import only_kept, run_lock
-from inactive_heads.errors import UserError
+from inactive_heads.engines.base import CheckedVisitor, ModelShape, Visitor
+from inactive_heads.engines.finite import check_logits, kept_rows, located
+from inactive_heads.engines.first_look import FIRST_TOKENS, has_bridge
+from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.lens_visit import HOOKS, LayerVisit, hook_name
+from inactive_heads.engines.network.forward_pass import only_kept
+from inactive_heads.engines.network.state import NetworkState
+from inactive_heads.errors import NotFinite, UserError, naming
 from inactive_heads.third_party import explained
 
-HOOKS = ("hook_v", "hook_pattern", "hook_z")
+_seen: WeakSet[Any] = WeakSet()
+"""The bridges that have passed the first look."""
 
 
 def bridge_of(network: PreTrainedModel, name: str) -> Any:
@@ -58,11 +59,23 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
 
     architecture = type(network).__name__
     problem = f"TransformerLens has no bridge for the architecture {architecture} of {name!r}"
-    with explained(problem, 'see its list of supported models, or use engine="flash"'):
+    if not has_bridge(architecture):
+        raise UserError(f"{problem}; {_flash_remedy(network, name)}")
+    with explained(problem, 'try engine="flash"'):
         bridge = build_bridge_from_module(
             network, architecture, hf_config=network.config, model_name=name
         )
     return bridge.eval()
+
+
+def _flash_remedy(network: PreTrainedModel, name: str) -> str:
+    """What the other engine can do, tried."""
+    try:
+        FlashEngine(network, name)
+    except UserError as error:
+        reason = str(error).partition(": engine=")[0]
+        return f'nor can engine="flash" show its heads: {reason[:120]}'
+    return 'use engine="flash"'
 
 
 class LensEngine:
@@ -118,6 +131,39 @@ class LensEngine:
         )
         self._paths: dict[int, OutputPath] = {}
         self._norm = cache(_norm)  # every layer needs the norms of all later layers
+        self._state = NetworkState(bridge)
+        if bridge not in _seen:
+            self._look_first()
+            _seen.add(bridge)
+
+    def _look_first(self) -> None:
+        """Runs four tokens, to prove that every layer shows its heads and that logits are finite.
+
+        That z is what enters W_O holds by definition: ``hook_z`` is on the projection's input.
+        """
+        name, shape, seen = self.bridge.cfg.model_name, self.shape, set[int]()
+
+        def look(heads: HeadActivations) -> None:
+            expected = (shape.n_heads, shape.d_head)
+            if (found := tuple(heads.outputs.shape[2:])) != expected:
+                raise UserError(
+                    f"{name!r} shows (heads, d_head) = {found} in layer {heads.layer}, and its "
+                    f"config says {expected}: TransformerLens does not fit this model"
+                )
+            seen.add(heads.layer)
+
+        batch = TokenBatch.of([FIRST_TOKENS], device=self.device)
+        problem = f"TransformerLens cannot run {name!r} on four tokens"
+        with (
+            explained(problem, "this version cannot measure it so"),
+            naming(lambda _: f"{name!r}, on four tokens"),
+        ):
+            self.run(batch, look)
+        if missing := sorted(set(shape.layers) - seen):
+            raise UserError(
+                f"TransformerLens does not show the heads of layer {missing[0]} of {name!r}, which "
+                "are in its list of hooks"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -159,14 +205,34 @@ class LensEngine:
 
         Raises:
             UserError: the visitor silences heads by attention weights, and the model gives them
-                only after the head outputs.
+                only after the head outputs; its answer is no answer; or logits are not finite.
         """
         keep = batch.keep_last if keep is None else keep
+        answers = None if visitor is None else CheckedVisitor(visitor)
+        lengths: Callable[[], list[int]] = batch.n_tokens.tolist
+        try:
+            with self._state.run(lengths):
+                return check_logits(self._forward(batch, answers, keep), kept_rows(batch, keep))
+        except NotFinite as fault:
+            given = {} if answers is None else answers.of_row(fault.row)
+            tokens = batch.tokens_of(fault.row)
+            raise located(fault, tokens, given.get, self._forward_alone, self.bridge) from None
+
+    def _forward_alone(self, batch: TokenBatch, visitor: Visitor) -> None:
+        with self._state.run(batch.n_tokens.tolist):
+            self._forward(batch, visitor, batch.keep_last)
+
+    def _forward(self, batch: TokenBatch, visitor: Visitor | None, keep: TokenMask) -> Logits:
+        """The logits of one run, finite or not."""
         # In a causal model, real tokens never attend to right padding; to left padding they do.
         mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
-        with run_lock(self.bridge), torch.no_grad(), ExitStack() as stack:
+        with ExitStack() as stack:
             if visitor is not None:
-                visits = [_LayerVisit(self, batch, visitor, layer) for layer in self.shape.layers]
+                name = str(self.bridge.cfg.model_name)
+                visits = [
+                    LayerVisit(name, batch, visitor, layer, self.path(layer))
+                    for layer in self.shape.layers
+                ]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
                 stack.enter_context(self.bridge.hooks(fwd_hooks=hooks))
             stack.enter_context(only_kept(self.bridge.unembed, keep))
@@ -205,132 +271,9 @@ class LensEngine:
         return Norm.together([norm for norm in norms if norm is not None], self.shape.d_model)
 
 
-def hook_name(layer: int, hook: str) -> str:
-    """TransformerLens's name of an attention hook.
-
-        hook_name(0, "hook_z")  # 'blocks.0.attn.hook_z'
-
-    Args:
-        layer: the layer's number.
-        hook: the hook's own name.
-
-    Returns:
-        The full name.
-    """
-    return f"blocks.{layer}.attn.{hook}"
-
-
-def residual_hook(layer: int) -> str:
-    """TransformerLens's name of the hook on the residual stream that enters a layer.
-
-    Args:
-        layer: the layer's number.
-
-    Returns:
-        The full name, such as "blocks.0.hook_resid_pre".
-    """
-    return f"blocks.{layer}.hook_resid_pre"
-
-
 def _norm(component: Any) -> Norm | None:
     """The norm that a component computes; None if its gain was folded into other weights."""
     module = getattr(component, "original_component", component)
     if not hasattr(module, "weight") and not hasattr(module, "w"):
         return None
     return Norm.of(module)
-
-
-class _PatternNotReady(Exception):
-    """A visitor asked for the pattern before the model computed it."""
-
-
-class _LayerVisit:
-    """Collects one layer's activations from its hooks and shows them to the visitor once.
-
-    The visitor is called at ``hook_z``, where its answer can still change the output. Some
-    architectures (GPT-J, OPT, GPT-Neo) run ``hook_pattern`` after ``hook_z``: a visitor that asks
-    for the pattern there is called again at ``hook_pattern``, and can then only look.
-    """
-
-    def __init__(self, engine: LensEngine, batch: TokenBatch, visitor: Visitor, layer: int) -> None:
-        self.engine, self.batch, self.visitor, self.layer = engine, batch, visitor, layer
-        self.residual: Residual | None = None
-        self.v: KeyValueVectors | None = None
-        self.pattern: Pattern | None = None
-        self.pending_z: HeadVectors | None = None
-        self.visited = False
-
-    def hooks(self) -> list[tuple[str, Any]]:
-        callbacks = {"hook_v": self.on_v, "hook_pattern": self.on_pattern, "hook_z": self.on_z}
-        attention = [(hook_name(self.layer, hook), call) for hook, call in callbacks.items()]
-        return [(residual_hook(self.layer), self.on_residual), *attention]
-
-    def on_residual(self, residual: Tensor, hook: object) -> None:
-        self.residual = residual
-
-    def on_v(self, v: Tensor, hook: object) -> None:
-        self.v = v
-
-    def on_pattern(self, pattern: Tensor, hook: object) -> None:
-        if self.visited:
-            return
-        self.pattern = pattern
-        if self.pending_z is not None and self.visit(self.pending_z) is not None:
-            raise UserError(
-                f"{self.engine.bridge.cfg.model_name!r} shows its attention pattern only after the "
-                "head outputs, so heads cannot be zeroed by a score of attention weights through "
-                "TransformerLens hooks; choose a score of v or z"
-            )
-
-    def on_z(self, z: Tensor, hook: object) -> Tensor | None:
-        try:
-            silence = self.visit(z)
-        except _PatternNotReady:
-            self.pending_z = z
-            return None
-        return None if silence is None else silence.apply(z)
-
-    def visit(self, z: HeadVectors) -> Silence | None:
-        assert self.v is not None, "hook_v runs before hook_z"
-        heads = HeadActivations(
-            layer=self.layer,
-            batch=self.batch,
-            values=self.v,
-            outputs=z,
-            attention=_PendingPattern(self),
-            path=self.engine.path(self.layer),
-            stream=self.stream,
-        )
-        silence = self.visitor(heads)
-        self.visited = True
-        # Release the tensors, so that one layer is held at a time.
-        self.v = self.pattern = self.pending_z = self.residual = None
-        return silence
-
-    def stream(self) -> Residual:
-        assert self.residual is not None, "hook_resid_pre runs before hook_z"
-        return self.residual
-
-
-class _PendingPattern:
-    """Attention statistics of a layer whose pattern may not have been computed yet."""
-
-    def __init__(self, visit: _LayerVisit) -> None:
-        self.visit = visit
-
-    def _statistics(self) -> PatternStatistics:
-        if self.visit.pattern is None:
-            raise _PatternNotReady
-        return PatternStatistics(self.visit.batch, self.visit.pattern)
-
-    def pattern(self) -> Pattern:
-        return self._statistics().pattern()
-
-    def pattern_of(self, head: int) -> HeadPattern:
-        return self._statistics().pattern_of(head)
-
-    def first_token_weight(self) -> Tensor:
-        return self._statistics().first_token_weight()
-
-    def entropy(self) -> Tensor:
-        return self._statistics().entropy()

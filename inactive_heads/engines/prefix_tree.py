@@ -15,6 +15,7 @@ alone, so nothing is assumed about tokenization.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,6 +56,11 @@ class Segment:
         """Its ancestors: the segments before it in its inputs, first to last."""
         return [] if self.parent is None else [*self.parent.above, self.parent]
 
+    @property
+    def tokens_from_start(self) -> list[int]:
+        """Its inputs' tokens up to its last."""
+        return [token for one in (*self.above, self) for token in one.tokens]
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -81,6 +87,14 @@ class Row:
     def starts(self) -> list[int]:
         """Index of each segment's first token in ``tokens``."""
         return [0, *accumulate(len(segment.tokens) for segment in self.segments)][:-1]
+
+    def at(self, place: int) -> Segment:
+        """The segment that a token belongs to.
+
+        Args:
+            place: the token's index in ``tokens``.
+        """
+        return self.segments[bisect_right(self.starts, place) - 1]
 
 
 def segments_of(inputs: Sequence[Sequence[int]]) -> list[Segment]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.ablation.recorder import ZeroedRecorder, zeroed_array
+from inactive_heads.errors import naming
 from inactive_heads.evaluation.log_likelihood import log_likelihoods
 from inactive_heads.evaluation.outcomes import Evaluation
 from inactive_heads.evaluation.prepared_task import PreparedTask
@@ -42,8 +43,8 @@ def evaluate(
 
     Raises:
         UserError: the ablation does not fit the model, an input is longer than the model's context,
-            a question cannot be asked with the model's tokenizer, the batch size is invalid, or an
-            input does not fit in memory.
+            a question cannot be asked with the model's tokenizer, the batch size is invalid, an
+            input does not fit in memory, or its log-probabilities are not finite.
     """
     subject = as_model(model)
     prepared = task if isinstance(task, PreparedTask) else PreparedTask.of(subject, task)
@@ -81,9 +82,10 @@ def run_task(
     """
     n = len(prepared.inputs)
     recorder = None if ablation is None else ZeroedRecorder(ablation, model.shape, n)
-    logprobs = log_likelihoods(
-        model, prepared.inputs, recorder or looking, advance=advance, batch_size=batch_size
-    )
+    with naming(prepared.name_of):
+        logprobs = log_likelihoods(
+            model, prepared.inputs, recorder or looking, advance=advance, batch_size=batch_size
+        )
     zeroed = zeroed_array(model, recorder, n)
     items = prepared.task.outcomes(prepared.by_item(logprobs))
     percent = 100 * zeroed.values.reshape(n, -1).mean(axis=1)

@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerBase
 from inactive_heads.ablation.choose_ablation import choose_ablation
 from inactive_heads.ablation.generation import Decide, check_decide, check_room, generate
 from inactive_heads.ablation.recorder import ZeroedRecorder
-from inactive_heads.errors import UserError
+from inactive_heads.errors import UserError, naming
 from inactive_heads.evaluation.lm_eval_requests import (
     NAME,
     GenerationOptions,
@@ -297,7 +297,8 @@ class HarnessModel(TemplateLM):
         recorder = None
         if self.ablation is not None:
             recorder = ZeroedRecorder(self.ablation, self.model.shape, len(inputs))
-        with progress_bar("Log-likelihoods", sum(len(one.tokens) for one in inputs)) as advance:
+        total = sum(len(one.tokens) for one in inputs)
+        with progress_bar("Log-likelihoods", total) as advance, naming(grouped.name_of):
             found = log_likelihoods(
                 self.model,
                 inputs,
@@ -324,16 +325,17 @@ class HarnessModel(TemplateLM):
         prompts = [self.tok_encode(request.args[0]) for request in requests]
         for tokens, request in zip(prompts, requests, strict=True):
             check_room(self.model, tokens, most, f"the prompt of {name_of(request)}")
-        found = generate(
-            self.model,
-            prompts,
-            self.ablation,
-            decide=self.decide,
-            max_new_tokens=most,
-            stop=stop,
-            choose=options.choose,
-            batch_size=self.batch_size,
-        )
+        with naming(lambda row: f"the prompt of {name_of(requests[row])}"):
+            found = generate(
+                self.model,
+                prompts,
+                self.ablation,
+                decide=self.decide,
+                max_new_tokens=most,
+                stop=stop,
+                choose=options.choose,
+                batch_size=self.batch_size,
+            )
         self._note([document_of(request)[0] for request in requests], found.percent_zeroed.tolist())
         texts = self.tokenizer.batch_decode(found.tokens, skip_special_tokens=True)
         return [postprocess_generated_text(text, until, None) for text in texts]

@@ -112,13 +112,13 @@ class GroupedRequests:
 
     Attributes:
         inputs: the inputs to run.
-        tasks: the task that each input belongs to.
+        documents: the document that each input is about.
         places: for each request, the index of its input, and the part of the input's targets that
             is its own.
     """
 
     inputs: list[ScoredInput]
-    tasks: list[str]
+    documents: list[Document]
     places: list[tuple[int, slice]]
 
     @staticmethod
@@ -136,14 +136,28 @@ class GroupedRequests:
             one for each request.
         """
         grouped = GroupedRequests([], [], [])
-        for (task, _), members in groupby(range(len(pairs)), lambda at: documents[at]):
+        for document, members in groupby(range(len(pairs)), lambda at: documents[at]):
             own = [pairs[at] for at in members]
             alike = len({(*context, *after[:-1]) for context, after in own}) == 1
             for group in [own] if alike else [[one] for one in own]:
-                grouped._add(task, group)
+                grouped._add(document, group)
         return grouped
 
-    def _add(self, task: str, group: Sequence[tuple[list[int], list[int]]]) -> None:
+    @property
+    def tasks(self) -> list[str]:
+        """The task that each input belongs to."""
+        return [task for task, _ in self.documents]
+
+    def name_of(self, row: int) -> str:
+        """What an error message calls an input.
+
+        Args:
+            row: the index of the input.
+        """
+        task, number = self.documents[row]
+        return f"input {row}" if number is None else f"document {number} of the task {task}"
+
+    def _add(self, document: Document, group: Sequence[tuple[list[int], list[int]]]) -> None:
         """Add one input that serves a group of requests."""
         positions: list[int] = []
         targets: list[int] = []
@@ -154,7 +168,7 @@ class GroupedRequests:
             targets += after
         context, after = group[0]
         self.inputs.append(ScoredInput(context + after[:-1], positions, targets))
-        self.tasks.append(task)
+        self.documents.append(document)
 
     def answers(self, found: Sequence[np.ndarray]) -> list[tuple[float, bool]]:
         """The answers to the requests.

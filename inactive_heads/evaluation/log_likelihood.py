@@ -12,10 +12,11 @@ from torch import Tensor
 
 from inactive_heads.ablation.recorder import layer_silences
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Logits, TokenMask
 from inactive_heads.engines.base import LayerSilences, SharingEngine, Visitor
 from inactive_heads.engines.prefix_tree import Segment, rows_of, segments_of
-from inactive_heads.errors import Notice
+from inactive_heads.errors import NotFinite, Notice
 from inactive_heads.models.batching import fits_in_memory, run_in_batches, tokens_at_once
 from inactive_heads.models.model import Model
 from inactive_heads.progress import Advance
@@ -63,6 +64,7 @@ def targets_and_best(logits: Logits) -> Measured:
     return lambda at, targets: torch.stack([logits[at, targets], best[at]]) - log_total[at]
 
 
+@default_settings()
 def log_likelihoods(
     model: Model,
     inputs: Sequence[ScoredInput],
@@ -90,7 +92,8 @@ def log_likelihoods(
         `targets_and_best`.
 
     Raises:
-        UserError: the batch size is invalid, or an input does not fit in memory.
+        UserError: the batch size is invalid, an input does not fit in memory, or a log-probability
+            is not finite.
     """
     found: dict[int, np.ndarray] = {}
 
@@ -100,6 +103,7 @@ def log_likelihoods(
         for row, which, places in run.reads:
             wanted = [inputs[row].targets[k] for k in which]
             values = measured(among_kept[list(places)].tolist(), wanted).cpu().numpy()
+            _check(row, wanted, values)
             if row not in found:
                 size = (*values.shape[:-1], len(inputs[row].targets))
                 found[row] = np.empty(size, dtype=np.float32)
@@ -121,6 +125,18 @@ def log_likelihoods(
         )
         _whole_runs(model, inputs, visitor, batch_size, read)
     return [found[row] for row in range(len(inputs))]
+
+
+def _check(row: int, wanted: Sequence[int], values: np.ndarray) -> None:
+    """Refuses log-probabilities that are not finite."""
+    if np.isfinite(values).all():
+        return
+    at = tuple(np.argwhere(~np.isfinite(values))[0])
+    raise NotFinite(
+        row,
+        f"the log-probability of token {wanted[at[-1]]} is {values[at]}",
+        "the model gives that token no probability: it masks the token, or weights are damaged",
+    )
 
 
 class _Read(NamedTuple):

@@ -77,6 +77,18 @@ class PreparedTask:
         owners = [owner - start for owner in self.owners[first:last]]
         return PreparedTask(self.task.part(start, stop), self.inputs[first:last], owners, first)
 
+    def name_of(self, row: int) -> str:
+        """What an error message calls an input: its task and its item's id.
+
+        Args:
+            row: the index of the input.
+        """
+        item = self.owners[row]
+        one = self.part(item, item + 1)
+        # Only a task knows its items' ids, and it gives them with their outcomes.
+        nothing = [np.zeros(len(asked.targets)) for asked in one.inputs]
+        return f"{self.task.name}, item {one.task.outcomes([nothing])['id'].iloc[0]}"
+
     def by_item(self, values: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
         """One array per input, grouped by item.
 

@@ -15,6 +15,7 @@ from inactive_heads.ablation.recorder import ZeroedRecorder
 from inactive_heads.analysis.heads.head_sets import head_ranks
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
 from inactive_heads.evaluation.log_likelihood import log_likelihoods
 from inactive_heads.models.batching import Sample, encode_samples
 from inactive_heads.models.load import as_model
@@ -49,6 +50,7 @@ class HeadView:
     result_norm: AlongTokens
 
 
+@default_settings()
 def head_view(model: Any, text: Sample, layer: int, head: int) -> HeadView:
     """What one head does on one text, from one run of the model.
 

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
 from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.model import Model
@@ -75,6 +76,7 @@ def check_tokens(tokens: Sequence[int], shape: ModelShape, name: str) -> None:
         )
 
 
+@default_settings()
 def run_in_batches(
     model: Model,
     encoded: Sequence[Sequence[int]],

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import torch
 from transformers import PreTrainedModel
 
+from inactive_heads.core.settings import default_settings
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
@@ -111,6 +112,7 @@ def load_model(
     )
 
 
+@default_settings()
 def load(spec: ModelSpec) -> Model:
     """The model that a spec describes; see `load_model`.
 

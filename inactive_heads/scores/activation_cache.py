@@ -13,14 +13,17 @@ from torch import Tensor
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Residual, TokenMask
-from inactive_heads.engines.lens import HOOKS, LensEngine, hook_name, residual_hook
+from inactive_heads.engines.lens import LensEngine
+from inactive_heads.engines.lens_visit import HOOKS, hook_name, residual_hook
 from inactive_heads.errors import UserError
 from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import labelled_scores
 
 
+@default_settings()
 def score_cache(
     cache: Any,
     *,

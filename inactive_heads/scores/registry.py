@@ -19,7 +19,7 @@ from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead
-from inactive_heads.errors import UserError
+from inactive_heads.errors import NotFinite, UserError
 
 Side = Literal["below", "above"]
 
@@ -257,7 +257,15 @@ def _checked(name: str, values: object, heads: HeadActivations) -> PerHead:
     if not values.is_floating_point():
         raise UserError(f"score {name!r} returned {values.dtype}; it must return floating point")
     if not bool(torch.isfinite(values).all()):
-        row, head = torch.nonzero(~torch.isfinite(values))[0].tolist()
+        wrong = torch.nonzero(~torch.isfinite(values)).tolist()
+        row, head = min(wrong, key=lambda place: (heads.batch.rows[place[0]], place[1]))
+        if not heads.is_finite(row):  # the model's fault and not the score's
+            raise NotFinite(
+                heads.batch.rows[row],
+                f"score {name!r} is {values[row, head].item()} at L{heads.layer}H{head}, as the "
+                "model's heads are",
+                "a dtype such as float16 overflows, or weights are damaged",
+            )
         raise UserError(
             f"score {name!r} returned {values[row, head].item()} for input "
             f"{heads.batch.rows[row]}, L{heads.layer}H{head}; a score must be finite "

@@ -12,8 +12,8 @@ from torch import nn
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
-from inactive_heads.engines.blocks import _multiplier
 from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.network.blocks import _multiplier
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -14,13 +14,13 @@ from helpers.tiny_families import ARCHITECTURES, LENGTHS, N_HEADS, samples, tiny
 
 from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.engines import attention
-from inactive_heads.engines.attention import attend, flash_attention
-from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.attention import attend as attention
+from inactive_heads.engines.attention.attend import attend, flash_attention
+from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import Silence
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.hf_attention import INTERFACE
 from inactive_heads.engines.lens import LensEngine, bridge_of
+from inactive_heads.engines.network.hf_attention import INTERFACE
 from inactive_heads.errors import UserError
 from inactive_heads.scores.paper import PAPER_SCORES, get_scores
 from inactive_heads.scores.registry import get_score

@@ -15,7 +15,7 @@ from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.ablation.recorder import ZeroedRecorder
-from inactive_heads.engines import cascade as rows
+from inactive_heads.engines.attention import cascade as rows
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.engines.prefix_tree import Row, rows_of, segments_of

@@ -20,9 +20,9 @@ from helpers.tiny_models import NETWORKS, tiny, tiny_llama
 import inactive_heads as ih
 from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.engines import blockwise
-from inactive_heads.engines.attention import attend
-from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.attention import blockwise
+from inactive_heads.engines.attention.attend import attend
+from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.explorer.head_view import head_standings, head_view, token_losses, token_strings

@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from helpers import tiny_families as flash
-from inactive_heads.engines.blocks import output_projection
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
+from inactive_heads.engines.network.blocks import output_projection
 
 NORMALISED = ("gemma2", "gemma3_text", "olmo2")
 """Architectures whose ``post_attention_layernorm`` stands before the residual stream."""

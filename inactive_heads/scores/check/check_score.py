@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from inactive_heads.core.settings import default_settings
 from inactive_heads.scores.check.clauses import CLAUSES, Clause, Outcome
 from inactive_heads.scores.check.trial import Failed, Trial, one_thread_without_warnings
 from inactive_heads.scores.registry import ScoreLike, get_score
@@ -57,6 +58,7 @@ class ScoreCheck:
         return "\n".join(lines)
 
 
+@default_settings()
 def check_score(score: ScoreLike) -> ScoreCheck:
     """Checks a score function against the contract of score functions, clause by clause.
 

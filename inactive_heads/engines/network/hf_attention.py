@@ -12,17 +12,21 @@ from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
     PreTrainedConfig,
-    PreTrainedModel,
 )
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
-from inactive_heads.engines.attention_inputs import AttentionInputs
-from inactive_heads.errors import UserError
+from inactive_heads.engines.attention.attend import hides_faults
+from inactive_heads.engines.attention.inputs import AttentionInputs
+from inactive_heads.errors import NotFinite, UserError
 
 INTERFACE = "inactive_heads"
 """The name under which this engine's attention is registered with transformers."""
+
+CHECKED = "inactive_heads_checked_sdpa"
+"""The name under which the model's own attention is registered, with a check of its inputs."""
 
 IGNORED = {"position_ids", "cache_position", "hidden_states"}
 """Tensors that models pass to every attention function and that do not affect the softmax."""
@@ -69,6 +73,9 @@ def _attention(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if attention_mask is None and not causal:
         raise unsupported(subject, "lets tokens see later ones")
+    if query.shape[1] % key.shape[1]:  # PyTorch's kernels crash the process
+        heads = f"{query.shape[1]} heads and {key.shape[1]} key/value heads"
+        raise unsupported(subject, f"has {heads}, which is no divisor")
     inputs = AttentionInputs(
         query=query,
         key=key,
@@ -98,7 +105,29 @@ AttentionInterface.register(INTERFACE, _attention)
 AttentionMaskInterface.register(INTERFACE, _mask)
 
 
-def configs_of(network: PreTrainedModel) -> list[PreTrainedConfig]:
+def _checked_sdpa(
+    module: nn.Module, query: Tensor, key: Tensor, *arguments: Any, **options: Any
+) -> tuple[Tensor, None]:
+    """transformers' own attention, registered under `CHECKED`, which hides no fault of its inputs."""
+    if hides_faults(query, key):
+        batch = _current_handler().batch
+        for index, row in enumerate(batch.rows):
+            real = batch.mask[index].to(query.device)
+            if not all(bool(one[index][:, real].isfinite().all()) for one in (query, key)):
+                layer = getattr(module, "layer_idx", "?")
+                raise NotFinite(
+                    row,
+                    f"queries or keys of layer {layer} are not finite",
+                    "a dtype such as float16 overflows, or weights are damaged",
+                )
+    return sdpa_attention_forward(module, query, key, *arguments, **options)
+
+
+AttentionInterface.register(CHECKED, _checked_sdpa)
+AttentionMaskInterface.register(CHECKED, sdpa_mask)
+
+
+def configs_of(network: nn.Module) -> list[PreTrainedConfig]:
     """Every config in which a module of the network looks up its attention implementation.
 
     Args:
@@ -113,7 +142,29 @@ def configs_of(network: PreTrainedModel) -> list[PreTrainedConfig]:
 
 
 @contextmanager
-def route_attention(configs: list[PreTrainedConfig], handler: AttentionHandler) -> Iterator[None]:
+def checked_sdpa(configs: list[PreTrainedConfig], batch: TokenBatch) -> Iterator[None]:
+    """A context in which PyTorch's kernels for the CPU hide no NaN of a model's own attention.
+
+    Args:
+        configs: from `configs_of`.
+        batch: the inputs that will be run.
+    """
+    own = [config for config in configs if config._attn_implementation == "sdpa"]
+    if not own:  # another attention function, or one that is routed already
+        yield
+        return
+    with route_attention(own, AttentionHandler(batch, _not_visited), CHECKED):
+        yield
+
+
+def _not_visited(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+    raise AssertionError("a model's own attention is not visited")
+
+
+@contextmanager
+def route_attention(
+    configs: list[PreTrainedConfig], handler: AttentionHandler, interface: str = INTERFACE
+) -> Iterator[None]:
     """A context in which a model's attention is computed by a handler.
 
     The configs' attention implementations are restored afterwards.
@@ -122,20 +173,43 @@ def route_attention(configs: list[PreTrainedConfig], handler: AttentionHandler) 
         configs: from `configs_of`.
         handler: computes the attention. It is seen by the current thread only; meanwhile other
             threads get a RuntimeError from the model.
+        interface: the name of a registered attention function, which may use the handler.
     """
     before = [config._attn_implementation for config in configs]
     token = _handler.set(handler)
     try:
         for config in configs:
-            config._attn_implementation = {"": INTERFACE}  # this config, not those nested in it
+            set_implementation(config, interface)
         yield
     finally:
         _handler.reset(token)
         for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = {"": implementation}
+            set_implementation(config, implementation)
 
 
-def unsupported(subject: str, what: str) -> UserError:
+def set_implementation(config: PreTrainedConfig, implementation: str | None) -> None:
+    """Choose how the modules with a config compute attention, but not those of configs within it.
+
+    Args:
+        config: from `configs_of`.
+        implementation: a name registered with transformers, or None.
+    """
+    config._attn_implementation = {"": implementation}
+
+
+class Unsupported(UserError):
+    """A model whose attention this engine cannot compute.
+
+    Args:
+        reason: the architecture or layer, and what it does or lacks.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f'{reason}: engine="flash" cannot show its heads; use engine="lens"')
+        self.reason = reason
+
+
+def unsupported(subject: str, what: str) -> Unsupported:
     """The error for a model whose attention this engine cannot compute.
 
     Args:
@@ -145,4 +219,4 @@ def unsupported(subject: str, what: str) -> UserError:
     Returns:
         The error, to be raised; its message says to use engine="lens".
     """
-    return UserError(f'{subject} {what}: engine="flash" cannot show its heads; use engine="lens"')
+    return Unsupported(f"{subject} {what}")

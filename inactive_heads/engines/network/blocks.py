@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from inactive_heads.engines.hf_attention import unsupported
+from inactive_heads.engines.network.hf_attention import unsupported
 
 Streams = dict[int, Tensor]
 """The residual stream that entered each layer's block, ``(batch, pos, d_model)``, by layer."""

@@ -13,11 +13,12 @@ softmax. The entropy is computed from keys shifted in this way; otherwise heads 
 wholly to the first token would lose digits to cancellation.
 
 Any other softmax (a sliding window, left padding, soft-capped logits, biases, learned sinks) is
-computed directly, in float32, one block of queries at a time: see `blockwise`.
+computed directly, in float32, one block of queries at a time: see `inactive_heads.engines.attention.blockwise`.
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -26,8 +27,8 @@ from torch import Tensor
 
 from inactive_heads.core.attention_statistics import AttentionStatistics
 from inactive_heads.core.tensor_types import HeadVectors, PerToken
-from inactive_heads.engines.attention_inputs import AttentionInputs, Keys, Queries, Values
-from inactive_heads.engines.blockwise import SoftmaxStatistics, block_attention
+from inactive_heads.engines.attention.blockwise import SoftmaxStatistics, block_attention
+from inactive_heads.engines.attention.inputs import AttentionInputs, Keys, Queries, Values
 
 MAX_WIDTH = 256
 """The widest query, key and value vectors that flash attention supports."""
@@ -85,6 +86,8 @@ def flash_attention(
         ``(batch, pos, head)``, float32, in nats. None if PyTorch has no kernel for these inputs.
     """
     ops, device = torch.ops.aten, query.device.type
+    if hides_faults(query, key):
+        return None
     if device == "cpu" and query.shape[-1] == value.shape[-1]:
         if not GROUPED_ON_CPU:
             key, value = _repeat_kv_heads(query, key, value)
@@ -106,6 +109,23 @@ def flash_attention(
         return None
     lse = lse[..., : query.shape[2]].float()  # some kernels pad it
     return rearrange(z, "b head pos d -> b pos head d"), rearrange(lse, "b head pos -> b pos head")
+
+
+def hides_faults(query: Queries, key: Keys) -> bool:
+    """Whether PyTorch's kernel would turn NaN or infinity into numbers.
+
+    On a CPU, it gives z = 0 where a query is NaN, and finite z where a key is infinite.
+
+    Args:
+        query: ``(batch, head, query, d_key)``.
+        key: ``(batch, kv_head, key, d_key)``.
+
+    Returns:
+        True on a CPU if queries or keys are not finite, of padding too.
+    """
+    if query.device.type != "cpu":
+        return False
+    return not all(math.isfinite(float(one.sum(dtype=torch.float32))) for one in (query, key))
 
 
 def _flash_first_weight(inputs: AttentionInputs, lse: PerToken) -> PerToken:

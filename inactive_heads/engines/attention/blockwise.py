@@ -12,7 +12,7 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor
 
 from inactive_heads.core.tensor_types import HeadPattern, HeadVectors, Pattern, PerToken
-from inactive_heads.engines.attention_inputs import AttentionInputs, AttentionMask
+from inactive_heads.engines.attention.inputs import AttentionInputs, AttentionMask
 
 BLOCK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Bytes of attention weights computed at a time: on a CPU, about what fits in its caches."""

@@ -30,8 +30,8 @@ from transformers.masking_utils import causal_mask_function
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
-from inactive_heads.engines.attention import attend, flash_attention
-from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.attention.attend import attend, flash_attention
+from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import SharingEngine
 from inactive_heads.engines.prefix_tree import Row, Segment
 from inactive_heads.errors import Notice, UserError

@@ -1,0 +1,1 @@
+"""A layer's attention, computed exactly and without holding the pattern."""

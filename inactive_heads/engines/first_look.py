@@ -1,0 +1,201 @@
+"""The first look at a network: its attention layers, and the proof that their z is what enters W_O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.tensor_types import HeadVectors, Logits
+from inactive_heads.engines.attention.attend import attend
+from inactive_heads.engines.attention.inputs import AttentionInputs
+from inactive_heads.engines.base import ModelShape
+from inactive_heads.engines.network.blocks import (
+    BlockNorms,
+    detect_norms,
+    enclosing_blocks,
+    output_projection,
+)
+from inactive_heads.engines.network.hf_attention import (
+    AttentionHandler,
+    Unsupported,
+    configs_of,
+    route_attention,
+)
+from inactive_heads.errors import UserError
+from inactive_heads.third_party import explained
+
+FIRST_TOKENS = [1, 2, 3, 4]
+"""The tokens that a first look runs."""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLook:
+    """What the first look at a network found.
+
+    Attributes:
+        shape: the model's sizes.
+        projections: output projections by layer.
+        blocks: blocks by layer; see `enclosing_blocks`.
+        norms: each block's norms by layer.
+        finite: whether the logits after the tokens are.
+    """
+
+    shape: ModelShape
+    projections: dict[int, nn.Module]
+    blocks: dict[int, nn.Module]
+    norms: dict[int, BlockNorms]
+    finite: bool
+
+
+def first_look(
+    network: PreTrainedModel, name: str, run: Callable[[TokenBatch], Logits]
+) -> FirstLook:
+    """Run four tokens to find the attention layers, and check that their heads can be shown.
+
+    What is proven: every layer's z is the input of its output projection; attention computed here
+    gives the model's own logits; all layers have heads of the same sizes.
+
+    Args:
+        network: the model.
+        name: its name, used in error messages.
+        run: runs a batch through the network.
+
+    Returns:
+        What was found.
+
+    Raises:
+        UserError: something cannot be proven; the message says what, and which engine can show the
+            model's heads, if any.
+    """
+    architecture = type(network).__name__
+    subject = f"the architecture {architecture} of {name!r}"
+    try:
+        return _Looking(network, subject, run).found()
+    except Unsupported as error:
+        remedy = (
+            'use engine="lens"'
+            if has_bridge(architecture)
+            else "nor can TransformerLens: this version cannot measure it"
+        )
+        raise UserError(f'{error.reason}: engine="flash" cannot show its heads; {remedy}') from None
+
+
+def has_bridge(architecture: str) -> bool:
+    """Whether TransformerLens has a bridge for an architecture, which engine="lens" needs.
+
+    Args:
+        architecture: the name of the network's class.
+    """
+    # TransformerLens takes seconds to import, and only an error message needs it.
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+
+    return architecture in SUPPORTED_ARCHITECTURES
+
+
+class _Looking:
+    def __init__(
+        self, network: PreTrainedModel, subject: str, run: Callable[[TokenBatch], Logits]
+    ) -> None:
+        self._network, self._subject, self._run = network, subject, run
+        self._sizes: dict[int, tuple[int, int, int]] = {}
+        self._attentions: dict[int, nn.Module] = {}
+        self._projections: dict[int, nn.Module] = {}
+        self._changed: dict[int, bool] = {}
+        """By layer that has run, whether something stands between z and the output projection."""
+
+    def found(self) -> FirstLook:
+        config, network = self._network.config.get_text_config(), self._network
+        batch = TokenBatch.of([FIRST_TOKENS], device=network.device)
+        logits = self._logits_by_our_attention(batch)
+        if not self._sizes:
+            raise self._unsupported("does not use transformers' attention interface")
+        blocks = enclosing_blocks(network, self._attentions)
+        with detect_norms(blocks, self._attentions) as norms:
+            own = self._run(batch)
+        finite = bool(logits.amax().isfinite() & own.amax().isfinite())
+        self._check_layers(finite=finite)
+        # In half precision two correct ways to compute attention can differ by more than 1%.
+        exact = network.dtype in (torch.float32, torch.float64)
+        if exact and (logits - own).norm() > 0.01 * own.norm():
+            raise self._unsupported("computes attention in a way of its own")
+        n_heads, n_key_value_heads, d_head = next(iter(self._sizes.values()))
+        shape = ModelShape(
+            layers=tuple(sorted(self._sizes)),
+            n_layers=config.num_hidden_layers,
+            n_heads=n_heads,
+            n_key_value_heads=n_key_value_heads,
+            d_head=d_head,
+            d_model=config.hidden_size,
+            n_ctx=config.max_position_embeddings,
+            d_vocab=own.shape[-1],
+        )
+        return FirstLook(shape, self._projections, blocks, norms, finite)
+
+    def _logits_by_our_attention(self, batch: TokenBatch) -> Logits:
+        with ExitStack() as stack:
+            handler = AttentionHandler(batch, partial(self._record, stack=stack))
+            try:
+                with route_attention(configs_of(self._network), handler):
+                    return self._run(batch)
+            except UserError:
+                raise
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                with explained(f"{self._subject} does not run on four tokens", "check its files"):
+                    self._run(batch)
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise self._unsupported(
+                    f"does not run with another attention function ({reason[:80]})"
+                ) from error
+
+    def _record(
+        self, module: nn.Module, inputs: AttentionInputs, *, stack: ExitStack
+    ) -> HeadVectors:
+        layer = getattr(module, "layer_idx", None)
+        if not isinstance(layer, int):
+            raise self._unsupported("does not number its attention layers")
+        if layer in self._sizes:
+            raise self._unsupported(f"computes attention more than once in layer {layer}")
+        n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
+        self._sizes[layer] = (n_heads, inputs.key.shape[1], d_head)
+        self._attentions[layer] = module
+        projection = output_projection(module, n_heads * d_head)
+        self._projections[layer] = projection
+        z = attend(inputs)[0]
+
+        def compare(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._changed[layer] = not _same(args[0], z)
+
+        stack.callback(projection.register_forward_pre_hook(compare).remove)
+        return z
+
+    def _check_layers(self, *, finite: bool) -> None:
+        kinds = sorted(set(self._sizes.values()))
+        if len(kinds) > 1:
+            raise self._unsupported(
+                f"has layers of different (heads, key/value heads, d_head) {kinds}"
+            )
+        unseen = sorted(set(self._sizes) - set(self._changed))
+        if unseen:
+            raise self._unsupported(f"does not run the output projection of layer {unseen[0]}")
+        changed = [layer for layer, is_changed in sorted(self._changed.items()) if is_changed]
+        if changed and finite:  # NaN compares with nothing; the engine says where it began
+            raise self._unsupported(
+                f"changes the heads' outputs (by a gate, norm or scale) before the output "
+                f"projection of layer {changed[0]}"
+            )
+
+    def _unsupported(self, what: str) -> Unsupported:
+        return Unsupported(f"{self._subject} {what}")
+
+
+def _same(entering: Tensor, z: HeadVectors) -> bool:
+    """Whether what enters a projection is z, if in another dtype."""
+    return torch.equal(entering.flatten(), z.flatten().to(entering.dtype))

@@ -1,0 +1,187 @@
+"""What the first look proves or refuses: z is what enters W_O, whatever the architecture."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from helpers.tiny_families import N_HEADS, tiny
+
+import inactive_heads as ih
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.engines.first_look import has_bridge
+from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.lens import LensEngine, bridge_of
+
+SMALL = {"num_key_value_heads": 2, "head_dim": 8}
+LINEAR = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "layer_types": ["linear_attention", "linear_attention", "full_attention"],
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+GATED = {
+    "bitnet": {"num_key_value_heads": 2},
+    "afmoe": SMALL | EXPERTS,
+    "qwen3_5_text": SMALL | LINEAR,
+    "qwen3_next": SMALL | LINEAR | EXPERTS | {"shared_expert_intermediate_size": 16},
+}
+"""Architectures that put a norm or a gate between attention and its output projection."""
+
+
+def entering(network):
+    """What enters the output projection of every attention layer, by plain hooks."""
+    found = {}
+
+    def keep(layer):
+        return lambda module, args: found.__setitem__(layer, args[0].detach().clone())
+
+    handles = [
+        module.o_proj.register_forward_pre_hook(keep(module.layer_idx))
+        for module in network.modules()
+        if hasattr(module, "o_proj") and isinstance(getattr(module, "layer_idx", None), int)
+    ]
+    return found, handles
+
+
+@pytest.mark.parametrize("family", GATED)
+def test_what_changes_z_before_the_projection_is_refused_by_name(family):
+    network = tiny(family, **GATED[family])
+    with pytest.raises(ih.UserError) as error:
+        FlashEngine(network, "mine")
+    message = str(error.value)
+    assert f"{type(network).__name__} of 'mine' changes the heads' outputs" in message
+    assert "before the output projection of layer" in message
+    assert ('use engine="lens"' in message) == has_bridge(type(network).__name__)
+    assert "\n" not in message
+    assert len(message) < 300
+
+
+@pytest.mark.parametrize("family", ["bitnet", "afmoe"])
+def test_what_lens_shows_of_them_is_what_enters_the_projection(family):
+    network = tiny(family, **GATED[family])
+    network.set_attn_implementation("eager")
+    found, _ = entering(network)
+    batch, tokens = TokenBatch.of([[5, 6, 7, 8]]), torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        network(tokens, use_cache=False)
+    expected = dict(found)
+    seen = {}
+    engine = LensEngine(bridge_of(copy.deepcopy(network), "mine"))
+    engine.run(batch, lambda heads: seen.__setitem__(heads.layer, heads.outputs.clone()))
+    assert sorted(seen) == sorted(expected)
+    for layer, z in seen.items():
+        torch.testing.assert_close(z.flatten(2), expected[layer], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_oss", "phi3", "lfm2", "cohere", "olmo2"])
+def test_what_flash_shows_is_what_enters_the_projection(family):
+    network = tiny(family)
+    engine, seen = FlashEngine(network, "mine"), {}
+    names = ("o_proj", "out_proj")
+    found = {}
+    for module in network.modules():
+        projection = next((getattr(module, name) for name in names if hasattr(module, name)), None)
+        if projection is not None and getattr(module, "layer_idx", None) in engine.shape.layers:
+            layer = module.layer_idx
+            projection.register_forward_pre_hook(
+                lambda module, args, layer=layer: found.__setitem__(layer, args[0].clone())
+            )
+    batch = TokenBatch.of([[5, 6, 7, 8, 9, 10]])
+    engine.run(batch, lambda heads: seen.__setitem__(heads.layer, heads.outputs.clone()))
+    assert sorted(seen) == list(engine.shape.layers)
+    for layer, z in seen.items():
+        assert torch.equal(z.flatten(2), found[layer])
+
+
+CHANGES = {
+    "scale": lambda z: z * 1.001,
+    "gate": lambda z: z * torch.sigmoid(z),
+    "heads in another order": lambda z: z.unflatten(-1, (N_HEADS, -1)).flip(2).flatten(2),
+    "one token": lambda z: torch.cat([z[:, :1] * 2, z[:, 1:]], dim=1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_z_in_one_layer_is_seen(change):
+    network = tiny("llama")
+    projection = network.model.layers[1].self_attn.o_proj
+    projection.register_forward_pre_hook(lambda module, args: (CHANGES[change](args[0]),))
+    with pytest.raises(ih.UserError, match="before the output projection of layer 1"):
+        FlashEngine(network, "mine")
+
+
+CRASHES = {
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64},
+    "gptj": {"rotary_dim": 4, "n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 64},
+    "diffllama": {"num_key_value_heads": 2},
+    "mamba": {"state_size": 4},
+    "bert": {"is_decoder": False},
+}
+
+
+@pytest.mark.parametrize("family", CRASHES)
+def test_what_flash_cannot_run_is_refused_in_one_line_that_is_true(family):
+    network = tiny(family, **CRASHES[family])
+    with pytest.raises(ih.UserError) as error:
+        FlashEngine(network, "mine")
+    message = str(error.value)
+    assert type(network).__name__ in message or "BertSelfAttention" in message
+    assert "\n" not in message
+    assert len(message) < 300
+    assert ('use engine="lens"' in message) == has_bridge(type(network).__name__)
+
+
+SENT = {"persimmon": ({}, True), "helium": (SMALL, True), "diffllama": (SMALL, False)}
+
+
+@pytest.mark.parametrize("family", SENT)
+def test_lens_sends_to_flash_only_where_flash_can(family):
+    options, can = SENT[family]
+    network = tiny(family, **options)
+    with pytest.raises(ih.UserError, match="no bridge for the architecture") as error:
+        bridge_of(network, "mine")
+    assert str(error.value).endswith('use engine="flash"') == can
+    if can:
+        FlashEngine(network, "mine")
+
+
+@pytest.mark.parametrize("kv", [3, 8, 32])
+def test_key_value_heads_that_do_not_divide_the_heads_are_refused(kv):
+    """PyTorch's kernel for the CPU ends the process with a division by zero."""
+    network = tiny("llama")
+    config = copy.deepcopy(network.config)
+    config.num_key_value_heads = kv
+    with pytest.raises(ih.UserError, match=f"4 heads and {kv} key/value heads"):
+        FlashEngine(type(network)(config).eval(), "mine")
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("engine", ["flash", "lens"])
+def test_weights_that_are_not_finite_are_refused_at_the_door(family, engine):
+    network = tiny(family)
+    name, weight = next(
+        (name, one) for name, one in network.named_parameters() if ".1." in name and one.ndim == 2
+    )
+    weight.data[0, 0] = torch.nan
+    with pytest.raises(ih.UserError, match="on four tokens.* in layer 1") as error:
+        FlashEngine(network, "mine") if engine == "flash" else LensEngine(
+            bridge_of(network, "mine")
+        )
+    if engine == "flash":  # a bridge has names of its own
+        assert f"the weight {name} is damaged" in str(error.value)
+    assert "damaged" in str(error.value)
+
+
+def test_a_bridge_is_looked_at_once():
+    network = tiny("llama")
+    network.set_attn_implementation("eager")
+    bridge, runs = bridge_of(network, "mine"), []
+    network.model.layers[0].register_forward_pre_hook(lambda module, args: runs.append(1))
+    LensEngine(bridge)
+    first = len(runs)
+    LensEngine(bridge)
+    assert first == len(runs) == 1
