@@ -30,7 +30,7 @@ from transformers.models.auto.modeling_auto import (
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.devices import DTYPES
-from inactive_heads.models.weights.gguf import read_value, stores_float32
+from inactive_heads.models.weights.gguf.load import GgufFile
 from inactive_heads.models.weights.hub import WEIGHTS, WEIGHTS_INDEX
 from inactive_heads.specs import DeviceMap
 from inactive_heads.third_party import explained, quiet
@@ -81,9 +81,8 @@ class Checkpoint:
                 describe a causal language model.
         """
         if self.gguf:
-            read_value(self.folder / self.gguf, "general.architecture")
-        else:
-            self._check_description()
+            return self._packed.config
+        self._check_description()
         with quiet(), explained(f"the configuration of {self.name!r} cannot be read", self.remedy):
             config = AutoConfig.from_pretrained(self.folder, **self._options())
         if self.revision:  # transformers fixes some tokenizers by the model's name on the hub
@@ -99,7 +98,7 @@ class Checkpoint:
             UserError: they are missing or unreadable.
         """
         if self.gguf:
-            return not stores_float32(self.folder / self.gguf)
+            return self._packed.narrow
         if self.quantization:
             return True
         with explained(f"the weights of {self.name!r} cannot be read", self.remedy):
@@ -135,13 +134,9 @@ class Checkpoint:
             UserError: the weights are missing, damaged, incomplete, pickled, of other sizes than
                 the configuration says, or quantized in a way that cannot be dequantized here.
         """
-        options: dict[str, Any] = {"use_safetensors": True}
         if self.gguf:
-            # Newer versions of transformers may keep the weights quantized by default.
-            gguf_config = getattr(transformers, "GgufConfig", None)
-            options = {"quantization_config": gguf_config(dequantize=True)} if gguf_config else {}
-        else:
-            self._weight_files()
+            return self._packed.network(dtype, attention, device_map).eval().requires_grad_(False)
+        self._weight_files()
         remedy = self.remedy
         if self.quantization not in ("", "gguf"):
             remedy = (
@@ -158,7 +153,7 @@ class Checkpoint:
                 device_map=device_map,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, with an error that states the sizes
-                **options,
+                use_safetensors=True,
                 **self._options(),
             )
             network, report = loaded
@@ -167,7 +162,8 @@ class Checkpoint:
                 network = network.dequantize()
         if self.quantization:
             _forget_quantization(network)
-            torch.nn.Module.to(network, dtype)  # in place
+            for parameter in network.parameters():  # buffers, such as frequencies, stay as they are
+                parameter.data = parameter.data.to(dtype)
         ready: PreTrainedModel = network.eval().requires_grad_(False)
         return ready
 
@@ -180,21 +176,24 @@ class Checkpoint:
         Raises:
             UserError: it cannot be read.
         """
+        if self.gguf:
+            return self._packed.tokenizer()
         # Without any tokenizer file, transformers makes a tokenizer with an empty vocabulary.
-        if not self.gguf and not any((self.folder / file).exists() for file in TOKENIZER_FILES):
+        if not any((self.folder / file).exists() for file in TOKENIZER_FILES):
             return None
         options = self._options()
-        if self.gguf:
-            _ = self.config  # its errors are more helpful than the tokenizer's
-        elif (self.folder / "config.json").exists():  # a folder may have only a tokenizer
+        if (self.folder / "config.json").exists():  # a folder may have only a tokenizer
             options["config"] = self.config
         hint = "give another with tokenizer=..."
         with quiet(), explained(f"the tokenizer of {self.name!r} cannot be read", hint):
             return AutoTokenizer.from_pretrained(self.folder, **options)
 
     def _options(self) -> dict[str, Any]:
-        options = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
-        return {"gguf_file": self.gguf, **options} if self.gguf else options
+        return {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
+
+    @cached_property
+    def _packed(self) -> GgufFile:
+        return GgufFile(self.folder / self.gguf)
 
     def _check_description(self) -> None:
         path = self.folder / "config.json"
