@@ -15,6 +15,7 @@ from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_
 from inactive_heads.models.weights.adapter import AdaptedCheckpoint, base_of
 from inactive_heads.models.weights.bundled import demo_checkpoint
 from inactive_heads.models.weights.checkpoint import Checkpoint
+from inactive_heads.models.weights.gguf.parts import is_gguf, model_name, models_in
 from inactive_heads.models.weights.hub import (
     ADAPTER_CONFIG,
     WEIGHTS,
@@ -158,7 +159,7 @@ def _existing_path(source: str | Path) -> Path | None:
         path = path.expanduser()
         if path.exists():
             return path
-    looks_local = str(source).startswith(("/", ".", "~")) or path.suffix in (
+    looks_local = str(source).startswith(("/", ".", "~")) or path.suffix.lower() in (
         ".gguf",
         ".toml",
         ".safetensors",
@@ -170,8 +171,15 @@ def _existing_path(source: str | Path) -> Path | None:
 
 def _from_path(path: Path, revision: str | None, trust_remote_code: bool) -> Stored:
     _no_revision(revision, f"{path}, which is local")
-    if path.suffix == ".gguf" and path.is_file():
-        return Checkpoint(path.stem, path.parent, gguf=path.name)
+    if is_gguf(path) and path.is_file():
+        return Checkpoint(model_name(path), path.parent, gguf=path.name)
+    if path.is_dir() and not (path / "config.json").exists() and (packed := models_in(path)):
+        if len(packed) > 1:
+            raise UserError(
+                f"the folder {path} has {len(packed)} models in .gguf files: give the path of one, "
+                f"such as {packed[0]}"
+            )
+        return _from_path(packed[0], None, trust_remote_code)
     if not path.is_dir():
         raise UserError(
             f"{path} is not a .gguf or .toml file; of safetensors weights, give the folder that also "

@@ -25,6 +25,8 @@ from inactive_heads.models.weights.checkpoint import Checkpoint
 from inactive_heads.third_party import quiet
 
 DEMO_NAME = "SmolLM2-135M-Instruct"
+READER = 2
+"""Counts changes in how .gguf files are read: what an earlier version converted is not used."""
 
 
 def demo_file() -> Path:
@@ -113,7 +115,7 @@ def converted_folder(file: Path, name: str) -> Path:
         OSError: the cache folder cannot be written to.
     """
     size, digest = file.stat().st_size, _sha256(file)[:16]
-    label = f"{file.stem}-{size}-{digest}-transformers-{transformers.__version__}"
+    label = f"{file.stem}-{size}-{digest}-transformers-{transformers.__version__}-{READER}"
     folder = cache_folder() / "converted" / label
     if folder.is_dir():
         return folder

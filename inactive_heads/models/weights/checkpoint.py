@@ -29,7 +29,7 @@ from inactive_heads.models.weights.configuration import (
     check_sizes,
     read_description,
 )
-from inactive_heads.models.weights.gguf import read_value, stores_float32
+from inactive_heads.models.weights.gguf.load import GgufFile
 from inactive_heads.models.weights.stored_tensors import (
     StoredTensor,
     read_headers,
@@ -90,11 +90,10 @@ class Checkpoint:
                 describe a causal language model.
         """
         if self.gguf:
-            read_value(self.folder / self.gguf, "general.architecture")
-        else:
-            read_description(
-                self.folder, self.name, self.remedy, trust_remote_code=self.trust_remote_code
-            )
+            return self._packed.config
+        read_description(
+            self.folder, self.name, self.remedy, trust_remote_code=self.trust_remote_code
+        )
         with quiet(), explained(f"the configuration of {self.name!r} cannot be read", self.remedy):
             config = AutoConfig.from_pretrained(self.folder, **self._options())
         if self.revision:  # transformers fixes some tokenizers by the model's name on the hub
@@ -110,7 +109,7 @@ class Checkpoint:
             UserError: they are missing or unreadable.
         """
         if self.gguf:
-            return not stores_float32(self.folder / self.gguf)
+            return self._packed.narrow
         if self.quantization:
             return True
         return not stores_float32_matrix(self.stored)
@@ -158,13 +157,9 @@ class Checkpoint:
             UserError: the weights are missing, damaged, incomplete, pickled, of other sizes than
                 the configuration says, or quantized in a way that cannot be dequantized here.
         """
-        options: dict[str, Any] = {"use_safetensors": True}
         if self.gguf:
-            # Newer versions of transformers may keep the weights quantized by default.
-            gguf_config = getattr(transformers, "GgufConfig", None)
-            options = {"quantization_config": gguf_config(dequantize=True)} if gguf_config else {}
-        else:
-            check_sizes(self.config, self.stored, self.name)
+            return self._packed.network(dtype, attention, device_map).eval().requires_grad_(False)
+        check_sizes(self.config, self.stored, self.name)
         remedy = self.remedy
         if self.quantization not in ("", "gguf"):
             remedy = (
@@ -182,7 +177,7 @@ class Checkpoint:
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # refused below, with an error that states the sizes
                 adapter_kwargs=NO_ADAPTER,
-                **options,
+                use_safetensors=True,
                 **self._options(),
             )
             network, report = loaded
@@ -197,7 +192,8 @@ class Checkpoint:
                 network = network.dequantize()
         if self.quantization:
             _forget_quantization(network)
-            torch.nn.Module.to(network, dtype)  # in place
+            for parameter in network.parameters():  # buffers, such as frequencies, stay as they are
+                parameter.data = parameter.data.to(dtype)
         ready: PreTrainedModel = network.eval().requires_grad_(False)
         return ready
 
@@ -210,28 +206,29 @@ class Checkpoint:
         Raises:
             UserError: it cannot be read.
         """
+        if self.gguf:
+            return self._packed.tokenizer()
         # Without any tokenizer file, transformers makes a tokenizer with an empty vocabulary.
-        if not self.gguf and not has_tokenizer(self.folder):
+        if not has_tokenizer(self.folder):
             return None
         options = self._options()
-        if self.gguf:
-            _ = self.config  # its errors are more helpful than the tokenizer's
-        elif (self.folder / "config.json").exists():  # a folder may have only a tokenizer
+        if (self.folder / "config.json").exists():  # a folder may have only a tokenizer
             options["config"] = self.config
         hint = "give another with tokenizer=..."
         with quiet(), explained(f"the tokenizer of {self.name!r} cannot be read", hint):
             return AutoTokenizer.from_pretrained(self.folder, **options)
 
     def _check_used(self, network: PreTrainedModel, report: dict[str, Any]) -> None:
-        if self.gguf:
-            return
         # Packed weights have other names in the network.
         stored = [] if self.quantization not in ("", "gguf") else self.stored
         check_all_used(stored, network, report.get("unexpected_keys", ()), self.name)
 
     def _options(self) -> dict[str, Any]:
-        options = {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
-        return {"gguf_file": self.gguf, **options} if self.gguf else options
+        return {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
+
+    @cached_property
+    def _packed(self) -> GgufFile:
+        return GgufFile(self.folder / self.gguf)
 
 
 def has_tokenizer(folder: Path) -> bool:
