@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,15 @@ from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
+from inactive_heads.models.batching import encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
+from inactive_heads.models.samples import Samples
 from inactive_heads.progress import progress_bar
 
 
 def mean_head_outputs(
     model: Any,
-    samples: Sequence[Sample],
+    samples: Samples,
     *,
     batch_size: int | str = "auto",
     progress: bool = True,

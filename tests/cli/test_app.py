@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     network = tiny(transformers.GPT2Config(vocab_size=len(words), **sizes))
     tokenizer = word_tokenizer(words=words)
     save_folder(place / "tiny", network, tokenizer)
-    tokenizer.chat_template = "{{ messages[-1].content + '\\nsat\\n' }}"
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + '\\nsat\\n' }}{% endfor %}"
     save_folder(place / "chat", network, tokenizer)
     lines = [json.dumps({"text": text}) for text in TEXTS]
     (place / "texts.jsonl").write_text("\n".join(lines))
