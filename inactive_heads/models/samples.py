@@ -57,7 +57,8 @@ def _rows(samples: Any) -> list[Any]:
     if isinstance(samples, Mapping | Encoding):
         return _encoded(samples, "samples")
     if hasattr(type(samples), "columns"):
-        names = ", ".join(map(str, list(samples.columns)[:4]))
+        columns = getattr(samples, "column_names", samples.columns)  # the names come first
+        names = ", ".join(map(str, list(columns)[:4]))
         raise UserError(f"samples is a table with the columns {names}; give one of them")
     if isinstance(samples, str | bytes | bytearray | os.PathLike | Set | io.IOBase):
         raise UserError(_not_a_list(samples))

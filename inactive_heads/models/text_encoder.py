@@ -115,13 +115,14 @@ def bridge_encoder(
         words; "" if it adds none. A warning says so too.
     """
     after: tuple[int, ...] = ()
-    if tokenizer is not None:
-        texts = _probes(tokenizer)
-        own = _common_end([own_tokens(tokenizer, text) for text in texts])
-        after = _common_end([to_tokens(text) for text in texts])
-        after = after[: len(after) - len(own)]
-        if after:
-            _notice(name, (), after, tokenizer)
+    if tokenizer is not None and _after(
+        lambda text: _tokens(tokenizer, text, special=True), tokenizer
+    ):
+        # The model may tell its tokenizer to add nothing: its own function decides.
+        with explained(f"the tokenizer of {name!r} cannot read a text", "see what it needs"):
+            after = _after(to_tokens, tokenizer)
+    if tokenizer is not None and after:
+        _notice(name, (), after, tokenizer)
 
     def encode(text: str) -> list[int]:
         if tokenizer is None:
@@ -201,9 +202,7 @@ def _added(
             f"the tokenizer of {name!r} draws a text's tokens at random (BPE dropout, or sampling): "
             "switch that off in its files, so that results can be repeated"
         )
-    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
-    always = [*_common_end([ids[::-1] for ids in own])[-1:], *_common_end(own)[-1:]]
-    if found := [token for token in always if token in special]:
+    if found := _always_added(tokenizer, own):
         raise UserError(
             f"the tokenizer of {name!r} adds {_words(tokenizer, found)} to every text, also without "
             "special tokens: take that out of its files (its normalizer, say), or give another"
@@ -221,6 +220,27 @@ def _added(
         f"the tokenizer of {name!r} adds tokens in another way than before and after a text "
         f'({texts[0]!r} becomes {with_added[0]}, alone {own[0]}); give bos="off", or bos="on"'
     )
+
+
+def _always_added(tokenizer: PreTrainedTokenizerBase, own: Sequence[list[int]]) -> list[int]:
+    """The tokens that texts of different words all begin or end in, though nothing is to be added."""
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    first, last = _common_end([ids[::-1] for ids in own])[-1:], _common_end(own)[-1:]
+    several = len({tuple(ids) for ids in own}) > 2
+    # Texts may all begin in the mark of a space.
+    found = [token for token in first if token in special]
+    found += [token for token in last if token in special or several]
+    return [token for token in found if token != tokenizer.unk_token_id]
+
+
+def _after(
+    encode: Callable[[str], list[int]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, ...]:
+    """The tokens after every text that are not those of the texts themselves."""
+    texts = _probes(tokenizer)
+    own = _common_end([own_tokens(tokenizer, text) for text in texts])
+    found = _common_end([encode(text) for text in texts])
+    return found[: len(found) - len(own)]
 
 
 def _probes(tokenizer: PreTrainedTokenizerBase) -> list[str]:

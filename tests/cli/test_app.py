@@ -151,7 +151,7 @@ def test_a_chat_template_is_used_and_shown(folder):
     common = ("evaluate", folder / "chat", "--data", folder / "quiz.jsonl", "--limit", 2)
     shown = run(*common, "--scoring", "letter", "--chat-template", "on", "--show-prompt")
     assert shown.exit_code == 0, shown.output
-    assert "0 shots, the model's chat template, 26 tokens" in shown.output
+    assert "0 shots, the model's chat template, 45 tokens" in shown.output
     assert "answer 'B': tokens [14]" in shown.output
     plain = run(*common, "--scoring", "letter", "--show-prompt")
     assert "no chat template" in plain.output
