@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,9 @@ from inactive_heads.ablation.recorder import ZeroedRecorder, zeroed_array
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Logits
-from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
+from inactive_heads.models.batching import encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
+from inactive_heads.models.samples import Samples
 from inactive_heads.progress import progress_bar
 
 
@@ -36,7 +36,7 @@ class AblationRun:
 @default_settings()
 def ablate(
     model: Any,
-    samples: Sequence[Sample],
+    samples: Samples,
     ablation: Ablation | None,
     *,
     batch_size: int | str = "auto",

@@ -21,9 +21,10 @@ from inactive_heads.engines.decoding import CachedDecoding
 from inactive_heads.engines.finite import check_logits
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.errors import UserError
-from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
+from inactive_heads.models.batching import encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
 from inactive_heads.models.model import Model
+from inactive_heads.models.samples import Samples
 from inactive_heads.progress import progress_bar
 
 Decide = Literal["every-step", "prompt"]
@@ -129,7 +130,7 @@ class Generation:
 @default_settings()
 def generate(
     model: Any,
-    prompts: Sequence[Sample],
+    prompts: Samples,
     ablation: Ablation | None = None,
     *,
     decide: Decide = "every-step",

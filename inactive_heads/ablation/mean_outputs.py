@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,16 @@ from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.errors import UserError
-from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
+from inactive_heads.models.batching import encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
+from inactive_heads.models.samples import Samples
 from inactive_heads.progress import progress_bar
 
 
 @default_settings()
 def mean_head_outputs(
     model: Any,
-    samples: Sequence[Sample],
+    samples: Samples,
     *,
     batch_size: int | str = "auto",
     progress: bool = True,

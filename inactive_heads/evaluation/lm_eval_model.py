@@ -11,18 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2.exceptions import TemplateError
 from lm_eval import utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import postprocess_generated_text
-from transformers import PreTrainedTokenizerBase
 
 from inactive_heads.ablation.choose_ablation import choose_ablation
 from inactive_heads.ablation.generation import Decide, check_decide, check_room, generate
@@ -36,6 +32,7 @@ from inactive_heads.evaluation.lm_eval_requests import (
     name_of,
     read_batch_size,
 )
+from inactive_heads.evaluation.lm_eval_tokens import TokenizingModel
 from inactive_heads.evaluation.log_likelihood import log_likelihoods, targets_and_best
 from inactive_heads.models.batching import check_tokens
 from inactive_heads.models.load import load
@@ -48,7 +45,7 @@ MODEL_OPTIONS = {one.name for one in fields(ModelSpec)} - {"source", "device", "
 
 
 @register_model(NAME)
-class HarnessModel(TemplateLM):
+class HarnessModel(TokenizingModel):
     """A model for lm-evaluation-harness, with heads silenced according to ``--model_args``.
 
     Args:
@@ -85,7 +82,6 @@ class HarnessModel(TemplateLM):
         device: str | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
         if unknown := sorted(set(options) - MODEL_OPTIONS):
             raise UserError(
                 f"--model {NAME} takes no {', '.join(map(repr, unknown))} among its --model_args; "
@@ -108,10 +104,7 @@ class HarnessModel(TemplateLM):
             chat_template="off",  # the harness has its own option
             **options,
         )
-        self.model = load(spec)
-        if self.model.tokenizer is None:
-            raise UserError(f"{self.model.name!r} has no tokenizer: give one with tokenizer=")
-        self.tokenizer: PreTrainedTokenizerBase = self.model.tokenizer
+        super().__init__(load(spec))
         # By task, the percent of heads silenced in each of its inputs.
         self._zeroed: dict[str, list[float]] = {}
 
@@ -131,7 +124,7 @@ class HarnessModel(TemplateLM):
         Raises:
             UserError: a continuation has no token, or exceeds the model's context.
         """
-        pairs = [self._pair(*request.args) for request in requests]
+        pairs = [self.pair_of(*request.args) for request in requests]
         names = [name_of(request) for request in requests]
         for (context, continuation), name in zip(pairs, names, strict=True):
             if not continuation:
@@ -201,67 +194,6 @@ class HarnessModel(TemplateLM):
                 self.cache_hook.add_partial("generate_until", requests[at].args, text)
         return texts
 
-    @property
-    def eot_token_id(self) -> int:
-        """The token that ends a text."""
-        return self.tokenizer.eos_token_id
-
-    @property
-    def prefix_token_id(self) -> int:
-        """The token put before a text without a context: BOS, or EOS if there is no BOS."""
-        bos = self.tokenizer.bos_token_id
-        return self.eot_token_id if bos is None else bos
-
-    @property
-    def max_length(self) -> int:
-        """The model's context, in tokens."""
-        return self.model.shape.n_ctx
-
-    @property
-    def tokenizer_name(self) -> str:
-        """The tokenizer's name, which identifies it in the harness's cache of requests."""
-        return str(self.tokenizer.name_or_path).replace("/", "__")
-
-    def tok_encode(
-        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
-    ) -> list[int]:
-        """A text's token ids.
-
-        Args:
-            string: the text.
-            add_special_tokens: False leaves out BOS; otherwise the model's ``bos`` option decides.
-            kwargs: not used.
-
-        Returns:
-            The token ids.
-        """
-        if add_special_tokens is False:
-            return list(self.tokenizer(string, add_special_tokens=False, verbose=False).input_ids)
-        return self.model.encode(string)
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """A conversation as the tokenizer's chat template writes it.
-
-        Args:
-            chat_history: the turns, each with a role and content.
-            add_generation_prompt: whether to begin an answer, or else leave the last turn open.
-
-        Returns:
-            The text.
-        """
-        write = partial(
-            self.tokenizer.apply_chat_template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-        try:
-            return str(write(chat_history))
-        except TemplateError:  # as in the harness: some templates take no system turn
-            return str(write([turn for turn in chat_history if turn["role"] != "system"]))
-
     def get_model_info(self) -> dict[str, Any]:
         """Values for ``config`` in the harness's results, such as the percent of heads zeroed."""
         return {
@@ -270,14 +202,6 @@ class HarnessModel(TemplateLM):
             "decide": self.decide,
             "inactive_heads": {**self.model.provenance, **versions()},
         }
-
-    def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """The tokens of a context and its continuation, split as by the harness's `TemplateLM`."""
-        if context:
-            return self._encode_pair(context, continuation)
-        after = self.tok_encode(continuation, add_special_tokens=False)
-        prefix = self.prefix_token_id
-        return ([prefix], after) if after[:1] != [prefix] else (after[:1], after[1:])
 
     def _loglikelihood_tokens(
         self,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from inactive_heads.errors import UserError
-from inactive_heads.models.batching import Sample, encode_samples
+from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.load import as_model
+from inactive_heads.models.samples import Samples
 from inactive_heads.scores.paper import DEFAULT_SCORE, get_scores
 from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import score_heads
@@ -23,7 +24,7 @@ N_TEXTS, LONGEST = 4, 256
 
 def explore(
     model: Any,
-    texts: Sequence[Sample] | None = None,
+    texts: Samples | None = None,
     *,
     scores: Iterable[ScoreLike] | None = None,
     batch_size: int | str = "auto",

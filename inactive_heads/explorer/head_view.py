@@ -17,9 +17,10 @@ from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.evaluation.log_likelihood import log_likelihoods
-from inactive_heads.models.batching import Sample, encode_samples
+from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.load import as_model
 from inactive_heads.models.model import Model
+from inactive_heads.models.samples import Sample
 from inactive_heads.tasks.text_task import text_input
 
 AlongTokens = Float[np.ndarray, " pos"]

@@ -14,40 +14,74 @@ from inactive_heads.core.settings import default_settings
 from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.model import Model
+from inactive_heads.models.samples import Samples, read_samples
 
-Sample = str | Sequence[int]
-"""One input: a text, or token ids."""
+MOST_ADDED = 8
+"""The most tokens that a tokenizer is expected to add to a text."""
 
 FASTEST_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Tokens per batch beyond which throughput stops growing: measured on a CPU, a guess on CUDA."""
 
 
-def encode_samples(model: Model, samples: Sequence[Sample]) -> list[list[int]]:
+def encode_samples(model: Model, samples: Samples) -> list[list[int]]:
     """The token ids of every sample.
 
     Args:
         model: its tokenizer encodes texts, under its BOS rule.
-        samples: texts, or token ids that are taken as they are.
+        samples: texts, or token ids that are taken as they are, in any form that `read_samples`
+            reads.
 
     Returns:
         Token ids of every sample, at least one and none cut.
 
     Raises:
-        UserError: there are no samples, or one has no tokens, has a token id that is not in the
-            vocabulary, or is longer than the model's context; the message names the sample and the
+        UserError: there are no samples, or one is neither a text nor token ids, has no tokens, has
+            a token id that is not in the vocabulary, is a text of which the tokenizer knows
+            nothing, or is longer than the model's context; the message names the sample and the
             lengths. Also if texts are given and the model has no tokenizer.
     """
-    if isinstance(samples, str) or not samples:
-        raise UserError(
-            f"samples must be a list with at least one text or list of token ids, not {samples!r:.60}"
-        )
-    encoded = [
-        model.encode(sample) if isinstance(sample, str) else [int(token) for token in sample]
-        for sample in samples
-    ]
-    for index, tokens in enumerate(encoded):
-        check_tokens(tokens, model.shape, f"sample {index}")
+    given = read_samples(samples)
+    if not given:
+        raise UserError("samples must be a list with at least one text or list of token ids")
+    encoded = []
+    for index, sample in enumerate(given):
+        name = f"sample {index}"
+        if isinstance(sample, str):
+            tokens = model.encode(sample)
+            if not sample or (len(tokens) <= MOST_ADDED and tokens == model.encode("")):
+                tokens = []  # none but those that the tokenizer adds
+            check_known(model, sample, tokens, name)
+        else:
+            tokens = sample
+            _note_padding(model, tokens, name)
+        check_tokens(tokens, model.shape, name)
+        encoded.append(tokens)
     return encoded
+
+
+def check_known(model: Model, text: str, tokens: Sequence[int], name: str) -> None:
+    """Check that a tokenizer knows something of a text.
+
+    Args:
+        model: the model, whose tokenizer made the tokens.
+        text: the text.
+        tokens: its token ids.
+        name: what the error message calls the text.
+
+    Raises:
+        UserError: all of the text's tokens are the unknown token.
+    """
+    tokenizer = model.tokenizer
+    unknown = None if tokenizer is None else tokenizer.unk_token_id
+    if tokenizer is None or unknown not in tokens:
+        return
+    others = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    if unknown not in others and not {*tokens} - {unknown, *others}:
+        raise UserError(
+            f"{name} has only unknown tokens ({tokenizer.unk_token}): the tokenizer of "
+            f"{model.name!r} knows nothing of {text!r:.40}; give the tokenizer that the model was "
+            "trained with, or another text"
+        )
 
 
 def check_tokens(tokens: Sequence[int], shape: ModelShape, name: str) -> None:
@@ -213,3 +247,23 @@ def tokens_per_batch(model: Model, longest: int) -> int:
 def _out_of_memory(error: RuntimeError) -> bool:
     # On a CPU, PyTorch raises a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _note_padding(model: Model, tokens: Sequence[int], name: str) -> None:
+    """Warn of token ids that begin or end in what looks like padding."""
+    tokenizer = model.tokenizer
+    pad = None if tokenizer is None else tokenizer.pad_token_id
+    if tokenizer is None or pad is None or pad not in tokens:
+        return
+    # A single EOS, where it serves as padding too, is a text's own end.
+    fewest = 2 if pad in (tokenizer.bos_token_id, tokenizer.eos_token_id) else 1
+    for place, ids in (("ends", tokens[::-1]), ("begins", tokens)):
+        run = next((at for at, token in enumerate(ids) if token != pad), len(ids))
+        if run >= fewest:
+            warnings.warn(
+                f"{name} {place} in {run} times the token {tokenizer.pad_token!r} that pads texts, "
+                "which counts as text here: leave padding out, or give all that the tokenizer "
+                "returns, attention_mask included",
+                Notice,
+                stacklevel=3,
+            )

@@ -17,8 +17,9 @@ from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.errors import UserError
 from inactive_heads.models.chat_template import ChatTemplate
 from inactive_heads.models.devices import choose_device, choose_dtype, devices_of
-from inactive_heads.models.model import EngineName, Model, Rule, no_tokenizer, text_encoder
+from inactive_heads.models.model import EngineName, Model, Rule
 from inactive_heads.models.resolve import find_model, find_tokenizer
+from inactive_heads.models.text_encoder import TextEncoder, bridge_encoder
 from inactive_heads.models.weights.finite import check_finite
 from inactive_heads.specs import DeviceMap, ModelSpec
 from inactive_heads.third_party import explained, quiet
@@ -149,7 +150,7 @@ def load(spec: ModelSpec) -> Model:
         if other_tokenizer is None
         else find_tokenizer(other_tokenizer, trust_remote_code=spec.trust_remote_code)
     )
-    encode = text_encoder(tokenizer, given_bos, weights.name)
+    encode = TextEncoder.of(tokenizer, given_bos, weights.name)
     chat = None
     if spec.chat_template == "on" or (spec.chat_template == "auto" and preset.chat_template):
         chat = ChatTemplate.of(tokenizer, weights.name, preset.chat_template_args)
@@ -177,8 +178,8 @@ def load(spec: ModelSpec) -> Model:
         "unpacked_from": weights.quantization,
         "adapter": weights.adapter,
         "tokenizer": "" if other_tokenizer is None else str(other_tokenizer),
-        "bos": given_bos,
-        "chat_template": "off" if chat is None else f"on ({chat.digest})",
+        "bos": encode.rule,
+        "chat_template": "off" if chat is None else chat.record,
         "engine": spec.engine,
     }
     # The same dtype and commit in other processes, whatever is pushed to the hub meanwhile.
@@ -221,6 +222,10 @@ def as_model(model: Any) -> Model:
     cfg, name = model.cfg, str(model.cfg.model_name)
     network = getattr(model, "original_model", None)
     architecture = getattr(cfg, "original_architecture", None) or getattr(cfg, "architecture", None)
+    prepends = getattr(cfg, "default_prepend_bos", True)
+    encode, left_out = bridge_encoder(
+        lambda text: list(model.to_tokens(text, truncate=False)[0].tolist()), model.tokenizer, name
+    )
     provenance: dict[str, str | int] = {
         "model": name,
         "source": f"a {kind} given by the caller",
@@ -232,19 +237,11 @@ def as_model(model: Any) -> Model:
         "unpacked_from": "",
         "adapter": "",
         "tokenizer": "",
-        "bos": f"to_tokens (default_prepend_bos={getattr(cfg, 'default_prepend_bos', True)})",
+        "bos": f"to_tokens (default_prepend_bos={prepends})" + left_out,
         "chat_template": "off",
         "engine": engine.name,
     }
-    words = model.tokenizer
-
-    def encode(text: str) -> list[int]:
-        if words is None:
-            raise UserError(no_tokenizer(name))
-        ids: list[int] = model.to_tokens(text, truncate=False)[0].tolist()
-        return ids
-
-    return Model(engine, words, provenance, encode)
+    return Model(engine, model.tokenizer, provenance, encode)
 
 
 def _check_rule(name: str, value: str) -> None:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from inactive_heads.engines.base import Engine, ModelShape
 from inactive_heads.errors import UserError
 from inactive_heads.models.chat_template import ChatTemplate
+from inactive_heads.models.text_encoder import check_text
 from inactive_heads.specs import ModelSpec
 
 EngineName = Literal["flash", "lens"]
@@ -68,8 +69,10 @@ class Model:
 
         Raises:
             UserError: the model has no tokenizer, or the tokenizer belongs to another model: it
-                gives a token that is not in the vocabulary.
+                gives a token that is not in the vocabulary; or it is no text, or has a lone
+                surrogate.
         """
+        check_text(text, "the text")
         ids = self.encode_text(text)
         if ids and max(ids) >= self.shape.d_vocab:
             raise UserError(
@@ -84,60 +87,3 @@ class Model:
             f"Model({self.name!r}: {len(shape.layers)} layers of {shape.n_heads} heads, "
             f"{self.provenance['dtype']} on {self.provenance['device']}, engine {self.engine.name!r})"
         )
-
-
-def text_encoder(
-    tokenizer: PreTrainedTokenizerBase | None, bos: str, name: str
-) -> Callable[[str], list[int]]:
-    """A function from a text to its token ids, under a BOS rule.
-
-    A text that already opens with BOS (or EOS, if the tokenizer has no BOS), as chat templates may
-    write it, gets no second one. This is the rule of lm-evaluation-harness.
-
-    Args:
-        tokenizer: the model's; without one, the function raises an error.
-        bos: "auto" is the tokenizer's own rule, "off" adds no special tokens, "on" puts BOS first
-            if the tokenizer does not.
-        name: the model's name, used in error messages.
-
-    Returns:
-        The function. It never cuts or pads a text.
-
-    Raises:
-        UserError: "on" with a tokenizer that has no BOS token. The function raises it if there is
-            no tokenizer.
-    """
-    if bos == "on" and tokenizer is not None and tokenizer.bos_token_id is None:
-        raise UserError(
-            f"bos='on', but the tokenizer of {name!r} has no BOS token; give 'auto' or 'off'"
-        )
-
-    opening = None if tokenizer is None else tokenizer.bos_token or tokenizer.eos_token
-
-    def encode(text: str) -> list[int]:
-        if tokenizer is None:
-            raise UserError(no_tokenizer(name))
-        special = bos != "off" and not (opening and text.startswith(opening))
-        # A tokenizer file may carry a length to cut at: truncation=False overrides it.
-        options = {"truncation": False, "padding": False, "verbose": False}
-        ids = list(tokenizer(text, add_special_tokens=special, **options).input_ids)
-        if bos == "on" and ids[:1] != [tokenizer.bos_token_id]:
-            ids.insert(0, tokenizer.bos_token_id)
-        return ids
-
-    return encode
-
-
-def no_tokenizer(name: str) -> str:
-    """The error message for a model that is given text and has no tokenizer.
-
-    Args:
-        name: the model's name.
-
-    Returns:
-        One line that says what to do.
-    """
-    return (
-        f"{name!r} has no tokenizer, so it cannot read text: give one with "
-        "load_model(..., tokenizer=FOLDER or hub name), or give token ids instead of texts"
-    )

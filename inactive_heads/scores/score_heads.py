@@ -11,9 +11,10 @@ import xarray as xr
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.models.batching import Sample, encode_samples, run_in_batches
+from inactive_heads.models.batching import encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
 from inactive_heads.models.model import Model
+from inactive_heads.models.samples import Samples
 from inactive_heads.progress import progress_bar
 from inactive_heads.provenance import now, versions
 from inactive_heads.scores.paper import get_scores
@@ -22,7 +23,7 @@ from inactive_heads.scores.registry import Score, ScoreLike
 
 def score_heads(
     model: Any,
-    samples: Sequence[Sample],
+    samples: Samples,
     *,
     scores: Iterable[ScoreLike] | None = None,
     batch_size: int | str = "auto",
@@ -56,8 +57,8 @@ def score_heads(
             something other than finite numbers of shape ``(batch, head)``.
     """
     subject = as_model(model)
-    visitor = ScoreVisitor(subject, get_scores(scores), len(samples))
     encoded = encode_samples(subject, samples)
+    visitor = ScoreVisitor(subject, get_scores(scores), len(encoded))
     with progress_bar("Scoring heads", sum(map(len, encoded)), show=progress) as advance:
 
         def run(batch: TokenBatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from inactive_heads.analysis.curves.metrics import ACCURACY, Metric
+from inactive_heads.errors import Notice
 from inactive_heads.models.model import Model
 from inactive_heads.tasks.base import ChoiceItem, ScoredInput, Scoring
 from inactive_heads.tasks.question_tokens import asked_of, decoded, framed
@@ -67,13 +69,37 @@ class ChoiceTask:
 
         Returns:
             For each question, one input if its answers differ in their last token only, otherwise
-            one for each answer; see `inactive_heads.tasks.question_tokens.Asked`.
+            one for each answer; see `inactive_heads.tasks.question_tokens.Asked`. A warning counts
+            the questions whose answers the tokenizer joins with the prompt or cannot tell apart.
 
         Raises:
             UserError: a question cannot be asked; see
                 `inactive_heads.tasks.question_tokens.asked_of`.
         """
-        return [asked_of(model, item, self.scoring).inputs for item in self.items]
+        asked = [asked_of(model, item, self.scoring) for item in self.items]
+        pairs = list(zip(self.items, asked, strict=True))
+        self._notice(
+            model,
+            [item.id for item, one in pairs if one.joined],
+            "joins answers with the prompt: as in lm-evaluation-harness, an answer's tokens are "
+            "those after the number of tokens that the prompt has alone",
+        )
+        self._notice(
+            model,
+            [item.id for item, one in pairs if one.confused(item.continuations)],
+            "gives different answers the same tokens, which are then equally likely",
+        )
+        return [one.inputs for one in asked]
+
+    def _notice(self, model: Model, ids: Sequence[str], what: str) -> None:
+        """Warn of what the tokenizer does in some of the questions, if there are any."""
+        if ids:
+            warnings.warn(
+                f"in {len(ids)} of {len(self)} questions of {self.name!r} ({ids[0]!r} first), the "
+                f"tokenizer of {model.name!r} {what}",
+                Notice,
+                stacklevel=3,
+            )
 
     def outcomes(self, logprobs: Sequence[Sequence[np.ndarray]]) -> pd.DataFrame:
         """The outcome of every question.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inactive_heads.errors import UserError
-from inactive_heads.models.chat_template import Turns
+from inactive_heads.models.chat_trial import Turns
 from inactive_heads.specs import TaskSpec
 from inactive_heads.tasks.base import ChoiceItem, choose_evenly
 from inactive_heads.tasks.choice_task import ChoiceTask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inactive_heads.models.chat_template import Turns
+from inactive_heads.models.chat_trial import Turns
 
 
 class Prompt(str):

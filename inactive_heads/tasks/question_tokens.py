@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from inactive_heads.errors import UserError
-from inactive_heads.models.batching import check_tokens
+from inactive_heads.models.batching import check_known, check_tokens
 from inactive_heads.models.model import Model
 from inactive_heads.tasks.base import ChoiceItem, ScoredInput, Scoring
 from inactive_heads.tasks.prompt import Prompt
@@ -27,11 +27,13 @@ class Asked:
             prompt, if each answer has its own.
         prompts: the tokens of each answer's prompt, without white space at its end.
         answers: the tokens of each answer, including that white space.
+        joined: whether the tokens of prompt and answer together do not begin with the prompt's.
     """
 
     text: str
     prompts: list[list[int]]
     answers: list[list[int]]
+    joined: bool = False
 
     @property
     def tokens(self) -> list[int]:
@@ -43,6 +45,17 @@ class Asked:
         """Whether the answers differ in their last token only, so that one input is enough."""
         whole = zip(self.prompts, self.answers, strict=True)
         return len({(tuple(prompt), tuple(answer[:-1])) for prompt, answer in whole}) == 1
+
+    def confused(self, continuations: Sequence[str]) -> bool:
+        """Whether different answers have the same tokens, so that only their lengths differ.
+
+        Args:
+            continuations: the answers' texts.
+        """
+        told = zip(self.prompts, self.answers, strict=True)
+        apart = {(tuple(prompt), tuple(answer)) for prompt, answer in told}
+        texts = {(tuple(one), text) for one, text in zip(self.prompts, continuations, strict=True)}
+        return len(apart) < len(texts)
 
     @property
     def inputs(self) -> list[ScoredInput]:
@@ -88,10 +101,11 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
     name = f"question {item.id!r}"
     written = {context: written_prompt(model, context) for context in dict.fromkeys(item.contexts)}
     encoded = {text: model.encode(text.rstrip()) for text in written.values()}
-    for tokens in encoded.values():
+    for text, tokens in encoded.items():
         check_tokens(tokens, model.shape, f"the prompt of {name}")
+        check_known(model, text, tokens, f"the prompt of {name}")
     texts = [written[context] for context in item.contexts]
-    prompts, answers = [encoded[text] for text in texts], []
+    prompts, answers, joined = [encoded[text] for text in texts], [], False
     for text, tokens, continuation in zip(texts, prompts, continuations, strict=True):
         whole = model.encode(text + continuation)
         answers.append(answer := whole[len(tokens) :])
@@ -100,7 +114,9 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
                 f"the tokenizer of {model.name!r} makes no token of its own of the answer "
                 f"{continuation!r} to {name}"
             )
-        if scoring == "letter" and whole[: len(tokens)] != tokens:
+        if whole[: len(tokens)] != tokens:
+            joined = True
+        if joined and scoring == "letter":
             raise UserError(
                 f"the tokenizer of {model.name!r} joins the answer {continuation!r} to {name} with "
                 'the prompt before it; give scoring="cloze"'
@@ -108,7 +124,7 @@ def asked_of(model: Model, item: ChoiceItem, scoring: Scoring) -> Asked:
         check_tokens(tokens + answer[:-1], model.shape, f"the prompt of {name}")
     if scoring == "letter":
         _check_apart(model, continuations, answers)
-    return Asked(texts[0], prompts, answers)
+    return Asked(texts[0], prompts, answers, joined)
 
 
 def written_prompt(model: Model, context: str) -> str:

@@ -13,6 +13,7 @@ from inactive_heads.analysis.curves.metrics import LOSS, Metric
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
+from inactive_heads.models.samples import Samples, read_samples
 from inactive_heads.tasks.base import ScoredInput
 from inactive_heads.tasks.question_tokens import framed
 
@@ -25,16 +26,19 @@ class TextTask:
 
     Attributes:
         name: the task's name in results.
-        samples: texts, or lists of token ids.
+        samples: texts, or lists of token ids, in any form that `score_heads` takes; kept as a list.
         about: where the texts come from; saved with results. Its "texts" names the data set.
         start: the index of the first sample, if these are a range of a larger set.
     """
 
     name: str
-    samples: Sequence[str | Sequence[int]]
+    samples: Samples
     about: dict[str, Any] = field(default_factory=dict)
     start: int = 0
     metric: ClassVar[Metric] = LOSS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", read_samples(self.samples))
 
     def __len__(self) -> int:
         return len(self.samples)

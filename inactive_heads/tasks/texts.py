@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pydoc_data.topics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
+from inactive_heads.models.samples import Samples, read_samples
 
 FINEWEB = ("HuggingFaceFW/fineweb-edu", "sample-10BT")
 """The hub data set of the paper's texts, and its configuration."""
@@ -64,7 +65,7 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
 
 
 def cut_at_random(
-    model: Model, texts: Sequence[str], *, shortest: int = 10, longest: int = 3000, seed: int = 0
+    model: Model, texts: Samples, *, shortest: int = 10, longest: int = 3000, seed: int = 0
 ) -> list[list[int]]:
     """Every text's first tokens, cut to a random length, as in the paper.
 
@@ -72,7 +73,7 @@ def cut_at_random(
 
     Args:
         model: the model, whose tokenizer is used.
-        texts: the texts to cut.
+        texts: the texts to cut, or lists of token ids.
         shortest: the shortest length, in tokens, including BOS if the model was loaded with it.
         longest: the longest length, in tokens. No text is cut to more than its own length or the
             model's context.
@@ -92,8 +93,8 @@ def cut_at_random(
         )
     rng = np.random.default_rng(seed)
     cut = []
-    for index, text in enumerate(texts):
-        tokens = model.encode(text)
+    for index, text in enumerate(read_samples(texts)):
+        tokens = model.encode(text) if isinstance(text, str) else text
         most = min(longest, len(tokens), model.shape.n_ctx)
         if most < shortest:
             raise UserError(f"text {index} has {len(tokens)} tokens, fewer than {shortest}")
@@ -101,14 +102,14 @@ def cut_at_random(
     return cut
 
 
-def cut_to(model: Model, texts: Sequence[str], longest: int | None) -> list[list[int]]:
+def cut_to(model: Model, texts: Samples, longest: int | None) -> list[list[int]]:
     """Every text's first tokens, up to a fixed length.
 
         samples = ih.cut_to(model, ih.load_texts(n=10), 512)
 
     Args:
         model: the model, whose tokenizer is used.
-        texts: the texts to cut.
+        texts: the texts to cut, or lists of token ids.
         longest: the most tokens to keep, including BOS if the model was loaded with it; None keeps
             texts whole.
 
@@ -123,7 +124,9 @@ def cut_to(model: Model, texts: Sequence[str], longest: int | None) -> list[list
         return encode_samples(model, texts)
     if longest < 1:
         raise UserError(f"texts are cut to at least 1 token, not {longest}")
-    return encode_samples(model, [model.encode(text)[:longest] for text in texts])
+    given = read_samples(texts)
+    whole = [model.encode(one) if isinstance(one, str) else one for one in given]
+    return encode_samples(model, [tokens[:longest] for tokens in whole])
 
 
 def _from_path(path: Path) -> Iterator[str]:

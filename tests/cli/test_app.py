@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     network = tiny(transformers.GPT2Config(vocab_size=len(words), **sizes))
     tokenizer = word_tokenizer(words=words)
     save_folder(place / "tiny", network, tokenizer)
-    tokenizer.chat_template = "{{ messages[-1].content + '\\nsat\\n' }}"
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + '\\nsat\\n' }}{% endfor %}"
     save_folder(place / "chat", network, tokenizer)
     lines = [json.dumps({"text": text}) for text in TEXTS]
     (place / "texts.jsonl").write_text("\n".join(lines))
@@ -151,7 +151,7 @@ def test_a_chat_template_is_used_and_shown(folder):
     common = ("evaluate", folder / "chat", "--data", folder / "quiz.jsonl", "--limit", 2)
     shown = run(*common, "--scoring", "letter", "--chat-template", "on", "--show-prompt")
     assert shown.exit_code == 0, shown.output
-    assert "0 shots, the model's chat template, 26 tokens" in shown.output
+    assert "0 shots, the model's chat template, 45 tokens" in shown.output
     assert "answer 'B': tokens [14]" in shown.output
     plain = run(*common, "--scoring", "letter", "--show-prompt")
     assert "no chat template" in plain.output

@@ -27,7 +27,7 @@ from inactive_heads.evaluation.lm_eval_model import HarnessModel
 
 CHAT = (
     "{% for m in messages %}the {{ m['role'] }} mat {{ m['content'] }} </s>{% endfor %}"
-    "{% if add_generation_prompt %}far {% endif %}"
+    "{% if add_generation_prompt %}the assistant mat {% endif %}"
 )
 EVERY = ["words", "letters", "gaps", "last", "said", "story"]
 SCORE, PERCENT = "AHON (LN)", 20

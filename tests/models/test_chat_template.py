@@ -50,13 +50,13 @@ def test_examples_are_turns(tmp_path):
 
 
 def test_arguments_of_a_preset_reach_the_template(tmp_path):
-    load(tmp_path / "weights", "{{ day }}: {{ messages[-1].content }}")
+    load(tmp_path / "weights", "{{ day }}: " + TURNS)
     preset = tmp_path / "mine.toml"
     preset.write_text(
         'model = "weights"\nchat_template = true\nchat_template_args = { day = "the" }'
     )
     model = ih.load_model(preset)
-    assert model.chat.render(PROMPT.turns) == "the: the mat"
+    assert model.chat.render(PROMPT.turns).startswith("the: <system>About cats.")
     assert model.recipe["chat_template"] == "auto"
     assert ih.load_model(**model.recipe).provenance == model.provenance
     plain = ih.load_model(preset, chat_template="off")
@@ -89,12 +89,8 @@ def test_a_model_without_a_template_says_what_can_be_done(tmp_path):
 
 
 def test_a_template_that_fails_is_named(tmp_path):
-    model = load(tmp_path / "m", "{{ raise_exception('never') }}", chat_template="on")
-    with (
-        pytest.warns(Notice),
-        pytest.raises(UserError, match=r"chat template of 'm' cannot be used \(.*never"),
-    ):
-        model.chat.render(PROMPT.turns)
+    with pytest.raises(UserError, match=r"chat template of 'm' cannot be used \(.*never"):
+        load(tmp_path / "m", "{{ raise_exception('never') }}", chat_template="on")
 
 
 def test_only_prompts_are_written_by_the_template(tmp_path):
@@ -156,12 +152,13 @@ def test_a_prompt_that_opens_with_bos_gets_no_second(tmp_path, bos):
 
 
 def test_the_prompt_is_shown_as_its_tokens_decode(tmp_path):
-    model = load(tmp_path / "m", "{{ messages[-1].content + '\\n' }}", chat_template="on")
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    model = load(tmp_path / "m", template, chat_template="on")
     shown = ChoiceTask("cats", [ITEM], "letter", 2).first_prompt(model)
     assert shown.splitlines() == [
-        "cats: question 'q7', 2 shots, the model's chat template, 2 tokens, bos auto",
+        "cats: question 'q7', 2 shots, the model's chat template, 11 tokens, bos auto",
         "-" * 80,
-        "the mat",
+        "<unk> <unk> <unk> the cat sat a dog ran the mat",
         "-" * 80,
         "answer 'sat': tokens [5]",
         "answer 'ran': tokens [11]",
