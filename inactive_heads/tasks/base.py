@@ -149,14 +149,24 @@ class ChoiceItem:
         """Check the fields; lists become tuples, and integers of numpy Python's.
 
         Raises:
-            UserError: the context or a continuation is not a text, there is no continuation or one
-                is empty, there is not one context for each, or the answer is not an index.
+            UserError: a field that has to be a text is none, there is no continuation or one is
+                empty, there is not one context or length for each, or the answer is not an index.
         """
         name = f"question {self.id!r:.60}"
+        for field in ("id", "subject"):
+            value = getattr(self, field)
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, field, str(value))
+            elif not isinstance(value, str):
+                raise UserError(f"{name} has the {field} {value!r:.60}; give a text")
         no_order = isinstance(self.continuations, str | Set | Mapping)
         if no_order or not isinstance(self.continuations, Iterable):
             raise UserError(
                 f"the continuations of {name} are {self.continuations!r:.60}, not a list of texts"
+            )
+        if not isinstance(self.lengths, Iterable):
+            raise UserError(
+                f"{name} has the lengths {self.lengths!r:.60}; give one for each answer"
             )
         for field in ("continuations", "lengths"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
@@ -183,6 +193,8 @@ class ChoiceItem:
             )
         if self.lengths and len(self.lengths) != number:
             raise UserError(f"{name} has {len(self.lengths)} lengths and {number} continuations")
+        for length in self.lengths:
+            check_whole(f"a length of {name}", length, least=0)
 
     @property
     def right_twice(self) -> bool:

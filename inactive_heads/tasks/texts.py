@@ -16,6 +16,7 @@ from inactive_heads.tasks.base import check_whole
 from inactive_heads.tasks.reading.fields import text_field
 from inactive_heads.tasks.reading.folder import data_files, ending_of, given_path
 from inactive_heads.tasks.reading.rows import ROW_ENDINGS, Row, read_rows, read_text
+from inactive_heads.tasks.reading.shards import shard_faults
 from inactive_heads.third_party import explained
 
 FINEWEB = ("HuggingFaceFW/fineweb-edu", "sample-10BT")
@@ -152,7 +153,10 @@ def _of_folder(folder: Path) -> list[str]:
     texts: list[str] = []
     first_in: dict[str, Path] = {}
     copies, among = 0, ""
-    for file in data_files(folder, ENDINGS):
+    files = data_files(folder, ENDINGS)
+    for fault in shard_faults(files):
+        warnings.warn(f"{fault}, if its texts are wanted", Notice, stacklevel=4)
+    for file in files:
         for text in _from_file(file):
             if (other := first_in.setdefault(text, file)) == file:
                 texts.append(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from inactive_heads.errors import UserError
 from inactive_heads.tasks.reading.folder import COMPRESSIONS, data_files, ending_of
 from inactive_heads.tasks.reading.rows import ROW_ENDINGS
-from inactive_heads.tasks.reading.shards import check_shards, shard_of
+from inactive_heads.tasks.reading.shards import shard_faults, shard_of
 
 _OTHERS = ("val", "valid", "validation", "train", "auxiliary_train")
 SPLITS = {"dev": "dev", "test": "test", **dict.fromkeys(_OTHERS, "other")}
@@ -74,7 +74,8 @@ def split_files(folder: Path) -> list[SplitFile]:
             f"{folder} has no questions of the split test, only {names:.100}; it needs files such as "
             "test-00000-of-00001.parquet, test.jsonl or test/anatomy_test.csv"
         )
-    check_shards([one.file for one in used])
+    if faults := shard_faults([one.file for one in used]):
+        raise UserError(faults[0])
     order = {"dev": 0, None: 1, "test": 2}
 
     def place(one: SplitFile) -> tuple[int, bool, Path]:

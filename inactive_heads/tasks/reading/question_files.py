@@ -191,9 +191,9 @@ def _collected(parsed: Iterable[_Parsed], source: str) -> Questions:
             continue
         name = question.id or f"{question.subject}-{split}-{index}"
         (found.dev if split == "dev" else found.test).append(replace(question, id=name))
-    left = " and ".join(f"{n} of the split {split}" for split, n in others.items())
+    left = " and ".join(f"{n} rows of the split {split}" for split, n in others.items())
     if not found.test:
-        rest = f", but {left or f'{len(found.dev)} of the split dev'}"
+        rest = f", but {left or f'{len(found.dev)} rows of the split dev'}"
         raise UserError(f"{source} has no question of the split test{rest}; only these are asked")
     if others:
         warnings.warn(

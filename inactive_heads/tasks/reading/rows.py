@@ -129,7 +129,8 @@ def _json_rows(file: Path, columns: list[str] | None = None) -> Iterator[Row]:
 
 def _parsed(text: str, place: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        # Not strict: control characters in a text, such as a form feed, are clear without an escape.
+        return json.loads(text, object_pairs_hook=_object, strict=False)
     except (ValueError, RecursionError) as error:
         reason = str(error)
         if isinstance(error, json.JSONDecodeError):

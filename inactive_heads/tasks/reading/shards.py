@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from inactive_heads.errors import UserError
-
 # The hub's older files have a digest after the numbers.
 _NAME = re.compile(r"(.+)-(\d{5,6})-of-(\d{5,6})(?:-[0-9a-f]{16})?((?:\.\w+)+)")
 
@@ -42,27 +40,24 @@ def shard_of(file: Path) -> Shard | None:
     return Shard(stem, int(place), int(number), ending)
 
 
-def check_shards(files: Sequence[Path]) -> None:
-    """Check that every table is whole.
+def shard_faults(files: Sequence[Path]) -> list[str]:
+    """What is wrong with tables that are not whole.
 
     Args:
-        files: the files of a data set; those that are no shards pass.
+        files: the files of a data set; those that are no shards are passed over.
 
-    Raises:
-        UserError: a shard is missing, or is there twice.
+    Returns:
+        For each table that lacks a shard or has one twice, what is wrong and what to do.
     """
     tables = defaultdict(list)
     for file in files:
         if shard := shard_of(file):
             tables[file.parent, shard.stem, shard.number, shard.ending].append(shard.place)
+    faults = []
     for (folder, stem, number, _), found in tables.items():
+        whole = f"{folder} has {len(found)} of {number} files {stem}-…-of-{number:05d}"
         if missing := sorted(set(range(number)) - set(found)):
-            raise UserError(
-                f"{folder} has {len(found)} of {number} files {stem}-…-of-{number:05d}; get "
-                f"{stem}-{missing[0]:05d}-of-{number:05d} too"
-            )
-        if len(found) > number:
-            raise UserError(
-                f"{folder} has {len(found)} files {stem}-…-of-{number:05d}, but there are only "
-                f"{number}; remove the older ones"
-            )
+            faults.append(f"{whole}; get {stem}-{missing[0]:05d}-of-{number:05d} too")
+        elif len(found) > number:
+            faults.append(f"{whole}; remove those of an older version")
+    return faults
