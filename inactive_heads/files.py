@@ -1,7 +1,8 @@
-"""Atomic file writes, safe file names and content digests."""
+"""Atomic file writes, UTF-8 text, safe file names and content digests."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -37,6 +38,48 @@ def write_whole(path: Path, content: str | bytes) -> None:
             f"{str(path)!r} cannot be written: {error.strerror}; what is finished is kept: "
             "mend that and start again with the same settings"
         ) from error
+
+
+def decoded_text(content: bytes, name: str) -> str:
+    """The text of a file's content in UTF-8, without a byte order mark. Line ends stay as they are.
+
+    Args:
+        content: the file's bytes.
+        name: the file's name, used in error messages.
+
+    Returns:
+        The text.
+
+    Raises:
+        UserError: it is UTF-16 or UTF-32, has bytes that are not UTF-8, or has a NUL character; the
+            message names the encoding or the line.
+    """
+    for mark, encoding in _OTHER_MARKS:
+        if content.startswith(mark):
+            raise UserError(f"{name} is {encoding}; save it as UTF-8")
+    try:
+        text = content.decode("utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"line {line} of {name} is not UTF-8 (byte 0x{content[error.start]:02x}); "
+            "save the file as UTF-8"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(
+            f"line {line} of {name} has a NUL character: the file is damaged, or not UTF-8; get it "
+            "again, or save it as UTF-8"
+        )
+    return text
+
+
+_OTHER_MARKS = (  # UTF-32's little-endian mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 
 
 def writable_folder(out: str | Path) -> Path:

@@ -27,8 +27,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: the file cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        # A byte order mark, as Windows editors write it, is not TOML.
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, OSError, RecursionError) as error:  # not TOML, or not UTF-8
         raise UserError(f"{path} is not a readable TOML file: {error}") from error
 
 

@@ -21,7 +21,7 @@ from inactive_heads.tasks.base import Task
 
 def evaluate(
     model: Any,
-    task: Task | PreparedTask,
+    task: Task | PreparedTask | str,
     ablation: Ablation | None = None,
     *,
     batch_size: int | str = "auto",
@@ -33,7 +33,7 @@ def evaluate(
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
-        task: from `load_task`.
+        task: from `load_task`, or its name.
         ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
         batch_size: inputs per batch, or "auto".
         progress: whether to show a progress bar.

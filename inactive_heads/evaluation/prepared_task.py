@@ -11,6 +11,7 @@ import numpy as np
 
 from inactive_heads.models.model import Model
 from inactive_heads.tasks.base import ScoredInput, Task
+from inactive_heads.tasks.load import as_task
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,21 @@ class PreparedTask:
     first_input: int = 0
 
     @staticmethod
-    def of(model: Model, task: Task) -> PreparedTask:
+    def of(model: Model, task: Task | str) -> PreparedTask:
         """Tokenize a task for a model.
 
         Args:
             model: the model, whose tokenizer and chat template are used.
-            task: a task of any kind.
+            task: a task of any kind, or the name of one.
 
         Returns:
             The task and its inputs.
 
         Raises:
-            UserError: an input is longer than the model's context (nothing is cut silently), or a
+            UserError: it is no task, an input is longer than the model's context (nothing is cut silently), or a
                 question cannot be asked with the model's tokenizer.
         """
+        task = as_task(task)
         inputs: list[ScoredInput] = []
         owners: list[int] = []
         for index, asked in enumerate(task.inputs(model)):

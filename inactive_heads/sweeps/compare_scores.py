@@ -24,6 +24,7 @@ from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 from inactive_heads.sweeps.sweep import sweep
 from inactive_heads.tasks.base import Task
+from inactive_heads.tasks.load import as_task
 from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, load_texts
 
@@ -101,7 +102,7 @@ def compare_scores(
     scores: Sequence[ScoreLike],
     *,
     model: Any = None,
-    task: Task | None = None,
+    task: Task | str | None = None,
     against: Sequence[ScoreLike] = AGAINST,
     percents: Sequence[float] = (10, 20),
     replacement: xr.DataArray | None = None,
@@ -125,8 +126,8 @@ def compare_scores(
         scores: the user's scores: names, functions, or callable objects.
         model: from `load_model`, a TransformerBridge or a HookedTransformer; by default the bundled
             model.
-        task: from `load_task`, or a `TextTask`; by default next-token loss on 16 bundled texts,
-            which tells scores apart with fewer items than answers do.
+        task: from `load_task`, or its name, or a `TextTask`; by default next-token loss on 16
+            bundled texts, which tells scores apart with fewer items than answers do.
         against: the scores to compare with; the first is the reference.
         percents: the percents of heads to zero.
         replacement: what replaces the output of ablated heads, zero by default; see `sweep`.
@@ -151,6 +152,7 @@ def compare_scores(
     own, others = ([_name_or_score(one) for one in group] for group in (scores, against))
     if not own or not others:
         raise UserError("give at least one score, and at least one to compare it with")
+    task = None if task is None else as_task(task)
     if published is not None and (task is None or task.metric != ACCURACY):
         raise UserError(
             "published curves are of accuracy: give a task of questions to stand among them, such "

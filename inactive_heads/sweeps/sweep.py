@@ -37,7 +37,7 @@ from inactive_heads.tasks.base import Task
 
 def sweep(
     model: Any,
-    task: Task,
+    task: Task | str,
     *,
     scores: Iterable[ScoreLike] | None = None,
     percents: Sequence[float] = PAPER_PERCENTS,
@@ -64,7 +64,7 @@ def sweep(
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
-        task: from `load_task`.
+        task: from `load_task`, or its name.
         scores: names or functions, "Random" among them; by default the paper's fifteen and Random.
         percents: the percents of heads to zero; by default the paper's: 0, 5, 10, 15, 20, 25, 30.
             0, the baseline, is always included.
@@ -111,19 +111,18 @@ def sweep(
     )
     prepared = PreparedTask.of(subject, task)
     named = {score.name: score for score in grid.scores}
-    job = Job(subject, {task.name: prepared}, named, batch_size)
+    name = prepared.task.name
+    job = Job(subject, {name: prepared}, named, batch_size)
     if isinstance(executor, str):
         executor = choose_executor(ExecutionSpec(executor=executor, workers=workers), subject)
     if out is None:
-        return run_sweep(job, task.name, grid, RunMemory(), executor, progress=progress).curves
-    with open_run(out, run_settings(job, {task.name: grid})) as run:
+        return run_sweep(job, name, grid, RunMemory(), executor, progress=progress).curves
+    with open_run(out, run_settings(job, {name: grid})) as run:
 
         def save_curves(rows: pd.DataFrame) -> None:
             write_whole(run.folder / "curves.csv", rows.to_csv(index=False))
 
-        found = run_sweep(
-            job, task.name, grid, run, executor, on_point=save_curves, progress=progress
-        )
+        found = run_sweep(job, name, grid, run, executor, on_point=save_curves, progress=progress)
         save_items(run.folder, [found])
         return found.curves
 

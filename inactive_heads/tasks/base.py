@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -142,12 +145,90 @@ class ChoiceItem:
     answer: int
     lengths: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check the fields; lists become tuples, and integers of numpy Python's.
+
+        Raises:
+            UserError: a field that has to be a text is none, there is no continuation or one is
+                empty, there is not one context or length for each, or the answer is not an index.
+        """
+        name = f"question {self.id!r:.60}"
+        for field in ("id", "subject"):
+            value = getattr(self, field)
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, field, str(value))
+            elif not isinstance(value, str):
+                raise UserError(f"{name} has the {field} {value!r:.60}; give a text")
+        no_order = isinstance(self.continuations, str | Set | Mapping)
+        if no_order or not isinstance(self.continuations, Iterable):
+            raise UserError(
+                f"the continuations of {name} are {self.continuations!r:.60}, not a list of texts"
+            )
+        if not isinstance(self.lengths, Iterable):
+            raise UserError(
+                f"{name} has the lengths {self.lengths!r:.60}; give one for each answer"
+            )
+        for field in ("continuations", "lengths"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if isinstance(self.context, list):
+            object.__setattr__(self, "context", tuple(self.context))
+        number = len(self.continuations)
+        if len(self.contexts) != number:
+            raise UserError(f"{name} has {len(self.contexts)} contexts and {number} continuations")
+        for text in (*self.contexts, *self.continuations):
+            if not isinstance(text, str):
+                raise UserError(f"{name} has {text!r:.60} where a text is needed")
+            if not text.isascii() and _HALF.search(text):
+                raise UserError(f"{name} has half of a surrogate pair in {text!a:.60}")
+        if not all(self.continuations) or not number:
+            raise UserError(f"{name} has an empty continuation, or none")
+        if isinstance(self.answer, bool | np.bool_) or not isinstance(self.answer, Integral):
+            raise UserError(
+                f"{name} has the answer {self.answer!r:.60}; give the index of a continuation"
+            )
+        object.__setattr__(self, "answer", int(self.answer))
+        if not 0 <= self.answer < number:
+            raise UserError(
+                f"{name} has the answer {self.answer}; it needs 0 to {number - 1}, counted from 0"
+            )
+        if self.lengths and len(self.lengths) != number:
+            raise UserError(f"{name} has {len(self.lengths)} lengths and {number} continuations")
+        for length in self.lengths:
+            check_whole(f"a length of {name}", length, least=0)
+
+    @property
+    def right_twice(self) -> bool:
+        """Whether another answer is equal to the right one."""
+        whole = list(zip(self.contexts, self.continuations, strict=True))
+        return whole.count(whole[self.answer]) > 1
+
     @property
     def contexts(self) -> tuple[str, ...]:
         """The context before each continuation."""
         several = isinstance(self.context, tuple)
         return self.context if several else (self.context,) * len(self.continuations)  # type: ignore[return-value]
 
+
+def check_whole(name: str, value: object, *, least: int) -> None:
+    """Check a whole number that may be left out.
+
+    Args:
+        name: what the error message calls it.
+        value: an integer; None passes.
+        least: the smallest number allowed.
+
+    Raises:
+        UserError: it is not an integer (True and 2.0 are not), or is below ``least``.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UserError(f"{name} must be a whole number, not {value!r:.60}")
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, not {value}")
+
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -170,19 +251,29 @@ def choose_evenly(
 
     Returns:
         Without a limit, all items subject by subject. With a limit, items in rounds of one per
-        subject; fewer than ``limit`` if there are not as many.
+        subject; fewer than ``limit`` if there are not as many. Subjects are in the order of
+        ``items``, whatever the order of ``subjects``.
 
     Raises:
-        UserError: there is no such subject.
+        UserError: there is no such subject, or there is nothing to choose from.
     """
+    if not items:
+        raise UserError("there are no questions to choose from; see whether the data are complete")
     by_subject: dict[str, list[T]] = {}
     for item in items:
         by_subject.setdefault(subject_of(item), []).append(item)
     if subjects is not None:
+        if not subjects:
+            raise UserError("no subjects were given; name at least one, or leave it out for all")
         for subject in subjects:
             if subject not in by_subject:
-                raise UserError(f"unknown subject {subject!r}; there are: {', '.join(by_subject)}")
-        by_subject = {subject: by_subject[subject] for subject in subjects}
+                near = difflib.get_close_matches(str(subject), by_subject)
+                names = [*near, *(name for name in by_subject if name not in near)]
+                more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+                raise UserError(
+                    f"unknown subject {subject!r}; there are: {', '.join(names[:10])}{more}"
+                )
+        by_subject = {name: group for name, group in by_subject.items() if name in subjects}
     if limit is None:
         return [item for group in by_subject.values() for item in group]
     rng = np.random.default_rng(seed)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pandas as pd
 
 from inactive_heads.analysis.curves.metrics import ACCURACY, Metric
-from inactive_heads.errors import Notice
+from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.model import Model
 from inactive_heads.tasks.base import ChoiceItem, ScoredInput, Scoring
 from inactive_heads.tasks.question_tokens import asked_of, decoded, framed
@@ -44,6 +45,51 @@ class ChoiceTask:
     about: dict[str, Any] = field(default_factory=dict)
     metric: ClassVar[Metric] = ACCURACY
 
+    def __post_init__(self) -> None:
+        """Check the questions. A Notice says if a right answer is there twice.
+
+        Raises:
+            UserError: there are no questions, one is not a `ChoiceItem` or has a single answer or
+                one without a length, two have the same id, or the scoring is unknown.
+        """
+        if isinstance(self.items, ChoiceItem | str) or not isinstance(self.items, Iterable):
+            raise UserError(
+                f"the task {self.name!r} needs a list of ChoiceItem, not {self.items!r:.60}"
+            )
+        object.__setattr__(self, "items", list(self.items))
+        if self.scoring not in get_args(Scoring):
+            raise UserError(
+                f"scoring must be one of {', '.join(get_args(Scoring))}, not {self.scoring!r:.60}"
+            )
+        if not self.items:
+            raise UserError(f"the task {self.name!r} has no questions")
+        seen = set()
+        for item in self.items:
+            if not isinstance(item, ChoiceItem):
+                raise UserError(f"the task {self.name!r} needs ChoiceItem, not {item!r:.60}")
+            if len(item.continuations) < 2:
+                raise UserError(f"question {item.id!r} has one answer; there is nothing to choose")
+            if item.id in seen:
+                raise UserError(f"two questions of the task {self.name!r} have the id {item.id!r}")
+            seen.add(item.id)
+            if self.normalized and min(self._lengths(item)) < 1:
+                raise UserError(
+                    f"question {item.id!r} has an answer without characters, by which {self.scoring} "
+                    'divides; give scoring="acc"'
+                )
+        if twice := [item.id for item in self.items if item.right_twice]:
+            warnings.warn(
+                f"{len(twice)} questions of {self.name} have their right answer twice ({twice[0]!r} "
+                "is the first); of equal answers the first is taken, which may be called wrong",
+                Notice,
+                stacklevel=3,
+            )
+
+    @staticmethod
+    def _lengths(item: ChoiceItem) -> tuple[int, ...]:
+        """What each answer's log-probability is divided by if it is normalized."""
+        return item.lengths or tuple(len(text.removeprefix(" ")) for text in item.continuations)
+
     @property
     def normalized(self) -> bool:
         """Whether log-probabilities are divided by the continuations' lengths."""
@@ -59,7 +105,9 @@ class ChoiceTask:
             start: the index of the first question.
             stop: the index after the last question.
         """
-        return replace(self, items=self.items[start:stop])
+        part = copy(self)  # without a second check
+        object.__setattr__(part, "items", self.items[start:stop])
+        return part
 
     def inputs(self, model: Model) -> list[list[ScoredInput]]:
         """The inputs to run.
@@ -122,8 +170,7 @@ class ChoiceTask:
                 choices = shared.sum() + last
             judged = choices
             if self.normalized:
-                own = tuple(len(text.removeprefix(" ")) for text in item.continuations)
-                judged = choices / np.array(item.lengths or own)
+                judged = choices / np.array(self._lengths(item))
             rows.append(
                 {
                     "id": item.id,

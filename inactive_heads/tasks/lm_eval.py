@@ -176,17 +176,21 @@ def _items(name: str, task: Any, indices: Sequence[int], shots: int) -> list[Cho
             f"document {index} of the task {name!r} cannot be asked with {shots} shots",
             "give fewer shots, or mend the task's file",
         ):
+            choices = task.doc_to_choice(doc)
+            _check_choices(choices, f"document {index} of the task {name!r}")
             contexts = _contexts(task, doc, shots)
             requests = task.construct_requests(
                 doc=doc,
                 ctx=contexts if task.multiple_input else contexts[0],
                 metadata=(name, index, 1),
             )
-            choices = task.doc_to_choice(doc)
             right = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
         answer = choices.index(right) if isinstance(right, str) and right in choices else right
-        if not isinstance(answer, int) or not 0 <= answer < len(choices):
-            raise UserError(f"document {index} of the task {name!r} has no right answer: {right!r}")
+        if type(answer) is not int or not 0 <= answer < len(choices):
+            raise UserError(
+                f"document {index} of the task {name!r} has no right answer: {right!r:.60}; it needs "
+                "the index or the text of a choice"
+            )
         items.append(
             ChoiceItem(
                 id=f"{name}-{index}",
@@ -199,6 +203,15 @@ def _items(name: str, task: Any, indices: Sequence[int], shots: int) -> list[Cho
             )
         )
     return items
+
+
+def _check_choices(choices: Any, place: str) -> None:
+    """The harness takes the letters of a text, or the keys of an object, for choices."""
+    if not isinstance(choices, list | tuple) or not all(isinstance(one, str) for one in choices):
+        raise UserError(
+            f"{place} has the choices {choices!r:.80}, not a list of texts; mend the task's file or "
+            "its data"
+        )
 
 
 def _contexts(task: Any, doc: Any, shots: int) -> tuple[str, ...]:

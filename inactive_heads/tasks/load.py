@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from inactive_heads.errors import UserError
 from inactive_heads.specs import TaskSpec
-from inactive_heads.tasks.base import Scoring, Task
+from inactive_heads.tasks.base import Scoring, Task, check_whole
 from inactive_heads.tasks.lm_eval import PREFIX, lm_eval_task
 from inactive_heads.tasks.multiple_choice import multiple_choice_task
 from inactive_heads.tasks.text_task import TextTask
@@ -35,15 +36,16 @@ def load_task(
         name: "mmlu" is `cais/mmlu`, from the hub or a local copy; "quiz" is general knowledge,
             bundled; "text-loss" is next-token loss on texts; "lm-eval:" and a name is that task
             of lm-evaluation-harness: see `inactive_heads.tasks.lm_eval.lm_eval_task`.
-        data: mmlu: a folder in the layout of the hub's data set. quiz: a .jsonl file of your own
-            questions, with the bundled file's fields. text-loss: a source for `load_texts`.
+        data: mmlu: a copy of the hub's data set, or the folder of .csv files that was published
+            first. quiz: your own questions, a .jsonl, .json, .csv, .tsv, .parquet or .arrow file
+            with the bundled file's fields, or a folder. text-loss: a source for `load_texts`.
             lm-eval: a folder of task files. By default, the task's usual data.
         num_fewshot: the number of answered examples in the prompt (the subject's first dev
             questions). By default 5 for mmlu, 0 for quiz, and the number in the task's file for
             lm-eval.
         limit: the number of questions (or texts), chosen at random and spread evenly over the
             subjects; by default all.
-        subjects: the subjects to choose from; by default all.
+        subjects: the subjects to choose from, in any order; by default all.
         scoring: "letter" or "cloze"; by default "letter" for mmlu and "cloze" for quiz. For
             lm-eval, "acc" or "acc_norm"; by default "acc_norm" if the task reports it.
         seed: the seed of the choice of questions or texts.
@@ -54,8 +56,8 @@ def load_task(
 
     Raises:
         UserError: the name, a subject or the scoring is unknown; the data are missing, unreadable
-            or lack a field; the limit is below 1; there are fewer examples than ``num_fewshot``;
-            or ``shots`` and ``num_fewshot`` differ.
+            or lack a field; the limit or another number is not a whole number or is too small;
+            there are fewer examples than ``num_fewshot``; or ``shots`` and ``num_fewshot`` differ.
     """
     if shots is not None:
         if num_fewshot not in (None, shots):
@@ -64,6 +66,28 @@ def load_task(
             )
         num_fewshot = shots
     return load(TaskSpec(name, data, num_fewshot, limit, subjects, scoring, seed))
+
+
+def as_task(task: Task | str) -> Task:
+    """A task, or the one of a name with its usual data and options.
+
+    Args:
+        task: a task, or a name that `load_task` takes.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: it is neither; see `load_task`.
+    """
+    if isinstance(task, str):
+        return load(TaskSpec(task))
+    if not isinstance(task, Task):
+        raise UserError(
+            f'a task is needed, not {type(task).__name__}; give load_task("quiz"), or '
+            'TextTask("my-texts", texts) for texts of your own'
+        )
+    return task
 
 
 def load(spec: TaskSpec) -> Task:
@@ -78,8 +102,11 @@ def load(spec: TaskSpec) -> Task:
     Raises:
         UserError: see `load_task`.
     """
-    if spec.limit is not None and spec.limit < 1:
-        raise UserError(f"--limit must be at least 1, not {spec.limit}")
+    check_whole("--limit", spec.limit, least=1)
+    check_whole("shots (--num-fewshot)", spec.num_fewshot, least=0)
+    check_whole("the seed", spec.seed, least=0)
+    if isinstance(spec.subjects, str):
+        spec = replace(spec, subjects=[spec.subjects])
     if spec.name == "text-loss":
         source = spec.data or "bundled"
         texts = load_texts(source, n=spec.limit, seed=spec.seed)

@@ -6,64 +6,24 @@ cloze.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
+from collections.abc import Sequence
+from importlib.resources import as_file, files
 from typing import Any
 
 from inactive_heads.errors import UserError
 from inactive_heads.specs import TaskSpec
-from inactive_heads.tasks.base import ChoiceItem, Scoring, choose_evenly
+from inactive_heads.tasks.base import ChoiceItem, choose_evenly
 from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.prompt import Prompt
-
-LETTERS = ("A", "B", "C", "D")
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with four choices.
-
-    Attributes:
-        id: identifies the question in results.
-        subject: the question's subject.
-        question: the question's text.
-        choices: the four choices' texts.
-        answer: the index of the right choice.
-    """
-
-    id: str
-    subject: str
-    question: str
-    choices: tuple[str, ...]
-    answer: int
-
-    def prompt(self, scoring: Scoring) -> str:
-        """The question as it stands in a prompt, up to and including "Answer:".
-
-        Args:
-            scoring: "cloze" leaves out the choices; "letter" lists them with their letters.
-
-        Returns:
-            The text, without a space at the end.
-        """
-        text = self.question.strip()
-        if scoring == "cloze":
-            return f"Question: {text}\nAnswer:"
-        lines = [
-            f"{letter}. {choice}" for letter, choice in zip(LETTERS, self.choices, strict=True)
-        ]
-        return "\n".join([text, *lines, "Answer:"])
-
-    def options(self, scoring: Scoring) -> tuple[str, ...]:
-        """The possible answers to the prompt.
-
-        Args:
-            scoring: "letter" for the letters, "cloze" for the choices' texts.
-        """
-        return LETTERS if scoring == "letter" else self.choices
+from inactive_heads.tasks.question import Question
+from inactive_heads.tasks.reading.question_files import (
+    Questions,
+    check_once,
+    questions_of,
+    read_questions,
+)
+from inactive_heads.tasks.reading.rows import Row
+from inactive_heads.third_party import explained
 
 
 def multiple_choice_task(spec: TaskSpec) -> ChoiceTask:
@@ -84,11 +44,11 @@ def multiple_choice_task(spec: TaskSpec) -> ChoiceTask:
     if scoring not in ("letter", "cloze"):
         raise UserError(f"scoring must be letter or cloze, not {scoring!r}")
     shots = (5 if mmlu else 0) if spec.num_fewshot is None else spec.num_fewshot
-    dev, test = _mmlu(spec.data) if mmlu else _quiz(spec.data)
+    found = _questions(spec)
     test = choose_evenly(
-        test, lambda question: question.subject, spec.subjects, spec.limit, spec.seed
+        found.test, lambda question: question.subject, spec.subjects, spec.limit, spec.seed
     )
-    items = [_ask(question, dev.get(question.subject, []), shots, scoring) for question in test]
+    items = [_ask(question, found.examples(question.subject), shots, scoring) for question in test]
     about = {
         "data": str(spec.data or ("cais/mmlu" if mmlu else "bundled")),
         "num_fewshot": shots,
@@ -116,76 +76,25 @@ def _ask(question: Question, examples: Sequence[Question], shots: int, scoring: 
     return ChoiceItem(question.id, question.subject, context, continuations, question.answer)
 
 
-def _quiz(data: str | Path | None) -> tuple[dict[str, list[Question]], list[Question]]:
-    if data is None:
-        text = files("inactive_heads").joinpath("data/quiz.jsonl").read_text("utf-8")
-    else:
-        try:
-            text = Path(data).read_text("utf-8")
-        except OSError as error:
-            raise UserError(
-                f"the questions {str(data)!r} cannot be read: {error.strerror}"
-            ) from error
-    try:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except ValueError as error:
-        raise UserError(f"{data} is not a file of JSON lines: {error}") from error
-    return _split(rows, str(data or "the bundled quiz"))
-
-
-def _mmlu(data: str | Path | None) -> tuple[dict[str, list[Question]], list[Question]]:
+def _questions(spec: TaskSpec) -> Questions:
+    if spec.data is not None:
+        found = read_questions(spec.data)
+        if spec.name == "quiz":  # MMLU is asked as it was published: some of it is there twice
+            check_once(found)
+        return found
+    if spec.name == "quiz":
+        with as_file(files("inactive_heads").joinpath("data/quiz.jsonl")) as bundled:
+            return read_questions(bundled)
     from datasets import load_dataset
 
-    if data is None:
-        try:
-            loaded = load_dataset("cais/mmlu", "all")
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"cais/mmlu could not be loaded from the Hugging Face hub ({type(error).__name__}); "
-                "give a local copy of it with data= (--data FOLDER)"
-            ) from error
-        sources = {"dev": loaded["dev"], "test": loaded["test"]}
-    else:
-        sources = {}
-        for split in ("dev", "test"):
-            parts = sorted(str(file) for file in Path(data).rglob(f"{split}-*.parquet"))
-            if not parts:
-                raise UserError(
-                    f"{str(data)!r} has no {split}-*.parquet: it must be a copy of the hub's "
-                    "cais/mmlu, config all"
-                )
-            sources[split] = load_dataset("parquet", data_files=parts, split="train")
-    rows: list[dict[str, Any]] = []
-    for split, dataset in sources.items():
-        rows += [dict(row, split=split) for row in dataset]
-    return _split(rows, f"the MMLU data {data or ''}".strip())
-
-
-def _split(rows: Iterable[Any], source: str) -> tuple[dict[str, list[Question]], list[Question]]:
-    """The few-shot examples by subject, and the questions to ask."""
-    dev: dict[str, list[Question]] = {}
-    test: list[Question] = []
-    for index, row in enumerate(rows):
-        question = _question(row, index, source)
-        if row["split"] == "dev":
-            dev.setdefault(question.subject, []).append(question)
-        else:
-            test.append(question)
-    if not test:
-        raise UserError(f"{source} has no question of the split test")
-    return dev, test
-
-
-def _question(row: Any, index: int, source: str) -> Question:
-    needed = ("subject", "split", "question", "choices", "answer")
-    if not isinstance(row, dict) or (missing := [key for key in needed if key not in row]):
-        lacks = "is not an object" if not isinstance(row, dict) else f"lacks {', '.join(missing)}"
-        raise UserError(f"row {index} of {source} {lacks}; it needs {', '.join(needed)}")
-    choices, answer = tuple(map(str, row["choices"])), row["answer"]
-    if len(choices) != len(LETTERS) or answer not in range(len(LETTERS)):
-        raise UserError(
-            f"row {index} of {source} has {len(choices)} choices and the answer {answer!r}; "
-            "it needs four choices and an answer from 0 to 3"
-        )
-    name = str(row.get("id", f"{row['subject']}-{row['split']}-{index}"))
-    return Question(name, str(row["subject"]), str(row["question"]), choices, int(answer))
+    with explained(
+        "cais/mmlu could not be loaded from the Hugging Face hub",
+        "give a local copy of it with data= (--data FOLDER)",
+    ):
+        loaded = load_dataset("cais/mmlu", "all")
+        rows = [
+            Row({**row, "split": split}, f"row {index} of the split {split} of cais/mmlu")
+            for split in ("dev", "test")
+            for index, row in enumerate(loaded[split])
+        ]
+    return questions_of(rows, "cais/mmlu")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import pydoc_data.topics
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from inactive_heads.errors import UserError
+from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
 from inactive_heads.models.samples import Samples, read_samples
+from inactive_heads.tasks.base import check_whole
+from inactive_heads.tasks.reading.fields import text_field
+from inactive_heads.tasks.reading.folder import data_files, ending_of, given_path
+from inactive_heads.tasks.reading.rows import ROW_ENDINGS, Row, read_rows, read_text
+from inactive_heads.tasks.reading.shards import shard_faults
+from inactive_heads.third_party import explained
 
 FINEWEB = ("HuggingFaceFW/fineweb-edu", "sample-10BT")
 """The hub data set of the paper's texts, and its configuration."""
 
-ENDINGS = (".txt", ".jsonl", ".parquet")
+ENDINGS = (".txt", *ROW_ENDINGS)
 """The kinds of files that texts are read from."""
 
 COLUMN = "text"
@@ -33,8 +38,9 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
     Args:
         source: "bundled", the English reference texts in Python's standard library
             (`pydoc_data.topics`, over 60 texts of 500 characters and more); "fineweb-edu", streamed
-            from the hub as in the paper; a .txt file (one text), a .jsonl or .parquet file with the
-            field or column ``text``, or a folder of such files.
+            from the hub as in the paper; a .txt file (one text); a .jsonl, .json, .csv, .tsv,
+            .parquet or .arrow file with the field or column ``text``, all perhaps compressed (.gz,
+            .bz2, .xz, .zst); or a folder of such files, whose hidden files are left out.
         n: the number of texts; by default all, or 100 of FineWeb-Edu.
         seed: the seed of the choice and of the order.
 
@@ -43,11 +49,12 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
         source's order.
 
     Raises:
-        UserError: the source is unknown, unreadable, has no texts or lacks the field; a text is
-            empty; ``n`` is below 1; or there are fewer than ``n`` texts.
+        UserError: the source is unknown, unreadable, not UTF-8, has no texts or lacks the field; a
+            text is empty or not a text (the message names the line); ``n`` is not a number from 1;
+            or there are fewer than ``n`` texts.
     """
-    if n is not None and n < 1:
-        raise UserError(f"the number of texts must be at least 1, not {n}")
+    check_whole("the number of texts", n, least=1)
+    check_whole("the seed", seed, least=0)
     if str(source) == "fineweb-edu":
         return _fineweb(n or 100, seed)
     if str(source) == "bundled":
@@ -55,7 +62,7 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
         # Some topics are listed under two names.
         texts = [text for text in dict.fromkeys(texts) if len(text) >= 500]
     else:
-        texts = list(_from_path(Path(source)))
+        texts = _from_path(source)
     if n is None:
         return texts
     if n > len(texts):
@@ -129,65 +136,65 @@ def cut_to(model: Model, texts: Samples, longest: int | None) -> list[list[int]]
     return encode_samples(model, [tokens[:longest] for tokens in whole])
 
 
-def _from_path(path: Path) -> Iterator[str]:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in ENDINGS)
-        if not files:
-            raise UserError(f"the folder {path} has no {', '.join(ENDINGS)} files")
-    elif path.suffix in ENDINGS and path.exists():
-        files = [path]
-    else:
-        raise UserError(
-            f"no texts at {str(path)!r}: give bundled, fineweb-edu, a folder, or a file that "
-            f"ends in {', '.join(ENDINGS)}"
-        )
-    for file in files:
-        texts = list(_from_file(file))
-        for index, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise UserError(f"text {index} of {file} is empty or not a text")
-        if not texts:
-            raise UserError(f"{file} has no texts in it")
-        yield from texts
-
-
-def _from_file(file: Path) -> Iterator[Any]:
+def _from_path(source: str | Path) -> list[str]:
     try:
-        if file.suffix == ".txt":
-            yield file.read_text("utf-8")
-        elif file.suffix == ".jsonl":
-            for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
-                row = json.loads(line)
-                if not isinstance(row, dict) or COLUMN not in row:
-                    raise UserError(f"line {number} of {file} has no field {COLUMN!r}: {line:.60}")
-                yield row[COLUMN]
-        else:
-            yield from _parquet_column(file)
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+        path = given_path(source)
+    except UserError as error:
+        raise UserError(
+            f"no texts: {error}; give bundled, fineweb-edu, a folder, or a file that ends in "
+            f"{', '.join(ENDINGS)}"
+        ) from error
+    if path.is_dir():
+        return _of_folder(path)
+    if ending_of(path) not in ENDINGS:
+        raise UserError(f"{path} has none of the endings {', '.join(ENDINGS)}; convert it to one")
+    return list(_from_file(path))
 
 
-def _parquet_column(file: Path) -> list[Any]:
-    import pyarrow.parquet as parquet
+def _of_folder(folder: Path) -> list[str]:
+    """The texts of all files; one that several files have, as copies do, is used once."""
+    texts: list[str] = []
+    first_in: dict[str, Path] = {}
+    copies, among = 0, ""
+    files = data_files(folder, ENDINGS)
+    for fault in shard_faults(files):
+        warnings.warn(f"{fault}, if its texts are wanted", Notice, stacklevel=4)
+    for file in files:
+        for text in _from_file(file):
+            if (other := first_in.setdefault(text, file)) == file:
+                texts.append(text)
+            else:
+                copies, among = copies + 1, among or f"the first in {other} and {file}"
+    if copies:
+        warnings.warn(
+            f"{folder} has {copies} texts in more than one file, {among}; each is used once",
+            Notice,
+            stacklevel=4,
+        )
+    return texts
 
-    table = parquet.read_table(file)
-    if COLUMN not in table.column_names:
-        raise UserError(f"{file} has no column {COLUMN!r}, but {', '.join(table.column_names)}")
-    return table[COLUMN].to_pylist()
+
+def _from_file(file: Path) -> Iterator[str]:
+    if ending_of(file) == ".txt":
+        # Windows' and old Macs' line ends are read as in Python's own text files.
+        text = read_text(file).replace("\r\n", "\n").replace("\r", "\n")
+        rows = iter([Row({COLUMN: text}, str(file))])
+    else:
+        rows = read_rows(file, [COLUMN])
+    row = None
+    for row in rows:
+        yield text_field(row, COLUMN)
+    if row is None:
+        raise UserError(f"{file} has no texts in it")
 
 
 def _fineweb(n: int, seed: int) -> list[str]:
     from datasets import load_dataset
 
     name, config = FINEWEB
-    try:
+    with explained(
+        "fineweb-edu could not be streamed from the Hugging Face hub",
+        "give texts of your own, or bundled",
+    ):
         stream = load_dataset(name, config, split="train", streaming=True)
         return [row[COLUMN] for row in stream.shuffle(seed=seed, buffer_size=1000).take(n)]
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{name} could not be streamed from the Hugging Face hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0]:.150}); give texts of your own, "
-            "or bundled"
-        ) from error

@@ -109,7 +109,7 @@ def test_shots_are_drawn_as_the_harness_draws_them(tasks, model):
         load(tasks, "gaps", shots=1)
     with pytest.raises(ih.UserError, match="cannot be asked with 9 shots .*; give fewer shots"):
         load(tasks, "words", shots=9)
-    with pytest.raises(ih.UserError, match="shots must be 0 or more, not -1"):
+    with pytest.raises(ih.UserError, match="shots .* must be at least 0, not -1"):
         load(tasks, "words", shots=-1)
 
 

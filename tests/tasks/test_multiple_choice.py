@@ -6,7 +6,7 @@ import pytest
 from helpers.unchecked import unchecked
 
 import inactive_heads as ih
-from inactive_heads.tasks.multiple_choice import LETTERS
+from inactive_heads.tasks.base import choose_evenly
 
 
 def test_an_mmlu_prompt_to_the_letter(mmlu_folder):
@@ -87,45 +87,57 @@ def test_the_bundled_quiz_is_sound():
     assert answers.max() - answers.min() <= 2
 
 
-def test_ones_own_questions(tmp_path):
-    row = {
-        "subject": "s",
-        "split": "test",
-        "question": "<b>?</b>",
-        "choices": list("wxyz"),
-        "answer": 2,
-    }
-    path = tmp_path / "mine.jsonl"
-    path.write_text(json.dumps(row) + "\n")
-    item = ih.load_task("quiz", data=path, scoring="letter").items[0]
-    assert item.continuations == tuple(f" {letter}" for letter in LETTERS)
-    for broken, message in [
-        ({**row, "answer": 4}, "row 0 of .*mine.jsonl has 4 choices and the answer 4"),
-        ({**row, "choices": ["a"]}, "has 1 choices"),
-        ({k: v for k, v in row.items() if k != "choices"}, "lacks choices; it needs subject"),
-        ([1], "row 0 of .* is not an object"),
-        ({**row, "split": "dev"}, "no question of the split test"),
-    ]:
-        path.write_text(json.dumps(broken) + "\n")
-        with pytest.raises(ih.UserError, match=message):
-            ih.load_task("quiz", data=path)
-    path.write_text("not json")
-    with pytest.raises(ih.UserError, match="not a file of JSON lines"):
-        ih.load_task("quiz", data=path)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("mmul", {}, "unknown task 'mmul'; there are: mmlu, quiz, text-loss"),
         ("quiz", {"limit": 0}, "--limit must be at least 1, not 0"),
+        ("quiz", {"limit": -3}, "--limit must be at least 1, not -3"),
+        ("quiz", {"limit": 0.5}, "--limit must be a whole number, not 0.5"),
+        ("quiz", {"limit": True}, "--limit must be a whole number, not True"),
+        ("quiz", {"limit": "9"}, "--limit must be a whole number, not '9'"),
+        ("lm-eval:piqa", {"limit": 0.5}, "--limit must be a whole number, not 0.5"),
+        ("text-loss", {"limit": 2.0}, "--limit must be a whole number, not 2.0"),
+        ("quiz", {"shots": -1}, r"shots \(--num-fewshot\) must be at least 0, not -1"),
+        ("quiz", {"shots": 1.5}, r"shots \(--num-fewshot\) must be a whole number, not 1.5"),
+        ("quiz", {"shots": False}, r"shots \(--num-fewshot\) must be a whole number, not False"),
+        ("quiz", {"shots": 6}, "6 shots were asked for, subject 'animals' has 5 examples"),
+        ("quiz", {"seed": -1}, "the seed must be at least 0, not -1"),
+        ("quiz", {"subjects": []}, "no subjects were given; name at least one"),
+        ("quiz", {"subjects": [], "limit": 3}, "no subjects were given; name at least one"),
+        ("quiz", {"subjects": ["animals", "Animals"]}, "unknown subject 'Animals'"),
+        ("quiz", {"subjects": "animal"}, "unknown subject 'animal'; there are"),
         ("quiz", {"subjects": ["chess"]}, "unknown subject 'chess'; there are: animals"),
         ("quiz", {"scoring": "essay"}, "letter or cloze, not 'essay'"),
         ("quiz", {"data": "no/such/file"}, "'no/such/file' cannot be read"),
-        ("mmlu", {"data": "no/such/folder"}, "has no dev-.*parquet"),
+        ("mmlu", {"data": "no/such/folder"}, "'no/such/folder' cannot be read: there is no such"),
         ("text-loss", {"limit": 10**6}, "were asked for"),
     ],
 )
 def test_what_is_not_a_task_is_refused(name, options, message):
     with unchecked(), pytest.raises(ih.UserError, match=message):
         ih.load_task(name, **options)
+
+
+def test_there_must_be_something_to_choose_from():
+    for limit in (None, 3):
+        with pytest.raises(ih.UserError, match="no questions to choose from"):
+            choose_evenly([], str, None, limit, 0)
+
+
+@pytest.mark.parametrize("limit", [None, 7])
+def test_the_order_of_subjects_changes_nothing(limit):
+    """Neither which questions are asked nor what is recorded, or a resume would be refused."""
+    orders = (["science", "animals", "geography"], ["geography", "animals", "science", "science"])
+    one, other = (ih.load_task("quiz", subjects=order, limit=limit) for order in orders)
+    assert one == other
+    assert one.about["subjects"] == ["animals", "geography", "science"]
+    assert {item.subject for item in one.items} == {"animals", "geography", "science"}
+    assert len({item.id for item in one.items}) == len(one.items) == (limit or len(one.items))
+
+
+def test_a_single_subject_needs_no_list():
+    with unchecked():
+        assert ih.load_task("quiz", subjects="science") == ih.load_task(
+            "quiz", subjects=["science"]
+        )

@@ -36,33 +36,14 @@ def test_files_and_folders(tmp_path):
         ih.load_texts(tmp_path / "b.jsonl", n=3)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("empty.txt", b" \n", "text 0 of .*empty.txt is empty"),
-        ("none.jsonl", b"", "none.jsonl has no texts"),
-        ("field.jsonl", b'{"body": 1}', "line 1 of .*field.jsonl has no field 'text'"),
-        ("list.jsonl", b"[1]", "line 1 of .*list.jsonl has no field 'text'"),
-        ("broken.jsonl", b"{", "broken.jsonl cannot be read"),
-        ("latin.txt", b"\xff\xfe\xff", "latin.txt cannot be read"),
-        ("bad.parquet", b"PAR1", "bad.parquet cannot be read"),
-        ("number.jsonl", b'{"text": 3}', "text 0 of .*number.jsonl is empty or not a text"),
-    ],
-)
-def test_files_that_hold_no_texts_are_refused(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ih.UserError, match=message):
-        ih.load_texts(tmp_path / name)
-
-
 def test_other_refusals(tmp_path):
     pd.DataFrame({"body": ["x"]}).to_parquet(tmp_path / "c.parquet")
-    with pytest.raises(ih.UserError, match="has no column 'text', but body"):
+    with pytest.raises(ih.UserError, match="row 0 of .*c.parquet has no field 'text', but"):
         ih.load_texts(tmp_path / "c.parquet")
-    with pytest.raises(ih.UserError, match="no texts at 'nowhere'.*fineweb-edu"):
+    with pytest.raises(ih.UserError, match="no texts: 'nowhere' .*fineweb-edu"):
         ih.load_texts("nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ih.UserError, match="has no .txt, .jsonl, .parquet files"):
+    with pytest.raises(ih.UserError, match="empty has no .*.jsonl.* files"):
         ih.load_texts(tmp_path / "empty")
     with pytest.raises(ih.UserError, match="at least 1, not 0"):
         ih.load_texts(n=0)
