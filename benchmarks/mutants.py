@@ -45,9 +45,9 @@ PARTS = ("inactive_heads", "tests", "benchmarks", "docs", "notebooks")
 
 @dataclass
 class Run:
-    """A process that runs tests on one fault, or on none."""
+    """A process that runs tests on one fault."""
 
-    mutation: Mutation | None
+    mutation: Mutation
     copy: Path
     started: float
 
@@ -92,8 +92,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies = [copy_of_project(Path(folder) / str(slot)) for slot in range(options.processes)]
         import_third_party()
-        compile_all(copies)
-        judged = run_sample(sample, copies, options)
+        nearest = Nearness(without=compile_all(copies))
+        judged = run_sample(sample, copies, nearest, options)
         caught_by = {found["failed"][0] for _, found in judged if found["failed"]}
         broken = fail_anyway(sorted(caught_by - {TIMED_OUT}), copies[0], options)
     print_result(judged, broken, options.seed, sum(1 for _ in sample))
@@ -111,7 +111,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", default=CORE.split(), metavar="PATH", help="files or folders (core)")
     add("--line", type=int, help="every fault of this line alone, of the one file of --only")
     add("--processes", type=int, default=2, help="faults at a time, one core each (2)")
-    add("--patience", type=float, default=120, help="seconds of tests for one fault (120)")
+    add("--patience", type=float, default=60, help="seconds of tests for one fault (60)")
     add("--tests", nargs="+", help="the test files to run, in place of those nearest to the fault")
     return parser
 
@@ -174,10 +174,12 @@ TIMED_OUT = "(a test that never ended)"
 
 
 def run_sample(
-    sample: Sequence[Mutation], copies: Sequence[Path], options: argparse.Namespace
+    sample: Sequence[Mutation],
+    copies: Sequence[Path],
+    nearest: Nearness,
+    options: argparse.Namespace,
 ) -> list[tuple[Mutation, dict]]:
     """Each fault that was made, with the tests that failed."""
-    nearest = Nearness()
     waiting, running, judged = list(reversed(sample[: options.number])), {}, []
     stop = time.monotonic() + 60 * options.minutes
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -188,7 +190,7 @@ def run_sample(
             if free and waiting and time.monotonic() < stop:
                 mutation = waiting.pop()
                 tests = options.tests or nearest.tests(mutation.path)
-                (free[0] / mutation.path).write_text(mutation.source, "utf-8")
+                put_in(mutation, free[0])
                 pid = fork_tests(free[0], ["-x", *tests], seconds=options.patience, faulty=True)
                 running[pid] = Run(mutation, free[0], time.monotonic())
                 continue
@@ -197,7 +199,7 @@ def run_sample(
                 if ended(pid, kill=too_long):
                     del running[pid]
                     found = result_of(run.copy) or {"failed": [TIMED_OUT], "passed": 0}
-                    shutil.copy2(ROOT / run.mutation.path, run.copy / run.mutation.path)
+                    take_out(run.mutation, run.copy)
                     judged.append((run.mutation, found))
                     if not found["failed"]:
                         bar.print(listed(run.mutation, found), highlight=False, markup=False)
@@ -207,13 +209,36 @@ def run_sample(
     return judged
 
 
-def compile_all(copies: Sequence[Path]) -> None:
-    """Collect all tests in every copy, which compiles them and the package once and for all."""
-    for pid, copy in [(fork_tests(copy, ["--collect-only", "tests"]), copy) for copy in copies]:
+def put_in(mutation: Mutation, copy: Path) -> None:
+    """Put a fault into a copy of the project; the file without it stays beside it."""
+    file = copy / mutation.path
+    shutil.copy2(file, file.with_suffix(".right"))
+    file.write_text(mutation.source, "utf-8")
+
+
+def take_out(mutation: Mutation, copy: Path) -> None:
+    """Put the file back as it was, its time of change too, by which compiled files go."""
+    file = copy / mutation.path
+    file.with_suffix(".right").replace(file)
+
+
+def compile_all(copies: Sequence[Path]) -> set[str]:
+    """Collect all tests in every copy, which compiles them and the package once and for all.
+
+    Returns:
+        Test files that cannot be collected, with or without a fault.
+    """
+    broken = set()
+    collect = ["--collect-only", "--continue-on-collection-errors", "tests"]
+    for pid, copy in [(fork_tests(copy, collect), copy) for copy in copies]:
         while not ended(pid, kill=False):
             time.sleep(0.05)
-        if (result_of(copy) or {"failed": ["tests"]})["failed"]:
+        if (found := result_of(copy)) is None:
             raise SystemExit((copy / "log.txt").read_text("utf-8"))
+        broken |= set(found["failed"])
+    for test in sorted(broken):
+        print(f"{test} cannot be collected without any fault either: it is left out")
+    return broken
 
 
 def fork_tests(
@@ -269,7 +294,7 @@ def result_of(copy: Path) -> dict | None:
 class Nearness:
     """Which test files are about a module: by their place, and by the names that they mention."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: set[str]) -> None:
         package = ROOT / "inactive_heads"
         self.names: dict[str, set[str]] = {}
         self.imports: dict[str, set[str]] = {}
@@ -285,6 +310,7 @@ class Nearness:
         self.words = {
             str(file.relative_to(ROOT)): set(re.findall(r"\w+", file.read_text("utf-8")))
             for file in (ROOT / "tests").rglob("test_*.py")
+            if str(file.relative_to(ROOT)) not in without
         }
 
     def tests(self, path: str) -> list[str]:
