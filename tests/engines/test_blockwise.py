@@ -45,7 +45,9 @@ def inputs_of(batch, *, window=None, bias=False, softcap=None, sinks=False):
 def in_float64(inputs, row, first, last):
     """z, pattern, first token's weight and entropy of one input's real tokens, by definition."""
     real = slice(first, last + 1)
-    key, value = (t[row].double().repeat_interleave(2, dim=0)[:, real] for t in (inputs.key, inputs.value))
+    key, value = (
+        t[row].double().repeat_interleave(2, dim=0)[:, real] for t in (inputs.key, inputs.value)
+    )
     logits = inputs.scale * inputs.query[row].double()[:, real] @ key.mT
     if inputs.softcap is not None:
         logits = inputs.softcap * torch.tanh(logits / inputs.softcap)

@@ -62,9 +62,7 @@ def test_thresholds_are_those_of_what_was_given(given):
                 assert np.isnan(point.threshold)
                 assert unit.ablation == Random(point.percent / 100, seed=0)
                 continue
-            expected = quantile(
-                by.sel(score=point.score).values, point.score, point.percent
-            )
+            expected = quantile(by.sel(score=point.score).values, point.score, point.percent)
             assert point.threshold == pytest.approx(expected, rel=1e-12)
             assert isinstance(unit.ablation, PerInput)
             assert unit.ablation.label == PerInput(point.score, point.threshold).label
@@ -199,7 +197,12 @@ def test_near_thresholds_have_names_of_their_own():
     units = [Unit("task", (0, 2), PerInput("AHON", cut)) for cut in near]
     units += [Unit("task", (0, 2), Random(p, seed)) for p in near[:3] for seed in (0, 1)]
     units += [Unit("task", (0, 2), Fixed(heads)) for heads in ([], [(0, 1)], [(1, 0)], [(0, 11)])]
-    units += [Unit("task", (0, 2)), Unit("task", (0, 20)), Unit("task", (2, 20)), Unit("other", (0, 2))]
+    units += [
+        Unit("task", (0, 2)),
+        Unit("task", (0, 20)),
+        Unit("task", (2, 20)),
+        Unit("other", (0, 2)),
+    ]
     units += [Unit("task", (0, 2), PerInput("AHON (LN)", 0.1))]
     assert len({unit.name for unit in units}) == len(set(units)) == len(units)
     assert Unit("task", (0, 2), PerInput("AHON", 0.1)) == units[0]

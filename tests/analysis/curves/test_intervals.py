@@ -80,7 +80,11 @@ def test_the_bootstrap_t_over_every_resample(confidence, monkeypatch):
             other, its_error = mean_and_error(np.array(rows), column)
             apart = other - mean
             t.append(
-                0.0 if abs(apart) < 1e-12 else np.inf * apart if its_error < 1e-12 else apart / its_error
+                0.0
+                if abs(apart) < 1e-12
+                else np.inf * apart
+                if its_error < 1e-12
+                else apart / its_error
             )
         tail = (1 - confidence) / 2
         ranked = np.sort(t)  # the inverted CDF: the first value with that share at or below it
