@@ -95,8 +95,8 @@ def main() -> None:
         nearest = Nearness(without=compile_all(copies))
         judged = run_sample(sample, copies, nearest, options)
         caught_by = {found["failed"][0] for _, found in judged if found["failed"]}
-        broken = fail_anyway(sorted(caught_by - {TIMED_OUT}), copies[0], options)
-    print_result(judged, broken, options.seed, sum(1 for _ in sample))
+        broken = fail_anyway(sorted(caught_by - {TIMED_OUT, CRASHED}), copies[0], options)
+    print_result(judged, broken, options.seed, len(sample))
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -171,6 +171,7 @@ def import_third_party() -> None:
 
 
 TIMED_OUT = "(a test that never ended)"
+CRASHED = "(no test could be run)"
 
 
 def run_sample(
@@ -198,11 +199,13 @@ def run_sample(
                 too_long = time.monotonic() - run.started > 60 + 6 * options.patience
                 if ended(pid, kill=too_long):
                     del running[pid]
-                    found = result_of(run.copy) or {"failed": [TIMED_OUT], "passed": 0}
+                    how = TIMED_OUT if too_long else CRASHED
+                    found = result_of(run.copy) or {"failed": [how], "passed": 0}
                     take_out(run.mutation, run.copy)
                     judged.append((run.mutation, found))
                     if not found["failed"]:
-                        bar.print(listed(run.mutation, found), highlight=False, markup=False)
+                        text = listed(run.mutation, found)
+                        bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
                     caught = sum(bool(found["failed"]) for _, found in judged)
                     bar.update(task, completed=len(judged), description=f"Caught {caught}, made")
             time.sleep(0.05)

@@ -68,7 +68,7 @@ QUIET_KEYWORDS = frozenset(
     ["strict", "repr", "device", "stacklevel", "show", "progress", "encoding"]
 )
 QUIET_CALLS = "warn progress_bar advance cast field dataclass lru_cache cache hexdigest empty_cache"
-QUIET_CALLS += " print add_task update"
+QUIET_CALLS += " print add_task"
 QUIET_NAMES = re.compile(r"MAX_|CHUNK|BYTES|FASTEST|TOKENS|TYPE_CHECKING|FORMAT")
 QUIET_FUNCTIONS = frozenset(["__repr__", "__hash__", "_repr_html_"])
 
@@ -150,6 +150,13 @@ def _counting(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Subscript) and "hexdigest" in ast.unparse(node.value):
         return
     if isinstance(node, ast.keyword) and node.arg in QUIET_KEYWORDS:
+        return
+    if isinstance(node, ast.arguments):  # of what is shown, no default counts
+        for argument, default in zip(node.kwonlyargs, node.kw_defaults, strict=True):
+            if default is not None and argument.arg not in QUIET_KEYWORDS:
+                yield from _counting(default)
+        for default in node.defaults:
+            yield from _counting(default)
         return
     yield node
     for name, value in ast.iter_fields(node):
@@ -263,7 +270,7 @@ def _other_statements(node: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
             yield node.test, "condition turned", f"not {ast.unparse(node.test)}"
         case ast.comprehension(ifs=[test, *_]):
             yield test, "condition dropped", "True"
-        case ast.Expr(value=ast.Call()):
+        case ast.Expr(value=ast.Call() as call) if _called(call) not in QUIET_CALLS.split():
             yield node, "call dropped", "pass"
         case ast.Continue():
             yield node, "loop ended", "break"

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inactive_heads.analysis import rank_agreement, rank_correlations, top_overlap
+from inactive_heads.analysis import compare_models, rank_agreement, rank_correlations, top_overlap
 from inactive_heads.errors import UserError
 
 
@@ -83,6 +83,13 @@ def test_five_scores_are_the_best_unless_said():
 def test_a_score_that_a_model_lacks_is_not_among_its_best():
     table = ranking_of(a=areas(6, 5, 4), b={"B": 1.0, "D": 2.0, "E": 3.0, "F": 4.0})
     assert top_overlap(table, top=4).loc["a", "b"] == pytest.approx(1 / 6)
+
+
+def test_models_stand_in_the_order_in_which_they_appear():
+    table = ranking_of(z=areas(1, 2), a=areas(2, 1), m=areas(1, 2))
+    assert compare_models(table)["model"].tolist() == ["z", "a", "m"]
+    assert compare_models(table)["top_score"].tolist() == ["B", "A", "B"]
+    assert list(rank_correlations(table)) == list(top_overlap(table)) == ["z", "a", "m"]
 
 
 def test_random_takes_no_part():

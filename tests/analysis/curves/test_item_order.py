@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -104,7 +106,7 @@ def test_how_many_items_tell_two_scores_apart(weighted, confidence):
     areas = (values[:, 0] + 2 * values[:, 1] + values[:, 2]) / 4
     order = [SCORES.index(score) for score in table["score"]]
     z = stats.norm.ppf((1 + confidence) / 2)
-    for row, (one, other) in enumerate(zip(order, order[1:], strict=False)):
+    for row, (one, other) in enumerate(pairwise(order)):
         apart = areas[one] - areas[other]
         lead = np.average(apart, weights=weights)
         relative = weights / weights.mean()
