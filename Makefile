@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= report
+SEED ?= 0
+MINUTES ?= 20
 BIN := $(VENV)/bin
 LENS3 := $(VENV)-lens3
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Two processes of one thread each; a file's tests stay together, for they share what they load.
 PYTEST := -m pytest --quiet -rs --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: report test damaged lens3 docs pictures lint extras families setup clean
+.PHONY: report test damaged mutants lens3 docs pictures lint extras families setup clean
 
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
@@ -18,6 +20,9 @@ test: $(VENV)/.demo $(VENV)/.lint  ## all tests, the notebooks and the code of R
 
 damaged: $(VENV)/.demo $(VENV)/.test  ## damages 1,000 inputs: each has to load, or be refused in one line
 	OMP_NUM_THREADS=1 $(BIN)/python tests/damaged_inputs.py
+
+mutants: $(VENV)/.demo $(VENV)/.lint  ## which faults would the tests let through? SEED=… for others
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --seed $(SEED) --minutes $(MINUTES)
 
 lens3: $(VENV)/.demo $(LENS3)/.done  ## the tests of TransformerLens, with its version 3
 	OMP_NUM_THREADS=1 $(LENS3)/bin/python $(PYTEST) \

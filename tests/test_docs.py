@@ -1,4 +1,4 @@
-"""The code of README, CONTRIBUTING and docs runs as a reader would run it; commands are understood."""
+"""The code of README, CONTRIBUTING and docs does what the pages say; commands are understood."""
 
 import importlib.util
 import re
@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import typer
-from helpers.places import ROOT
+from helpers.places import CLAIMS, ROOT
 
 import inactive_heads as ih
 from inactive_heads.cli.app import app
@@ -32,11 +32,24 @@ def registry():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, demo_model, registry):
+def test_the_code_of_a_page_does_what_the_page_says(
+    page, tmp_path, monkeypatch, demo_model, registry
+):
     monkeypatch.chdir(tmp_path)
     namespace = {}
     for block in BLOCK.findall(page.read_text("utf-8")):
         exec(compile(block, str(page), "exec"), namespace)
+    claims = CLAIMS / f"{page.stem}.py"
+    if claims.exists():
+        exec(compile(claims.read_text("utf-8"), str(claims), "exec"), namespace)
+
+
+def test_every_page_with_results_has_its_claims_tested():
+    showing = {page.stem for page in PAGES if "print(" in "".join(BLOCK.findall(page.read_text()))}
+    tested = {file.stem for file in CLAIMS.glob("*.py")}
+    assert showing - {"CONTRIBUTING"} <= tested, "CONTRIBUTING asserts in its own code"
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert tested <= {page.stem for page in PAGES} | notebooks, "claims of pages that are gone"
 
 
 def commands():

@@ -6,4 +6,7 @@ ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 """Data that are never committed; tests that need them skip where they are missing."""
 
+CLAIMS = ROOT / "tests" / "claims"
+"""What pages and notebooks say of their code's results: assertions that run after that code."""
+
 CHROMIUM = Path("/usr/bin/chromium")
