@@ -5,12 +5,12 @@ from helpers.models_on_disk import WORDS, put_in_hub_cache, save_folder, word_to
 from huggingface_hub import constants, errors
 
 from inactive_heads.errors import UserError
-from inactive_heads.models import bundled as demo
-from inactive_heads.models import hub
 from inactive_heads.models import resolve as sources
 from inactive_heads.models.load import load_model
 from inactive_heads.models.presets import preset_names
 from inactive_heads.models.resolve import find_model, find_tokenizer, official_name
+from inactive_heads.models.weights import bundled as demo
+from inactive_heads.models.weights import hub
 from inactive_heads.models.weights.checkpoint import Checkpoint
 from inactive_heads.models.weights.random_weights import Architecture
 

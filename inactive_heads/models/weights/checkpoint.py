@@ -186,7 +186,7 @@ class Checkpoint:
                     f"transformers {transformers.__version__} loads the adapter in {self.folder} with "
                     "the model: move the adapter's files to a folder of their own, and give that"
                 )
-            check_report(report, self.name, self.remedy)
+            check_report(report, self.stored, self.name, self.remedy)
             self._check_used(network, report)
             if _is_quantized(network):
                 network = network.dequantize()

@@ -27,6 +27,7 @@ PREDICTS_AHEAD = re.compile(r"(^|\.)mtp\w*(\.|$)")
 AHEAD_PARTS = re.compile(r"\.(eh_proj|enorm|hnorm|shared_head)\.")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 ADAPTER = re.compile(r"(\.|_)(lora_\w+|base_layer|ia3_\w+|hada_\w+|lokr_\w+)(\.|$)")
+PEFT_PREFIX = "base_model.model."
 HEADS = re.compile(r"(^|\.)(score|classifier|classification_head|v_head|reward_head|value_head)\.")
 SWITCHES = (
     "attention_bias",
@@ -40,11 +41,14 @@ SWITCHES = (
 """Configuration keys that say whether there are biases."""
 
 
-def check_report(report: Mapping[str, Any], name: str, remedy: str) -> None:
+def check_report(
+    report: Mapping[str, Any], stored: Sequence[StoredTensor], name: str, remedy: str
+) -> None:
     """Refuse a network that transformers reports as incomplete.
 
     Args:
         report: transformers' loading info.
+        stored: every tensor in the weight files.
         name: the model's name, used in error messages.
         remedy: the advice in error messages about damaged files.
 
@@ -53,6 +57,11 @@ def check_report(report: Mapping[str, Any], name: str, remedy: str) -> None:
             be converted.
     """
     missing = sorted(report["missing_keys"])
+    if any(one.name.startswith(PEFT_PREFIX) for one in stored):
+        raise UserError(
+            f"the weights of {name!r} have PEFT's names ({PEFT_PREFIX}…): save the model that "
+            "merge_and_unload returns, and give that"
+        )
     if missing:
         raise UserError(
             f"the weights of {name!r} lack {len(missing)} tensors of the model, among them "
@@ -111,7 +120,7 @@ def check_all_used(
         cause = _likely_cause(refused, stored, network)
         raise UserError(
             f"{name!r}: {len(refused)} stored tensors are not used by {type(network).__name__}, "
-            f"among them {', '.join(refused[:3])}; {cause}"
+            f"among them {', '.join(refused[:2])}; {cause}"
         )
     if left_out:
         warnings.warn(

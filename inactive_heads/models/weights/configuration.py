@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING,
 )
 
-from inactive_heads.errors import UserError
+from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.weights.stored_tensors import StoredTensor
 from inactive_heads.third_party import explained, quiet
 
@@ -26,6 +28,9 @@ NO_SIZES = ("_id", "_ids", "theta", "position", "length", "window", "seed", "ver
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_seq_len")
 MAY_BE_INFINITE = ("limit",)
 """Parts of keys that may be infinite (Mamba's time_step_limit)."""
+EPSILON = re.compile(r"(^|[._])eps(ilon)?$")
+GENERATES = re.compile(r"(forcausallm|lmheadmodel|forconditionalgeneration|lmhead)$")
+OTHER_HEADS = re.compile(r"Classif|QuestionAnswering|Reward|MaskedLM|MultipleChoice|Embedding")
 SLACK = 4
 """A network may have this many times the numbers that the files store: buffers, shared layers."""
 SMALL = 1 << 26
@@ -67,6 +72,10 @@ def read_description(folder: Path, name: str, remedy: str, *, trust_remote_code:
                 math.isinf(value) and not any(part in key for part in MAY_BE_INFINITE)
             ):
                 raise ValueError(f"{key} is {value}")
+            if EPSILON.search(key) and not 0 <= value <= 0.1:
+                raise ValueError(f"{key} is {value}, and an epsilon is a small number from 0 up")
+            if key.endswith("rope_theta") and value <= 1:
+                raise ValueError(f"{key} is {value}, and the base of rotary positions is above 1")
     if own_code and not known and not trust_remote_code:
         raise UserError(
             f"{name!r} is of a type that transformers {transformers.__version__} does not "
@@ -100,6 +109,8 @@ def check_causal(config: PretrainedConfig, name: str) -> None:
         raise UserError(
             f"{name!r} ({written}) is not a causal language model; only decoders can be scored"
         )
+    if not own and config.architectures:
+        _check_class(config.architectures, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], name)
 
 
 def check_sizes(config: PretrainedConfig, stored: Sequence[StoredTensor], name: str) -> None:
@@ -146,6 +157,30 @@ def check_sizes(config: PretrainedConfig, stored: Sequence[StoredTensor], name: 
         raise UserError(
             f"{name!r}: config.json describes {built} weights, and the files store {total}: {remedy}"
         )
+
+
+def _check_class(named: Sequence[str], loaded: Any, name: str) -> None:
+    """Refuse or notice weights of another class than the one that they are loaded into."""
+    classes = loaded if isinstance(loaded, tuple) else (loaded,)
+    expected = {one.__name__.lower() for one in classes}
+    stems = {GENERATES.sub("", one) for one in expected}
+    if any(one.lower() in expected for one in named):
+        return
+    if any(OTHER_HEADS.search(one) for one in named):
+        raise UserError(
+            f"{name!r} is a {', '.join(named)}, not a causal language model: its head gives no "
+            "next-token probabilities; give the model that it was made of"
+        )
+    if any(
+        GENERATES.sub("", one.lower()) in stems for one in named if GENERATES.search(one.lower())
+    ):
+        return  # such as the text part of a model of images and text
+    warnings.warn(
+        f"{name!r}: config.json names the class {', '.join(named)}, and its model_type is loaded as "
+        f"{classes[0].__name__}: if that is another architecture, get the config.json again",
+        Notice,
+        stacklevel=2,
+    )
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int | float]]:

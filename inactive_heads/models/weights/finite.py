@@ -87,9 +87,14 @@ def _problem(key: str, weight: Tensor, name: str, stored: Sequence[StoredTensor]
         top = float(values.abs().max()) if values.numel() else 0.0
         # Rounding: a value just above the largest number is rounded down to it.
         if not bool(torch.tensor(top, dtype=values.dtype).to(weight.dtype).isfinite()):
+            wider = [
+                f'dtype="{other}"'
+                for other in ("bfloat16", "float32", "float64")
+                if torch.finfo(getattr(torch, other)).max > top
+            ]
             return UserError(
                 f"{name!r}: {one.name}{where} has the value {top:g}, and {dtype} ends at "
-                f'{largest:g}; give dtype="bfloat16" or dtype="float32"'
+                f"{largest:g}; give {' or '.join(wider[:2])}"
             )
     return UserError(
         f"{name!r}: {key}{_place(key)} has NaN or infinite values in {dtype}; the file may be damaged, "

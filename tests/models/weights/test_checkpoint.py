@@ -11,8 +11,8 @@ from helpers.tiny_models import tiny_gpt2, tiny_llama
 from safetensors.torch import load_file, save_file
 
 from inactive_heads.errors import UserError
-from inactive_heads.models import bundled as demo
 from inactive_heads.models.load import load_model
+from inactive_heads.models.weights import bundled as demo
 from inactive_heads.models.weights.checkpoint import Checkpoint
 from inactive_heads.models.weights.gguf import read_value, stores_float32
 
