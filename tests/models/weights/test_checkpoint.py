@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers
 from helpers.models_on_disk import edit_config, save_folder, word_tokenizer, write_gguf
+from helpers.stored import rewrite
 from helpers.tiny_models import tiny_gpt2, tiny_llama
-from safetensors.torch import load_file, save_file
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import load_model
@@ -23,14 +23,6 @@ def refused(folder, message):
     with pytest.raises(UserError, match=message) as caught:
         load_model(folder)
     assert "\n" not in str(caught.value)
-
-
-def rewrite(folder, change):
-    """Changes the tensors in a folder's weights."""
-    file = folder / "model.safetensors"
-    tensors = load_file(file)
-    change(tensors)
-    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def test_sharded_weights_are_the_same_as_whole_ones(tmp_path):
