@@ -54,6 +54,7 @@ def test_provenance_is_flat_and_says_where_the_model_is_from(tmp_path):
         "device": "cpu",
         "weight_processing": "none: raw Hugging Face weights",
         "unpacked_from": "",
+        "adapter": "",
         "tokenizer": "",
         "bos": "off",
         "chat_template": "off",
