@@ -140,16 +140,20 @@ def _unused(
 
     Transformers' report of them leaves out those that match a pattern of the class.
     """
-    transforms = get_model_conversion_mapping(network)
-    renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
-    converters = [one for one in transforms if isinstance(one, WeightConverter)]
     weights, prefix = network.state_dict(), network.base_model_prefix
+    renamings, converters = [], []
+    if any(one.name not in weights for one in stored):
+        for transform in get_model_conversion_mapping(network):
+            if isinstance(transform, WeightRenaming):
+                renamings.append(transform)
+            elif isinstance(transform, WeightConverter):
+                converters.append(transform)
     unused: list[StoredTensor] = []
     filled: dict[str, StoredTensor] = {}
     for one in stored:
-        target, merged = rename_source_key(one.name, renamings, converters, prefix, weights)
-        if target not in weights and one.name in weights:
-            target, merged = rename_source_key(one.name, [], [], prefix, weights)
+        target, merged = one.name, None
+        if target not in weights:
+            target, merged = rename_source_key(one.name, renamings, converters, prefix, weights)
         if target not in weights:
             unused.append(one)
         elif merged is None and not _same(filled.setdefault(target, one), one):

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -31,13 +32,14 @@ def make(tmp_path, config, network=None, name="adapter", base=None):
     base = save_folder(tmp_path / "base", network) if base is None else base
     network = copy.deepcopy(network)
     network.name_or_path = str(base)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PEFT; the package's own calls are quiet
         torch.manual_seed(1)
         adapted = peft.get_peft_model(network, config)
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 torch.nn.init.normal_(parameter, std=0.2)
-    adapted.save_pretrained(tmp_path / name)
+        adapted.save_pretrained(tmp_path / name)
     with torch.no_grad():
         return tmp_path / name, adapted.eval()(torch.tensor([IDS])).logits[0, -1].double().numpy()
 

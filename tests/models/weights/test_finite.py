@@ -55,7 +55,11 @@ def test_biases_are_looked_at_too(tmp_path):
             r'has the value 70000, and float16 ends at 65504; give dtype="bfloat16"',
         ),
         (-1e6, "float16", r"has the value 1e\+06, and float16 ends at 65504"),
-        (3.4e38, "bfloat16", r'has the value 3\.4e\+38, and bfloat16 ends at 3\.38953e\+38; give dtype="float32"'),
+        (
+            3.4e38,
+            "bfloat16",
+            r'has the value 3\.4e\+38, and bfloat16 ends at 3\.38953e\+38; give dtype="float32"',
+        ),
     ],
 )
 def test_a_weight_that_the_dtype_cannot_hold_is_named(tmp_path, value, dtype, message):
