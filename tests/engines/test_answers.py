@@ -10,6 +10,7 @@ from helpers.tiny_families import D_HEAD, N_HEADS, samples, tiny
 from helpers.unchecked import unchecked
 
 import inactive_heads as ih
+from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.base import Silence
 from inactive_heads.engines.decoding import CachedDecoding
@@ -40,19 +41,28 @@ NO_ANSWERS = {
     "a word": "L1H2",
 }
 MISFITS = {
-    "floats": (Silence(MASK.float()), "a boolean torch.Tensor, not a Tensor of torch.float32"),
-    "integers": (Silence(MASK.long()), "a boolean torch.Tensor, not a Tensor of torch.int64"),
-    "an array": (Silence(MASK.numpy()), "a boolean torch.Tensor, not a ndarray of bool"),
-    "a list": (Silence([[True] * N_HEADS]), "a boolean torch.Tensor, not a list"),
-    "(head, batch)": (Silence(MASK.T), r"shape \(4, 3\); it must be \(batch, head\) = \(3, 4\)"),
-    "one axis": (Silence(MASK[0]), r"shape \(4,\); it must be"),
-    "too many heads": (Silence(torch.ones(3, 5, dtype=torch.bool)), r"shape \(3, 5\)"),
-    "too few inputs": (Silence(MASK[:2]), r"shape \(2, 4\)"),
-    "value by head": (Silence(SOME, VALUE[0]), r"value of a Silence has shape \(8,\)"),
-    "value of more heads": (Silence(SOME, torch.ones(5, D_HEAD)), r"shape \(5, 8\)"),
-    "integer value": (Silence(SOME, VALUE.long()), "a floating-point torch.Tensor"),
-    "NaN": (Silence(SOME, holes(1)), "not finite at head 1"),
-    "infinity": (Silence(SOME, holes(1).nan_to_num(torch.inf)), "not finite at head 1"),
+    "floats": (
+        lambda: Silence(MASK.float()),
+        "a boolean torch.Tensor, not a Tensor of torch.float32",
+    ),
+    "integers": (
+        lambda: Silence(MASK.long()),
+        "a boolean torch.Tensor, not a Tensor of torch.int64",
+    ),
+    "an array": (lambda: Silence(MASK.numpy()), "a boolean torch.Tensor, not a ndarray of bool"),
+    "a list": (lambda: Silence([[True] * N_HEADS]), "a boolean torch.Tensor, not a list"),
+    "(head, batch)": (
+        lambda: Silence(MASK.T),
+        r"shape \(4, 3\); it must be \(batch, head\) = \(3, 4\)",
+    ),
+    "one axis": (lambda: Silence(MASK[0]), r"shape \(4,\); it must be"),
+    "too many heads": (lambda: Silence(torch.ones(3, 5, dtype=torch.bool)), r"shape \(3, 5\)"),
+    "too few inputs": (lambda: Silence(MASK[:2]), r"shape \(2, 4\)"),
+    "value by head": (lambda: Silence(SOME, VALUE[0]), r"value of a Silence has shape \(8,\)"),
+    "value of more heads": (lambda: Silence(SOME, torch.ones(5, D_HEAD)), r"shape \(5, 8\)"),
+    "integer value": (lambda: Silence(SOME, VALUE.long()), "a floating-point torch.Tensor"),
+    "NaN": (lambda: Silence(SOME, holes(1)), "not finite at head 1"),
+    "infinity": (lambda: Silence(SOME, holes(1).nan_to_num(torch.inf)), "not finite at head 1"),
 }
 
 
@@ -89,7 +99,8 @@ def test_what_is_no_answer_is_refused(engine, kind):
 
 @pytest.mark.parametrize("kind", MISFITS)
 def test_an_answer_that_does_not_fit_is_refused(engine, kind):
-    answer, message = MISFITS[kind]
+    make, message = MISFITS[kind]
+    answer = make()
     with pytest.raises(ih.UserError, match=message):
         engine.run(TokenBatch.of(INPUTS), lambda heads: answer)
     with pytest.raises(ih.UserError, match=message):
@@ -98,7 +109,7 @@ def test_an_answer_that_does_not_fit_is_refused(engine, kind):
 
 @pytest.mark.parametrize("kind", MISFITS)
 def test_rows_and_cached_steps_refuse_it_too(network, kind):
-    answer, _ = MISFITS[kind]
+    answer = MISFITS[kind][0]()
     flash = FlashEngine(network, "tiny")
     row = Row([Segment(INPUTS[0], 0, None, [0])])
     keep = torch.ones(1, len(INPUTS[0]), dtype=torch.bool)
@@ -121,7 +132,7 @@ def test_nan_in_place_of_a_head_that_is_not_silenced_does_not_matter(engine, mas
     assert_close(with_holes, whole, rtol=1e-6)
 
 
-class Mine(ih.Ablation):
+class Mine(Ablation):
     """An ablation of a user's own, with any answer."""
 
     def __init__(self, answer):
@@ -133,8 +144,9 @@ class Mine(ih.Ablation):
         return self.answer
 
 
-@pytest.mark.parametrize("answer", [True, MASK, np.zeros((3, 4)), Silence(MASK.float())])
+@pytest.mark.parametrize("answer", [True, MASK, np.zeros((3, 4)), "floats"])
 def test_ablations_of_ones_own_are_checked(engine, answer):
+    answer = Silence(MASK.float()) if isinstance(answer, str) else answer
     model = Model(engine, None, {"model": "tiny"}, lambda text: [])
     with pytest.raises(ih.UserError, match="Silence"):
         ih.ablate(model, INPUTS, Mine(answer), progress=False)
