@@ -186,6 +186,18 @@ def test_the_models_fault_is_not_the_scores(engine):
         ih.score_heads(healthy, GOOD, scores=[mine], **QUIET)
 
 
+@pytest.mark.parametrize("hook", ["hook_z", "hook_v"])
+def test_a_cache_with_nan_is_refused(hook):
+    network = tiny("llama")
+    network.set_attn_implementation("eager")
+    bridge = bridge_of(network, "tiny")
+    with torch.no_grad():
+        _, cache = bridge.run_with_cache(torch.tensor([GOOD[0], GOOD[0]]))
+    cache[f"blocks.1.attn.{hook}"][1, 2] = torch.nan
+    with pytest.raises(ih.UserError, match="^input 1: score .* is nan at L1H0, as the model's"):
+        ih.score_cache(cache)
+
+
 def test_float16_overflow_is_said_to_be_one():
     network = tiny("llama")
     engine = FlashEngine(network.half(), "tiny")

@@ -46,6 +46,17 @@ KINDS = {
         },
     ),
     "llama, longrope": ("llama", LONG | {"rope_parameters": LONGROPE}),
+    "phimoe": (
+        "phimoe",
+        LONG
+        | {
+            "rope_parameters": LONGROPE | {"short_mscale": 1.0, "long_mscale": 1.3},
+            "sliding_window": None,
+            "num_key_value_heads": 2,
+            "num_local_experts": 4,
+            "head_dim": 8,
+        },
+    ),
     # The border of this kind is the context; the engines themselves run longer inputs.
     "llama, dynamic": ("llama", {"max_position_embeddings": BORDER, "rope_parameters": DYNAMIC}),
     "gemma3, longrope in one layer": (

@@ -218,6 +218,24 @@ def test_a_hook_that_changes_anything_is_refused_by_name(loaded, place):
     assert_close(found, expected["plain"], rtol=1e-6)
 
 
+def test_hooks_of_transformer_lens_may_look_and_not_change():
+    network = tiny("llama")
+    network.set_attn_implementation("eager")
+    bridge, seen = bridge_of(network, "tiny"), []
+    expected = ih.score_heads(bridge, INPUTS, progress=False)
+    look = ("blocks.1.attn.hook_z", lambda z, hook: seen.append(z.shape))
+    with bridge.hooks(fwd_hooks=[look]):
+        found = ih.score_heads(bridge, INPUTS, progress=False)
+    assert seen
+    np.testing.assert_array_equal(found, expected)
+    for name in ("blocks.1.attn.hook_z", "blocks.0.hook_resid_post"):
+        with (
+            bridge.hooks(fwd_hooks=[(name, lambda z, hook: z * 2)]),
+            pytest.raises(ih.UserError, match="a hook on module .* changes what"),
+        ):
+            ih.score_heads(bridge, INPUTS, progress=False)
+
+
 @pytest.mark.parametrize(
     "setting", ["default dtype bfloat16", "default device", "autocast", "device context"]
 )
