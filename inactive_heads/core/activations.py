@@ -216,18 +216,18 @@ class HeadActivations:
         return self.path.total(self.z)
 
     def is_finite(self, index: int) -> bool:
-        """Whether an input's value vectors and head outputs are finite.
+        """Whether an input's value vectors and head outputs, and W_O, are finite.
 
         Args:
             index: the input's place in the batch.
 
         Returns:
-            False if one has NaN or infinity at a real token: the fault is the model's, and no
-            score's.
+            False if W_O has NaN or infinity, or the others have it at a real token: the fault is
+            the model's, and no score's.
         """
         real = self.batch.mask[index]
-        both = (self.values[index], self.outputs[index])
-        return all(bool(one[real.to(one.device)].isfinite().all()) for one in both)
+        both = [one[index][real.to(one.device)] for one in (self.values, self.outputs)]
+        return all(bool(one.isfinite().all()) for one in (*both, self.path.weights))
 
     def mean_over_tokens(self, values: PerToken) -> PerHead:
         """The mean of a per-token quantity over each input's real tokens.

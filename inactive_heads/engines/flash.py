@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import cache, partial
 
 import torch
@@ -18,24 +17,21 @@ from einops import rearrange
 from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
-from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
-from inactive_heads.core.tensor_types import HeadVectors, Logits, Residual, TokenMask
-from inactive_heads.engines.attention.attend import attend
+from inactive_heads.core.tensor_types import HeadVectors, Logits, TokenMask
 from inactive_heads.engines.attention.cascade import RowAttention, can_run_rows
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import (
     CheckedVisitor,
     LayerSilences,
     Visitor,
-    checked_answer,
 )
 from inactive_heads.engines.finite import check_logits, kept_rows, located
 from inactive_heads.engines.first_look import FIRST_TOKENS, first_look
+from inactive_heads.engines.flash_runs import RowRun, VisitedRun
 from inactive_heads.engines.network.blocks import (
     BlockNorms,
-    Streams,
     capture_streams,
     projection_weights,
 )
@@ -45,7 +41,6 @@ from inactive_heads.engines.network.hf_attention import (
     checked_sdpa,
     configs_of,
     route_attention,
-    unsupported,
 )
 from inactive_heads.engines.network.rotary import RotaryAngles
 from inactive_heads.engines.network.state import NetworkState
@@ -172,7 +167,7 @@ class FlashEngine:
         with ExitStack() as stack:
             if visitor is not None:
                 streams = stack.enter_context(capture_streams(self._blocks))
-                handler = AttentionHandler(batch, _VisitedRun(self, batch, visitor, streams))
+                handler = AttentionHandler(batch, VisitedRun(batch, visitor, streams, self.path))
                 stack.enter_context(route_attention(self._configs, handler))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never attend to right padding; to left padding they do.
@@ -186,7 +181,8 @@ class FlashEngine:
             The result of a test on a few tokens, made once.
         """
         if self._shares is None:
-            self._shares = can_run_rows(self, self.network)
+            # Where angles depend on an input's length, inputs cannot share rotated keys.
+            self._shares = not self.angles and can_run_rows(self, self.network)
         return self._shares
 
     def run_row(
@@ -211,7 +207,7 @@ class FlashEngine:
         """
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
-        visit = _RowRun(attention, silences)
+        visit = RowRun(attention, silences)
         handler = AttentionHandler(batch, visit, attention.mask)
         places = keep[0].nonzero().flatten().tolist()
         try:
@@ -228,9 +224,22 @@ class FlashEngine:
                     output.logits[0].float(), lambda kept: min(row.at(places[kept]).members)
                 )
         except NotFinite as fault:
-            longest = [one for one in row.segments if fault.row in one.members][-1]
-            raise self.located(fault, longest.tokens_from_start, silences) from None
+            raise self._fault_of_row(row, silences) or fault from None
         return logits, visit.cache
+
+    def _fault_of_row(self, row: Row, silences: LayerSilences) -> NotFinite | None:
+        """The error about the first input of a row that is not finite by itself.
+
+        In a row, the NaN of one input may reach others.
+        """
+        for segment in sorted(row.segments, key=lambda one: min(one.members)):
+            own = [min(segment.members)]
+            alone = TokenBatch.of([segment.tokens_from_start], rows=own, device=self.device)
+            try:
+                self.run(alone, lambda heads: silences(heads.layer))
+            except NotFinite as fault:
+                return fault
+        return None
 
     @contextmanager
     def attending(
@@ -288,61 +297,3 @@ class FlashEngine:
         later = [self._norms[other] for other in self._norms if other > layer]
         modules = own + [norm for norms in later for norm in (*norms.before, *norms.after)]
         return Norm.together([self._norm(module) for module in modules], self.shape.d_model)
-
-
-@dataclass(eq=False)
-class _VisitedRun:
-    """One run with a visitor: computes each layer's heads, shows them and applies the answer.
-
-    Visitors do not say beforehand what they will ask for. If one asks for the entropy in a layer,
-    it is computed along with z in the next.
-    """
-
-    engine: FlashEngine
-    batch: TokenBatch
-    visitor: Visitor
-    streams: Streams
-    entropy_asked: bool = False
-
-    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
-        z, statistics = attend(inputs, with_entropy=self.entropy_asked)
-        heads = HeadActivations(
-            layer=layer,
-            batch=self.batch,
-            values=rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head"),
-            outputs=z,
-            attention=statistics,
-            path=self.engine.path(layer),
-            stream=partial(self._stream, layer),
-        )
-        silence = self.visitor(heads)
-        self.entropy_asked = heads.entropy_asked
-        self.streams.pop(layer, None)
-        return z if silence is None else silence.apply(z)
-
-    def _stream(self, layer: int) -> Residual:
-        if layer not in self.streams:
-            raise unsupported(
-                f"layer {layer}",
-                "stands in no list of blocks, so that its residual stream is not known",
-            )
-        return self.streams[layer]
-
-
-@dataclass(eq=False)
-class _RowRun:
-    """One run of a row: computes and silences each layer's heads, and caches for the next row."""
-
-    attention: RowAttention
-    silences: LayerSilences
-    cache: DynamicCache = field(default_factory=DynamicCache)
-
-    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
-        kept = self.attention.kept.to(inputs.key.device)
-        if len(kept):
-            self.cache.update(inputs.key[:, :, kept], inputs.value[:, :, kept], layer)
-        z = self.attention.attend(inputs)
-        silence = checked_answer(self.silences(layer), z, layer)
-        return z if silence is None else silence.apply(z)

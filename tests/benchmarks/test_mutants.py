@@ -67,7 +67,7 @@ def test_the_tests_that_are_about_a_file_come_first():
     for path, first in {
         "inactive_heads/scores/registry.py": "tests/scores/test_registry.py",
         "inactive_heads/analysis/curves/paired.py": "tests/analysis/curves/test_paired.py",
-        "inactive_heads/engines/blockwise.py": "tests/engines/test_blockwise.py",
+        "inactive_heads/engines/attention/blockwise.py": "tests/engines/attention/test_blockwise.py",
     }.items():
         assert near.tests(path)[0] == first
         assert len(near.tests(path)) > 5

@@ -251,14 +251,10 @@ def _shares_only_keys(engine: SharingEngine, network: PreTrainedModel) -> bool:
     # Any other kind of state (such as a convolution's) would leak between the segments of a row.
     layers = DynamicCache(config=network.config).layers
     kinds = {type(layer) for layer in layers}
-    if len(layers) != len(engine.shape.layers) or kinds - {DynamicLayer, DynamicSlidingWindowLayer}:
-        return False
-    # These rotate keys by an angle that depends on the longest input in the batch.
-    declared = [getattr(module, "rope_type", "default") for module in network.modules()]
-    types = [
-        kind for one in declared for kind in (one.values() if isinstance(one, dict) else [one])
-    ]
-    return not any("dynamic" in kind or kind == "longrope" for kind in types)
+    return len(layers) == len(engine.shape.layers) and kinds <= {
+        DynamicLayer,
+        DynamicSlidingWindowLayer,
+    }
 
 
 def _rows_agree(engine: SharingEngine) -> bool:

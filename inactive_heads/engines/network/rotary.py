@@ -80,10 +80,11 @@ def _kinds(module: nn.Module) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for layer_type, kind in by_type.items():
         prefix = "" if layer_type is None else f"{layer_type}_"
-        if kind == "longrope":
-            parameters = config.rope_parameters  # type: ignore[union-attr]
-            own = parameters if layer_type is None else parameters[layer_type]
-            found[prefix] = (kind, int(own["original_max_position_embeddings"]))
+        parameters = getattr(config, "rope_parameters", None) or {}
+        own = parameters if layer_type is None else parameters[layer_type]
+        # PhiMoE multiplies the angles of any kind by one factor up to the border, another above.
+        if kind == "longrope" or (kind not in (None, "default") and "long_mscale" in own):
+            found[prefix] = ("longrope", int(own["original_max_position_embeddings"]))
         elif isinstance(kind, str) and "dynamic" in kind:
             found[prefix] = (kind, int(module.original_max_seq_len))  # type: ignore[arg-type]
     return found

@@ -1,0 +1,80 @@
+"""What the flash engine does in every layer: with a visitor, or in a row of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from einops import rearrange
+from torch import nn
+from transformers import DynamicCache
+
+from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.output_path import OutputPath
+from inactive_heads.core.tensor_types import HeadVectors, Residual
+from inactive_heads.engines.attention.attend import attend
+from inactive_heads.engines.attention.cascade import RowAttention
+from inactive_heads.engines.attention.inputs import AttentionInputs
+from inactive_heads.engines.base import LayerSilences, Visitor, checked_answer
+from inactive_heads.engines.network.blocks import Streams
+from inactive_heads.engines.network.hf_attention import unsupported
+
+
+@dataclass(eq=False)
+class VisitedRun:
+    """One run with a visitor: computes each layer's heads, shows them and applies the answer.
+
+    Visitors do not say beforehand what they will ask for. If one asks for the entropy in a layer,
+    it is computed along with z in the next.
+    """
+
+    batch: TokenBatch
+    visitor: Visitor
+    streams: Streams
+    path: Callable[[int], OutputPath]
+    entropy_asked: bool = False
+
+    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        z, statistics = attend(inputs, with_entropy=self.entropy_asked)
+        heads = HeadActivations(
+            layer=layer,
+            batch=self.batch,
+            values=rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head"),
+            outputs=z,
+            attention=statistics,
+            path=self.path(layer),
+            stream=partial(self._stream, layer),
+        )
+        silence = self.visitor(heads)
+        self.entropy_asked = heads.entropy_asked
+        self.streams.pop(layer, None)
+        return z if silence is None else silence.apply(z)
+
+    def _stream(self, layer: int) -> Residual:
+        if layer not in self.streams:
+            raise unsupported(
+                f"layer {layer}",
+                "stands in no list of blocks, so that its residual stream is not known",
+            )
+        return self.streams[layer]
+
+
+@dataclass(eq=False)
+class RowRun:
+    """One run of a row: computes and silences each layer's heads, and caches for the next row."""
+
+    attention: RowAttention
+    silences: LayerSilences
+    cache: DynamicCache = field(default_factory=DynamicCache)
+
+    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        kept = self.attention.kept.to(inputs.key.device)
+        if len(kept):
+            self.cache.update(inputs.key[:, :, kept], inputs.value[:, :, kept], layer)
+        z = self.attention.attend(inputs)
+        silence = checked_answer(self.silences(layer), z, layer)
+        return z if silence is None else silence.apply(z)
