@@ -3,10 +3,9 @@
 import gguf
 import pytest
 from helpers.gguf_files import small_vocabulary, tiny_network, write_gguf
-from transformers import AutoTokenizer
 
 from inactive_heads.errors import Notice, UserError
-from inactive_heads.models.weights.bundled import demo_checkpoint, demo_file
+from inactive_heads.models.weights.bundled import demo_checkpoint
 from inactive_heads.models.weights.gguf.load import GgufFile
 from inactive_heads.models.weights.gguf.splits import SPLITS
 
@@ -76,9 +75,10 @@ def test_a_text_is_split_by_the_rule_of_the_file(pre, pieces, llama, tmp_path):
 
 
 def test_a_word_of_the_vocabulary_is_taken_whole_where_the_model_does_so(llama, tmp_path):
-    tokens = ["<s>", "</s>", "<unk>", "z", "q", "zq"]  # no merge makes "zq"
+    tokens = ["<s>", "</s>", "<unk>", "z", "q", "zq", "c", "d", "cd"]  # no merge makes "zq"
     for pre, ids in (("llama-bpe", [0, 5]), ("gpt-2", [3, 4])):
-        assert tokenizer(llama, tmp_path, pre=pre, tokens=tokens, merges=[])("zq").input_ids == ids
+        read = tokenizer(llama, tmp_path, pre=pre, tokens=tokens, merges=["c d"])
+        assert read("zq").input_ids == ids
 
 
 @pytest.mark.parametrize("pre", SPLITS)
@@ -128,7 +128,3 @@ def test_the_bundled_model_keeps_newlines_before_digits_together():
     """As SmolLM2's own tokenizer and llama.cpp do; transformers' reader of .gguf files does not."""
     read = demo_checkpoint().tokenizer()
     assert [read.decode([i]) for i in read("a\n\n12").input_ids] == ["a", "\n\n", "1", "2"]
-    file = demo_file()
-    theirs = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    for text in ("Question: What is 12 + 30?\nAnswer:", "The cat sat on the mat.\n\nThen it ran."):
-        assert read(text).input_ids == theirs(text).input_ids
