@@ -14,7 +14,6 @@ from inactive_heads.errors import UserError
 from inactive_heads.models.load import load_model
 from inactive_heads.models.weights import bundled as demo
 from inactive_heads.models.weights.checkpoint import Checkpoint
-from inactive_heads.models.weights.gguf import read_value, stores_float32
 
 Q8 = gguf.LlamaFileType.MOSTLY_Q8_0
 
@@ -174,35 +173,6 @@ def llama():
     return tiny_llama(intermediate_size=64)  # Q8_0 packs blocks of 32
 
 
-def test_a_gguf_file_gives_the_weights_it_was_made_of(llama, tmp_path):
-    model = load_model(write_gguf(tmp_path / "small.gguf", llama))
-    assert model.name == "small"
-    assert model.engine.dtype == torch.float32
-    read = model.engine.network.config
-    assert (read.num_hidden_layers, read.max_position_embeddings) == (3, 64)
-    network = Checkpoint("x", tmp_path, gguf="small.gguf").network(torch.float32, "eager")
-    stored = llama.state_dict()
-    assert network.state_dict().keys() == stored.keys()
-    assert all(torch.equal(tensor, stored[name]) for name, tensor in network.state_dict().items())
-    assert model.encode("abcdf") == [15, 8]
-
-
-def test_a_quantized_gguf_file_is_unpacked(llama, tmp_path):
-    file = write_gguf(tmp_path / "small.gguf", llama, Q8)
-    checkpoint = Checkpoint("x", tmp_path, gguf=file.name)
-    assert checkpoint.narrow
-    network = checkpoint.network(torch.float32, "eager")
-    name = "model.layers.1.mlp.up_proj.weight"
-    exact = llama.state_dict()[name].numpy()
-    kind = gguf.GGMLQuantizationType.Q8_0
-    expected = gguf.quants.dequantize(gguf.quants.quantize(exact, kind), kind)
-    torch.testing.assert_close(
-        network.state_dict()[name], torch.from_numpy(expected), rtol=0, atol=0
-    )
-    half = checkpoint.network(torch.bfloat16, "eager").state_dict()[name]
-    assert torch.equal(half, torch.from_numpy(expected).bfloat16())
-
-
 def test_a_converted_gguf_file_is_the_same_model(llama, tmp_path, monkeypatch):
     monkeypatch.setenv("INACTIVE_HEADS_CACHE", str(tmp_path / "cache"))
     file = write_gguf(tmp_path / "small.gguf", llama, Q8)
@@ -287,46 +257,6 @@ def test_prepare_prints_the_folder_or_says_why_not(llama, tmp_path, monkeypatch,
     monkeypatch.setattr(demo, "demo_file", lambda: tmp_path / "none.gguf")
     assert demo.main() == 2
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def cut(data, share):
-    return data[: int(share * len(data))]
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda data: b"", "not a GGUF file"),
-        (lambda data: b"PK" + data, "not a GGUF file"),
-        (lambda data: b"GGUF" + b"\xff" * 200, "not a GGUF file"),
-        (lambda data: data[:60], "not a GGUF file of version 2 or 3, or a damaged one"),
-        (lambda data: cut(data, 0.6), "of 'bad' cannot be"),
-        (lambda data: data[:-100], "of 'bad' cannot be"),
-    ],
-)
-def test_a_damaged_gguf_file_is_refused(llama, tmp_path, damage, message):
-    file = write_gguf(tmp_path / "bad.gguf", llama)
-    file.write_bytes(damage(file.read_bytes()))
-    refused(file, message)
-
-
-def test_a_gguf_file_of_another_kind_is_refused(tmp_path):
-    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "clip")
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    refused(tmp_path / "other.gguf", r"the configuration of 'other' cannot be read \(.*clip")
-
-
-def test_the_head_of_a_gguf_file_is_read(llama, tmp_path):
-    file = write_gguf(tmp_path / "small.gguf", llama)
-    assert stores_float32(file)
-    assert read_value(file, "general.architecture") == "llama"
-    assert read_value(file, "llama.block_count") == 3
-    assert read_value(file, "tokenizer.ggml.eos_token_id") == 1  # after arrays of texts
-    assert read_value(file, "no.such.key") is None
-    assert not stores_float32(write_gguf(tmp_path / "packed.gguf", llama, Q8))
 
 
 def test_a_chat_template_survives(tmp_path):

@@ -65,7 +65,11 @@ def _decoder(keys: Metadata, *, partial: bool = False) -> Options:
 
 
 def _key_value_heads(keys: Metadata, sizes: Options) -> int:
-    return keys.size("attention.head_count_kv", sizes["num_attention_heads"])
+    n_heads: int = sizes["num_attention_heads"]
+    n_kv_heads = keys.size("attention.head_count_kv", n_heads)
+    if n_heads % n_kv_heads:
+        raise keys.refusal("attention.head_count_kv", f"{n_heads} heads cannot share so many")
+    return n_kv_heads
 
 
 def _layer_norm_decoder(keys: Metadata, epsilon: str, *, partial: bool) -> Options:

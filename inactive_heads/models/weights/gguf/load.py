@@ -89,9 +89,9 @@ class GgufFile:
         Raises:
             UserError: a setting is damaged, contradicts the tensors, or is not read here.
         """
-        keys = Metadata(self.stored)
+        architecture, keys = self.architecture, Metadata(self.stored)
         self._check_sizes(keys)
-        options = self.architecture.config(keys)
+        options = architecture.config(keys)
         keys.expect("attention.causal", True)
         keys.known(KNOWN_KEYS)
         if keys.unread():
@@ -106,7 +106,7 @@ class GgufFile:
             "pad_token_id": self._token("padding"),
         }
         with quiet(), explained(f"{self.path} has settings that do not fit", ADVICE):
-            config: PretrainedConfig = AutoConfig.for_model(self.architecture.model_type, **options)
+            config: PretrainedConfig = AutoConfig.for_model(architecture.model_type, **options)
         for name, value in options.items():
             if not _holds(getattr(config, name, None), value):
                 raise UserError(
