@@ -49,7 +49,8 @@ def ablate(
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
-        samples: texts, or lists of token ids.
+        samples: texts or token ids, as a list, Series, array, tensor or tokenizer's output;
+            see `read_samples`.
         ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
         batch_size: samples per batch, or "auto".
         progress: whether to show a progress bar.

@@ -155,7 +155,7 @@ def generate(
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
-        prompts: texts, or lists of token ids.
+        prompts: texts or token ids, as for `score_heads`.
         ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
         decide: "every-step" or "prompt".
         max_new_tokens: the most tokens to generate per prompt.

@@ -36,7 +36,7 @@ def mean_head_outputs(
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
-        samples: texts, or lists of token ids; every token counts equally.
+        samples: texts or token ids, as for `score_heads`; every token counts equally.
         batch_size: samples per batch, or "auto".
         progress: whether to show a progress bar.
 

@@ -42,7 +42,7 @@ def explore(
 
     Args:
         model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
-        texts: texts, or lists of token ids, of at least two tokens each. Default: four bundled
+        texts: texts or token ids, as for `score_heads`, of at least two tokens each. Default: four bundled
             texts, cut to 256 tokens.
         scores: names or functions. Default: the paper's fifteen, with AHON (LN) shown first.
         batch_size: samples per batch while scoring. "auto" uses the preset's batch size, if there

@@ -63,7 +63,7 @@ def head_view(model: Any, text: Sample, layer: int, head: int) -> HeadView:
 
     Args:
         model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
-        text: a text or a list of token ids.
+        text: a text, or token ids as a list, array, tensor or tokenizer's output.
         layer: the layer's number in the model.
         head: the query head's number in the layer.
 
@@ -98,7 +98,7 @@ def token_losses(
 
     Args:
         model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
-        text: a text or a list of token ids.
+        text: a text, or token ids as a list, array, tensor or tokenizer's output.
         ablation: the heads to silence. Default: none.
 
     Returns:

@@ -23,21 +23,19 @@ from transformers import PreTrainedTokenizerBase
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.chat_trial import (
     ANSWER,
+    DATE,
     FIRST,
+    LATER,
     QUESTION,
     REMEDY,
     Turns,
     check_opening,
     missing,
+    on_day,
     takes_parts,
     turn,
     usable,
 )
-
-DATE = datetime(2024, 7, 26)
-"""Today, for templates that write the date: that of Llama 3.1's template where it is given none."""
-
-LATER = datetime(2031, 10, 9, 8, 30)
 
 OWN_ARGUMENTS = {"conversation", "tokenize", "add_generation_prompt", "continue_final_message"}
 """Arguments of transformers' call that are set here."""
@@ -165,7 +163,7 @@ class ChatTemplate:
         date = f", today is {DATE:%Y-%m-%d}" if self.dated else ""
         return f"on ({self.digest}{date})"
 
-    def _whole(self, turns: Turns, **options: bool) -> str:
+    def _whole(self, turns: Turns, **options: Any) -> str:
         if not self._takes_system_turns:
             turns = [one for one in turns if one["role"] != "system"]
         lost = None
@@ -206,21 +204,18 @@ class ChatTemplate:
 
     def _writes_date(self) -> bool:
         """Whether a conversation differs on another day."""
-        if "strftime_now" not in self.source:
-            return False
         asked, differs = [turn("user", QUESTION)], False
         with suppress(TemplateError):  # a template may take no system turn
             for turns in (asked, [turn("system", "description"), *asked]):
-                differs |= self._write(turns) != self._write(turns, strftime_now=LATER.strftime)
+                differs |= self._write(turns) != self._write(turns, day=LATER)
         return differs
 
-    def _write(self, turns: Turns, **options: Any) -> str:
+    def _write(self, turns: Turns, day: datetime = DATE, **options: Any) -> str:
         said: Any = turns
         if self.in_parts:
             said = [one | {"content": [{"type": "text", "text": one["content"]}]} for one in said]
         given: dict[str, Any] = {"add_generation_prompt": True, **self.arguments}
-        if "strftime_now" in self.source:  # by this name, templates ask for the date
-            given["strftime_now"] = DATE.strftime
+        given["chat_template"] = on_day(self.source, day)
         written = self.tokenizer.apply_chat_template(said, tokenize=False, **given | options)
         assert isinstance(written, str), "one conversation is one text"
         return written

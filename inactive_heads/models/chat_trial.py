@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 
 from jinja2.exceptions import TemplateError
 
@@ -19,6 +22,18 @@ Write = Callable[..., str]
 
 QUESTION, FIRST, ANSWER = "Why <b> & {c} 7?", "Who 'd' is 8?", "Élan %e, 9"
 """What a template is tried on. They have what templates may alter: capitals and marks."""
+
+DATE = datetime(2024, 7, 26)
+"""Today, for templates that write the date: that of Llama 3.1's template where it is given none."""
+
+LATER = datetime(2031, 10, 9, 8, 30, 5)
+
+CODES = "aAwdbBmyYHIpMSfzZjUWcxXGuV"
+"""The codes of a date's format that Python documents; other common ones are written with them."""
+
+SHORT = {"%F": "%Y-%m-%d", "%D": "%m/%d/%y", "%T": "%H:%M:%S", "%R": "%H:%M", "%h": "%b"}
+
+PART_WRITTEN_OUT = re.compile(r"""['"]text['"]\s*:""")
 
 REMEDY = 'give a tokenizer with another template, or chat_template="off"'
 
@@ -53,10 +68,12 @@ def takes_parts(as_text: Write, as_parts: Write, name: str) -> bool:
     for in_parts, write in enumerate((as_text, as_parts)):
         try:
             with usable(name):
-                times = write([turn("user", QUESTION)]).count(QUESTION)
+                text = write([turn("user", QUESTION)])
         except UserError as error:
             failure = failure or error
             continue
+        # A list that is written as Python or JSON has the question in it too.
+        times = 0 if in_parts and PART_WRITTEN_OUT.search(text) else text.count(QUESTION)
         if times == 1:
             return bool(in_parts)
         most = max(most, times)
@@ -104,6 +121,27 @@ def check_opening(write: Write, name: str) -> None:
             Notice,
             stacklevel=2,
         )
+
+
+def on_day(source: str, day: datetime) -> str:
+    """A template as it writes on a given day.
+
+    Args:
+        source: the template, in Jinja.
+        day: what it takes for today.
+
+    Returns:
+        The template, with a ``strftime_now`` of its own if it asks for the date by that name.
+    """
+    if "strftime_now" not in source:
+        return source
+    written = dict(SHORT)
+    for code in "dmHIMSj":  # without zeros in front
+        written[f"%-{code}"] = str(int(day.strftime(f"%{code}")))
+    written["%e"] = f"{day.day:2d}"
+    written |= {f"%{code}": day.strftime(f"%{code}") for code in CODES}
+    steps = "".join(f"|replace({json.dumps(a)},{json.dumps(b)})" for a, b in written.items())
+    return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}{source}"
 
 
 def missing(turns: Turns, text: str) -> tuple[str, str] | None:

@@ -38,7 +38,8 @@ def score_heads(
 
     Args:
         model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
-        samples: texts, or lists of token ids.
+        samples: texts or token ids, as a list, Series, array, tensor or tokenizer's output;
+            see `read_samples`.
         scores: names or functions. Default: the paper's fifteen.
         batch_size: samples per batch. "auto" uses the preset's batch size, if there is one, or
             else as many samples as memory allows.

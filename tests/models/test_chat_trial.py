@@ -67,6 +67,8 @@ ALTERS_QUESTIONS = {
     "cut": TURNS.replace("m.content", "m.content[:9]"),
     "no content": TURNS.replace("m.content", "m.text"),
     "nothing": "x",
+    "parts as Python": TURNS.replace("m.content", "m.content[:3]"),
+    "parts as JSON": TURNS.replace("m.content", "m.content[:3] | tojson"),
     "replaced": TURNS.replace("m.content", "m.content | replace('?', '')"),
 }
 
@@ -90,7 +92,7 @@ LOSES = {
         "the question of an example",
     ),
     "the first and the last": (
-        "{% for m in [messages[0], messages[-1]] %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+        "{% for m in messages[:1] + messages[1:][-1:] %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
         + OPEN,
         "the answer of an example",
     ),
@@ -103,8 +105,8 @@ LOSES = {
         + OPEN,
         r"the description, as in 'About <b>\.'",
     ),
-    "the last four turns": (
-        "{% for m in messages[-4:] %}<{{ m.role }}>{{ m.content }}</>{% endfor %}" + OPEN,
+    "the last three turns": (
+        "{% for m in messages[-3:] %}<{{ m.role }}>{{ m.content }}</>{% endfor %}" + OPEN,
         "the description",
     ),
     "long contents": (
@@ -166,17 +168,18 @@ def test_answers_of_examples_opened_in_another_way_are_noticed():
 
 def test_a_template_that_draws_is_refused():
     with pytest.raises(UserError, match=r"writes a question differently each time"):
-        chat_of("{{ range(10 ** 9) | random }}" + TURNS)
+        chat_of("{{ range(99999) | random }}" + TURNS)
 
 
 DATED = "{% set today = strftime_now('%d %b %Y') %}Today: {{ today }}. " + TURNS
 
 
-@pytest.mark.parametrize(
-    "template",
-    [DATED, DATED.replace("}Today", "}{% if messages[0].role == 'system' %}Today") + "{% endif %}"],
-    ids=["always", "with a description"],
-)
+WITH_DESCRIPTION = (
+    "{% if messages[0].role == 'system' %}Today: {{ strftime_now('%d %b %Y') }}. {% endif %}"
+) + TURNS
+
+
+@pytest.mark.parametrize("template", [DATED, WITH_DESCRIPTION])
 def test_the_date_is_the_same_every_day_and_recorded(template, monkeypatch):
     with pytest.warns(Notice, match=r"writes today's date: here it is always 26 Jul 2024"):
         chat = chat_of(template)
@@ -185,9 +188,24 @@ def test_the_date_is_the_same_every_day_and_recorded(template, monkeypatch):
     assert datetime.date.today() > chat_template.DATE.date()
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("%d %b %Y", "26 Jul 2024"),
+        ("%Y-%m-%d", "2024-07-26"),
+        ("%B %-d, %Y", "July 26, 2024"),
+        ("%F %T", "2024-07-26 00:00:00"),
+        ("%A, %e.%-m.%y", "Friday, 26.7.24"),
+    ],
+)
+def test_the_date_in_every_format(asked, expected):
+    assert chat_template.DATE.strftime(asked) == expected
+    with pytest.warns(Notice):
+        chat = chat_of("{{ strftime_now(format=" + repr(asked) + ") }}" + TURNS)
+    assert chat.render(PROMPT.turns) == expected + WRITTEN
+
+
 def test_a_date_that_is_given_is_no_news():
-    given = DATED.replace("strftime_now", "day or strftime_now")
-    chat = chat_of(given, day="")
     chat = chat_of(
         "{% set today = day if day is defined else strftime_now('%Y') %}{{ today }} " + TURNS,
         day="1 Jan 2025",
@@ -197,7 +215,7 @@ def test_a_date_that_is_given_is_no_news():
 
 
 def test_several_templates_need_a_default_or_a_name(tmp_path):
-    other = TURNS.replace("<{{", "[{{")
+    other = TURNS.replace("<", "[")
     assert chat_of({"default": TURNS, "rag": "x"}).render(PROMPT.turns) == WRITTEN
     chosen = chat_of({"default": TURNS, "rag": other}, chat_template="rag")
     assert chosen.render(PROMPT.turns).startswith("[system>About")

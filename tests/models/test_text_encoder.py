@@ -237,7 +237,8 @@ def test_answers_that_are_one_to_the_tokenizer_are_noticed(tmp_path):
             Notice, match=r"\('q1' first\), the tokenizer of 'm' gives different answ"
         ):
             task(*answers).inputs(model)
-    task(" cat", " sat", " cat").inputs(model)  # the same answer twice is the question's affair
+    twice = ih.ChoiceItem("q1", "s", "the", (" cat", " sat", " cat"), 1)
+    ih.ChoiceTask("t", [twice], "cloze", 0).inputs(model)  # that is the question's own affair
 
 
 @pytest.mark.parametrize("prepend", [True, False])
