@@ -68,8 +68,8 @@ class TaskSpec:
     name: str = option("quiz", "mmlu, quiz, text-loss or lm-eval:TASK.", flag="--task")
     data: str | Path | None = option(
         None,
-        "mmlu: a local copy of cais/mmlu; quiz: a .jsonl file of your own questions; lm-eval: a "
-        "folder of task files.",
+        "mmlu: a local copy of cais/mmlu; quiz: a .jsonl, .csv or .parquet file of your own "
+        "questions; lm-eval: a folder of task files.",
     )
     num_fewshot: int | None = option(None, "Answered examples in the prompt (mmlu 5, quiz 0).")
     limit: int | None = option(None, "Questions to ask, spread over the subjects.")
@@ -95,7 +95,7 @@ class TextsSpec:
 
     source: str = option(
         "bundled",
-        "bundled, fineweb-edu, or a .txt, .jsonl or .parquet file, or a folder.",
+        "bundled, fineweb-edu, or a .txt, .jsonl, .csv or .parquet file, or a folder.",
         flag="--texts",
     )
     num_texts: int | None = option(None, "How many texts to score heads on.")

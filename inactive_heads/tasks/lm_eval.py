@@ -111,7 +111,8 @@ def _load(name: str, folder: str | None) -> dict[str, Any]:
     try:
         with explained(
             f"the task {name!r} of lm-evaluation-harness could not be loaded",
-            "see whether its data set can be reached (on the hub, unless the task's file says otherwise)",
+            "see whether its data set can be reached (on the hub, unless the task's file says "
+            "otherwise), and has the fields that the task's file names",
         ):
             found: dict[str, Any] = manager.load([name])["tasks"]
     finally:

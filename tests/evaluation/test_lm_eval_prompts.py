@@ -94,9 +94,9 @@ def test_answers_are_the_harness_s(harness, theirs, chat_model, plain_model, mml
 
 
 def test_cloze_is_mmlu_continuation(harness, theirs, plain_model, mmlu_folder):
-    whole = ih.load_task("mmlu", data=mmlu_folder, shots=2, scoring="cloze")
     subject, limit = harness.subjects[3], 3
-    items = [item for item in whole.items if item.subject == subject][:limit]
+    whole = ih.load_task("mmlu", data=mmlu_folder, shots=2, scoring="cloze", subjects=[subject])
+    items = whole.items[:limit]
     found = ih.evaluate(plain_model, ChoiceTask("mmlu", items, "cloze", 2)).items
     task = harness.task(subject, shots=2, kind="_continuation")
     asked = requests_of(task, limit, theirs, chat=False)

@@ -13,6 +13,7 @@ from helpers.tiny_models import tiny_llama
 from helpers.unchecked import unchecked
 
 import inactive_heads as ih
+from inactive_heads.errors import Notice
 
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
 
@@ -154,6 +155,45 @@ def test_what_is_not_multiple_choice_says_so(tasks, tmp_path):
         ih.UserError, match="document 0 of the task 'words' has no right answer: 'nothing'"
     ):
         load(folder, "words")
+
+
+@pytest.mark.parametrize(
+    ("changes", "start", "message"),
+    [
+        ({"choices": ["far", None, "mat"]}, 1, "document 1 .*None.*, not a list of texts; mend"),
+        ({"label": 3}, 1, "document 1 .* has no right answer: 3; it needs the index or the text"),
+        ({"label": -1}, 1, "document 1 .* has no right answer: -1; it needs the index"),
+        ({"choices": ["far", "", "mat"]}, 1, "'words-1' has an answer without characters"),
+        ({"choices": []}, 1, "document 1 .* has no right answer: .; it needs"),
+        # A column has one type, so that all documents have these.
+        ({"choices": "far"}, 0, "document 0 .* has the choices 'far', not a list of texts; mend"),
+        ({"choices": {"A": "far", "B": "mat"}}, 0, "not be loaded .*, and has the fields that the"),
+        ({"choices": [1, 2, 3]}, 0, "not be loaded .*, and has the fields that the task's file"),
+        ({"label": True}, 0, "document 0 .* has no right answer: True; it needs the index"),
+        ({"label": 1.5}, 0, "document 0 .* has no right answer: 1.5; it needs the index"),
+        ({"label": "cat"}, 0, "document 0 .* has no right answer: 'cat'; it needs the index"),
+    ],
+    ids=str,
+)
+def test_a_document_that_is_not_clear_is_named(changes, start, message, tasks, tmp_path):
+    rows = [*QUESTIONS[:start], *({**one, **changes} for one in QUESTIONS[start:])]
+    file = write(tmp_path, "changed", rows)
+    kwargs = {"data_files": {"test": file}}
+    folder = edited(tasks, tmp_path / "changed", "words", dataset_kwargs=kwargs, fewshot_split=None)
+    with pytest.raises(ih.UserError, match=message) as error:
+        load(folder, "words")
+    assert "\n" not in str(error.value)
+
+
+def test_a_right_answer_that_is_there_twice_is_said(tasks, tmp_path):
+    twice = {"doc_to_choice": "{{[choices[0], choices[1], choices[label]]}}"}
+    folder = edited(tasks, tmp_path / "twice", "words", **twice)
+    n = sum(one["label"] != 2 for one in QUESTIONS)
+    with pytest.warns(
+        Notice, match=f"^{n} questions of lm-eval:words have their right answer twice"
+    ):
+        task = load(folder, "words")
+    assert len(task) == len(QUESTIONS)
 
 
 def test_tasks_that_cannot_be_found_or_loaded(tasks, tmp_path):

@@ -127,7 +127,7 @@ def _files(folder: Path, seen: set[Path]) -> Iterator[Path]:
         raise UserError(f"the folder {folder} cannot be read: {error}") from error
     for path in inside:
         name = path.name
-        backup = name.endswith("~") or name.startswith(("~$", "#"))
+        backup = name.endswith("~") or name.startswith("~$")
         if name.startswith(".") or backup or name in ("__MACOSX", "__pycache__"):
             continue
         if path.is_dir():

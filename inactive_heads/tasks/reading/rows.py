@@ -11,7 +11,7 @@ import lzma
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from inactive_heads.errors import UserError
 from inactive_heads.files import decoded_text
@@ -197,7 +197,7 @@ def _check_names(names: list[str], file: Path) -> None:
         raise UserError(f"{file} has two columns {twice[0]!r}; rename one of them")
 
 
-def _opened(file: Path) -> BinaryIO:
+def _opened(file: Path) -> io.BufferedIOBase:
     if not file.is_file():
         kind = "a folder" if file.is_dir() else "no regular file"
         raise UserError(f"{file} is {kind}; give a file that can be read more than once")
