@@ -8,8 +8,8 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_at, inactive_counts
-from inactive_heads.analysis.heads.per_input import layer_shares
+from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_at
+from inactive_heads.analysis.heads.per_input import inactive_shares, layer_shares
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape
 
@@ -65,9 +65,8 @@ def score_heatmaps(scores: xr.DataArray, thresholds: xr.DataArray, percent: floa
     Raises:
         UserError: there is no threshold for ``percent``.
     """
-    counts = inactive_counts(scores, thresholds, percent)
-    scores = scores.sel(score=counts["score"])
-    often = counts > scores.sizes["sample"] / 2
+    often = inactive_shares(inactive_at(scores, thresholds, percent)) > 0.5
+    scores = scores.sel(score=often["score"])
     figure, names = (
         go.Figure(layout={"template": TEMPLATE}),
         [str(name) for name in scores["score"].to_numpy()],
