@@ -55,7 +55,7 @@ def split_heads(inactive: xr.DataArray) -> pd.DataFrame:
     """
     shares, dims = inactive_shares(inactive), ("layer", "head")
     always, never = (shares == 1).sum(dims).to_numpy(), (shares == 0).sum(dims).to_numpy()
-    total = (~shares.isnull()).sum(dims).to_numpy()
+    total = shares.count(dims).to_numpy()
     return pd.DataFrame(
         {
             "score": inactive["score"].to_numpy(),
@@ -225,7 +225,7 @@ def cache_shares(
     dims = ("layer", "kv_head")
     per_input = share_inactive(groups, dims).transpose("score", "sample").to_numpy()
     shares = share_inactive(groups, "sample")
-    always = (shares == 1).sum(dims) / (~shares.isnull()).sum(dims)
+    always = (shares == 1).sum(dims) / shares.count(dims)
     return pd.DataFrame(
         {
             "score": inactive["score"].to_numpy(),

@@ -25,7 +25,7 @@ REPORT_PERCENTS = (0, 5, 10, 15, 20, 30)
 
 
 def choose_thresholds(
-    scores: xr.DataArray, percents: float | Sequence[float] = PAPER_PERCENTS
+    scores: xr.DataArray, percents: float | Iterable[float] = PAPER_PERCENTS
 ) -> xr.DataArray:
     """Return the threshold of every score for every percent of heads.
 
