@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 

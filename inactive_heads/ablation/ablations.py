@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,17 +18,15 @@ from inactive_heads.ablation.fit import (
     check_replacement,
     check_sizes,
 )
-from inactive_heads.analysis.heads.arguments import one_number
+from inactive_heads.ablation.heads_file import read_heads_file, write_heads_file
+from inactive_heads.analysis.heads.arguments import check_seed, one_number
 from inactive_heads.analysis.heads.head_lists import read_heads
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import HeadMask, PerHead
 from inactive_heads.engines.base import ModelShape, Silence
-from inactive_heads.errors import UserError, shortened
-from inactive_heads.files import digest_of, write_whole
+from inactive_heads.errors import UserError
+from inactive_heads.files import digest_of
 from inactive_heads.scores.registry import Score, ScoreLike, get_score
-
-HEADS_FORMAT = "inactive_heads heads 1"
-"""The value of "format" in a file of heads."""
 
 
 class Ablation(ABC):
@@ -252,14 +248,8 @@ class Fixed(Ablation):
             UserError: the file cannot be written.
         """
         sizes = zip(("n_layers", "n_heads"), self.mask_shape or (), strict=False)
-        content = {
-            "format": HEADS_FORMAT,
-            **{name: size for name, size in sizes if size is not None},
-            **self.about,
-            "heads": [list(pair) for pair in self.heads],
-        }
-        text = json.dumps(content, indent=1, ensure_ascii=False, default=_plain) + "\n"
-        write_whole(Path(path), text)
+        known = {name: size for name, size in sizes if size is not None}
+        write_heads_file(Path(path), self.heads, {**known, **self.about})
 
     @staticmethod
     def load(path: str | Path) -> Fixed:
@@ -274,25 +264,11 @@ class Fixed(Ablation):
         Raises:
             UserError: the file cannot be read, or is not a file of heads in this format.
         """
+        heads, about = read_heads_file(Path(path))
         try:
-            content = json.loads(Path(path).read_text("utf-8-sig"))
-            if not isinstance(content, dict):
-                raise TypeError(f"it holds {shortened(content)}")
-            heads, written_as = content.pop("heads"), content.pop("format")
-            if not isinstance(heads, list):
-                raise TypeError(f"heads are a list of [layer, head], not {shortened(heads)}")
-            fixed = Fixed(heads, about=content)
-        except OSError as error:
-            raise UserError(f"{path} is not a file of heads: {error.strerror or error}") from error
-        except KeyError as error:
-            raise UserError(f"{path} is not a file of heads: it has no {error}") from error
-        except (ValueError, TypeError, RecursionError) as error:
+            return Fixed(heads, about=about)
+        except UserError as error:
             raise UserError(f"{path} is not a file of heads: {error}") from error
-        if written_as != HEADS_FORMAT:
-            raise UserError(
-                f"{path} has the format {written_as!r}; this version reads {HEADS_FORMAT!r}"
-            )
-        return fixed
 
 
 @dataclass
@@ -326,10 +302,7 @@ class Random(Ablation):
         if not 0 <= self.p <= 1:
             hint = f"; {self.p:g}% of heads is {self.p / 100:g}" if 1 < self.p <= 100 else ""
             raise UserError(f"Random takes a probability from 0 to 1, not {self.p:g}{hint}")
-        seed = self.seed.item() if isinstance(self.seed, np.integer) else self.seed
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UserError(f"a seed is a whole number from 0, not {shortened(seed)}")
-        self.seed = seed
+        self.seed = check_seed(self.seed)
 
     @property
     def label(self) -> str:
@@ -351,8 +324,3 @@ class Random(Ablation):
         ]
         mask = torch.as_tensor(np.stack(draws) < self.p, device=heads.outputs.device)
         return self._silenced(mask, heads.layer)
-
-
-def _plain(value: Any) -> Any:
-    """A value of ``about`` as JSON has it: numpy's numbers and arrays as lists, others as text."""
-    return value.tolist() if callable(getattr(value, "tolist", None)) else str(value)

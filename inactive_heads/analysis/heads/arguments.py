@@ -127,3 +127,20 @@ def one_number(value: Any, what: str) -> float:
     if not math.isfinite(plain):
         raise UserError(f"{what} is a finite number, not {plain}")
     return float(plain)
+
+
+def check_seed(seed: Any) -> int:
+    """Return the seed of random draws as an int.
+
+    Args:
+        seed: a whole number, 0 or more.
+
+    Returns:
+        The seed.
+
+    Raises:
+        UserError: it is anything else.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UserError(f"a seed is a whole number from 0, not {shortened(seed)}")
+    return int(seed)
