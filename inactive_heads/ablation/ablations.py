@@ -126,7 +126,7 @@ class PerInput(Ablation):
     """
 
     score: ScoreLike
-    threshold: float
+    threshold: Any
     replacement: xr.DataArray | None = None
 
     def __post_init__(self) -> None:

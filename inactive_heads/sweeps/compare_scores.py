@@ -105,7 +105,7 @@ def compare_scores(
     model: Any = None,
     task: Task | str | None = None,
     against: ScoreLike | Sequence[ScoreLike] = AGAINST,
-    percents: float | Iterable[float] = (10, 20),
+    percents: float | Iterable[Any] = (10, 20),
     replacement: xr.DataArray | None = None,
     published: str | Path | None = None,
     out: str | Path | None = None,

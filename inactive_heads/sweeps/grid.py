@@ -171,7 +171,7 @@ def make_grid(
     model: Model,
     *,
     scores: ScoreLike | Iterable[ScoreLike] | None,
-    percents: float | Iterable[float],
+    percents: float | Iterable[Any],
     mode: str,
     thresholds: xr.DataArray | None = None,
     calibration: xr.DataArray | None = None,

@@ -40,7 +40,7 @@ def sweep(
     task: Task | str,
     *,
     scores: ScoreLike | Iterable[ScoreLike] | None = None,
-    percents: float | Iterable[float] = PAPER_PERCENTS,
+    percents: float | Iterable[Any] = PAPER_PERCENTS,
     mode: Mode = "per-input",
     thresholds: xr.DataArray | None = None,
     calibration: xr.DataArray | None = None,

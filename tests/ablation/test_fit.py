@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from helpers.tiny_models import SAMPLES, tiny_llama
+from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.ablation.fit import check_mask_shape
@@ -122,5 +123,5 @@ def test_a_replacement_goes_by_the_names_of_its_dimensions():
     ],
 )
 def test_a_replacement_that_does_not_fit_is_refused(means, message):
-    with pytest.raises(ih.UserError, match=message):
+    with unchecked(), pytest.raises(ih.UserError, match=message):
         ih.PerInput("AHON", 0.5, replacement=means).check(MODEL.shape)

@@ -105,7 +105,7 @@ def score_name(scores: xr.DataArray, name: Any) -> str:
 
 
 def one_number(value: Any, what: str) -> float:
-    """Return a single number as a float.
+    """Return a single finite number as a float.
 
     Args:
         value: a number, or an array or tensor of a single number without dimensions.
@@ -117,6 +117,25 @@ def one_number(value: Any, what: str) -> float:
     Raises:
         UserError: it is no number, several, NaN or infinite.
     """
+    number = any_number(value, what)
+    if not math.isfinite(number):
+        raise UserError(f"{what} is a finite number, not {number}")
+    return number
+
+
+def any_number(value: Any, what: str) -> float:
+    """Return a single number as a float, NaN and infinity too.
+
+    Args:
+        value: a number, or an array or tensor of a single number without dimensions.
+        what: what the number is, used in the error message.
+
+    Returns:
+        The number.
+
+    Raises:
+        UserError: it is no number, or several.
+    """
     if getattr(value, "ndim", 0):
         shape = tuple(value.shape)
         hint = ", such as cuts.sel(score=NAME, percent=10)" if hasattr(value, "sel") else ""
@@ -124,8 +143,6 @@ def one_number(value: Any, what: str) -> float:
     plain = value.item() if callable(getattr(value, "item", None)) else value
     if isinstance(plain, bool) or not isinstance(plain, int | float):
         raise UserError(f"{what} is a number, not {shortened(value)}")
-    if not math.isfinite(plain):
-        raise UserError(f"{what} is a finite number, not {plain}")
     return float(plain)
 
 

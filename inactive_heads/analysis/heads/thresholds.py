@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from inactive_heads.analysis.heads.arguments import (
+    any_number,
     check_scores,
     check_thresholds,
     one_number,
@@ -25,7 +26,7 @@ REPORT_PERCENTS = (0, 5, 10, 15, 20, 30)
 
 
 def choose_thresholds(
-    scores: xr.DataArray, percents: float | Iterable[float] = PAPER_PERCENTS
+    scores: xr.DataArray, percents: float | Iterable[Any] = PAPER_PERCENTS
 ) -> xr.DataArray:
     """Return the threshold of every score for every percent of heads.
 
@@ -184,7 +185,7 @@ def check_percents(percents: Any) -> list[float]:
     several = isinstance(percents, Iterable) and getattr(percents, "ndim", None) != 0
     if isinstance(percents, str) or not several:
         percents = [percents]
-    checked = [one_number(percent, "a percent of heads") for percent in percents]
+    checked = [any_number(percent, "a percent of heads") for percent in percents]
     if not checked:
         raise UserError("no percent of heads was given; percents might be [0, 10, 20, 30]")
     for percent in checked:

@@ -69,7 +69,7 @@ CALLS = {
     "percent as text": (lambda: ih.select_heads(SCORES, "AHON", "10"), "a number, not '10'"),
     "percents as text": (lambda: ih.choose_thresholds(SCORES, "10"), "a number, not '10'"),
     "no percents": (lambda: ih.choose_thresholds(SCORES, None), "a number, not None"),
-    "nan percent": (lambda: ih.choose_thresholds(SCORES, [np.nan]), "finite number, not nan"),
+    "nan percent": (lambda: ih.choose_thresholds(SCORES, [np.nan]), "from 0 to 100, not nan"),
     "true": (lambda: ih.choose_thresholds(SCORES, [True]), "a number, not True"),
     "a path": (lambda: ih.select_heads("scores.nc", "AHON", 10), "load_dataarray"),
     "an array": (lambda: ih.choose_thresholds(SCORES.values), "DataArray from score_heads"),
