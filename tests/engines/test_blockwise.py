@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.closeness import assert_close
-from inactive_heads.engines.attention_inputs import AttentionInputs
-from inactive_heads.engines.blockwise import block_attention
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines import blockwise
+from inactive_heads.engines.attention_inputs import AttentionInputs
+from inactive_heads.engines.blockwise import block_attention
 
 N, WINDOW, SOFTCAP = 64, 8, 2.0
 

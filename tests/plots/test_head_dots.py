@@ -26,7 +26,7 @@ def dots(inactive, values=VALUES):
         MASK.T,
         MASK[::-1],
         MASK.where(MASK),
-        MASK.where(MASK.head > 0),
+        MASK.where(MASK["head"] > 0),
         MASK.values,
         [(3, 1), (7, 3)],
         "L3H1 L7H3",

@@ -27,7 +27,7 @@ MODEL = ih.as_model(bridge_of(tiny_llama(), "tiny"))
 SCORES = ih.score_heads(MODEL, SAMPLES, scores=["AHON", "AHON (LN)", "AWFT"], progress=False)
 CUTS = ih.choose_thresholds(SCORES)
 AT_TEN = CUTS.sel(score="AHON", percent=10)
-TEXTS = ih.TextTask("tokens", SAMPLES)
+TEXTS = ih.TextTask("tokens", [[1, 2, 3], [4, 5, 6, 7]])
 
 
 @pytest.mark.parametrize(
