@@ -35,10 +35,12 @@ from .scores.score_heads import score_heads as score_heads
 # thresholds and head sets
 from .analysis.heads.thresholds import (
     choose_thresholds as choose_thresholds,
-    head_set_iou as head_set_iou,
-    head_set_precision as head_set_precision,
     inactive_heads as inactive_heads,
     select_heads as select_heads,
+)
+from .analysis.heads.overlap import (
+    head_set_iou as head_set_iou,
+    head_set_precision as head_set_precision,
 )
 
 # ablation

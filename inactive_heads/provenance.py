@@ -1,9 +1,11 @@
-"""Package versions and timestamps, saved with results."""
+"""Package versions, timestamps and attributes that are saved with results."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
 
 
 def versions() -> dict[str, str]:
@@ -14,6 +16,18 @@ def versions() -> dict[str, str]:
     """
     packages = ("inactive-heads", "torch", "transformers", "transformer-lens", "numpy")
     return {f"version_{name}": importlib.metadata.version(name) for name in packages}
+
+
+def as_attrs(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance as the attributes of a labelled array, which is then saved as NetCDF.
+
+    Args:
+        provenance: where a model comes from and how it was loaded.
+
+    Returns:
+        The same values. ``dtype`` is called ``model_dtype``: NetCDF keeps the first name for itself.
+    """
+    return {"model_dtype" if name == "dtype" else name: provenance[name] for name in provenance}
 
 
 def now() -> str:

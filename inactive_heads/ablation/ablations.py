@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,17 +11,22 @@ import numpy as np
 import torch
 import xarray as xr
 from einops import repeat
-from torch import Tensor
 
+from inactive_heads.ablation.fit import (
+    check_heads,
+    check_mask_shape,
+    check_replacement,
+    check_sizes,
+)
+from inactive_heads.ablation.heads_file import read_heads_file, write_heads_file
+from inactive_heads.analysis.heads.arguments import check_seed, one_number
+from inactive_heads.analysis.heads.head_lists import read_heads
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import HeadMask, PerHead
 from inactive_heads.engines.base import ModelShape, Silence
 from inactive_heads.errors import UserError
 from inactive_heads.files import digest_of
 from inactive_heads.scores.registry import Score, ScoreLike, get_score
-
-HEADS_FORMAT = "inactive_heads heads 1"
-"""The value of "format" in a file of heads."""
 
 
 class Ablation(ABC):
@@ -66,16 +69,10 @@ class Ablation(ABC):
             shape: the model's sizes.
 
         Raises:
-            UserError: the replacement was made for a model of another shape.
+            UserError: the replacement was made for a model of another shape, or is not finite.
         """
-        if self.replacement is None:
-            return
-        expected = (len(shape.layers), shape.n_heads, shape.d_head)
-        if self.replacement.shape != expected:
-            raise UserError(
-                f"the replacement has shape {self.replacement.shape}, the model's heads (layer, head, "
-                f"d_head) = {expected}; make it with mean_head_outputs on this model"
-            )
+        if self.replacement is not None:
+            check_replacement(self.replacement, shape)
 
     def silence(self, layer: int, n_heads: int) -> Silence | None:
         """The heads silenced in a layer for every input, if they are the same for all.
@@ -104,7 +101,8 @@ class Ablation(ABC):
         means = self.replacement
         if means is None:
             return Silence(mask)
-        return Silence(mask, torch.as_tensor(means.sel(layer=layer).values).float())
+        own = means.sel(layer=layer).transpose("head", "d_head")
+        return Silence(mask, torch.as_tensor(own.values).float())
 
 
 @dataclass
@@ -119,23 +117,27 @@ class PerInput(Ablation):
     Attributes:
         score: a name or a function.
         threshold: in the score's unit; compared strictly, so a head exactly at the threshold stays.
+            A number, or a single value of `choose_thresholds`.
         replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; None for zero.
 
     Raises:
-        UserError: the score is unknown, or the threshold NaN. In a run: a score is not finite.
+        UserError: the score is unknown; or the threshold is not a single finite number, or is
+            labelled as that of another score. In a run: a score is not finite.
     """
 
     score: ScoreLike
-    threshold: float
+    threshold: Any
     replacement: xr.DataArray | None = None
 
     def __post_init__(self) -> None:
         self._score: Score = get_score(self.score)
-        if isinstance(self.threshold, float) and math.isnan(self.threshold):
-            raise UserError(
-                f"the threshold of {self._score.name!r} is NaN; give a number, such as one of "
-                "choose_thresholds"
-            )
+        if isinstance(self.threshold, xr.DataArray) and "score" in self.threshold.coords:
+            chosen_for = self.threshold["score"].to_numpy().tolist()
+            if isinstance(chosen_for, str) and chosen_for != self._score.name:
+                raise UserError(
+                    f"the threshold is that of {chosen_for!r}, and the score is {self._score.name!r}"
+                )
+        self.threshold = one_number(self.threshold, f"the threshold of {self._score.name!r}")
 
     @property
     def label(self) -> str:
@@ -168,14 +170,18 @@ class Fixed(Ablation):
         ih.Fixed(ih.select_heads(scores, "AHON (LN)", percent=10))
 
     Attributes:
-        heads: ``(layer, head)`` pairs, or a boolean mask ``(layer, head)`` such as that of
-            `select_heads`; a mask is converted to pairs. A DataArray's ``layer`` coordinate gives
-            the layers' numbers.
+        heads: ``(layer, head)`` pairs or labels such as "L5H3" in any collection, a dictionary
+            layer → heads, a table with the columns layer and head, or a mask ``(layer, head)`` of
+            booleans (or of 0 and 1) such as that of `select_heads`; all are converted to pairs. A
+            DataArray goes by its dimensions' names and its labels, so it may hold some layers or
+            heads only; a mask without labels must have all of the model's.
         replacement: ``(layer, head, d_head)`` from `mean_head_outputs`; None for zero.
-        about: where the set comes from (model, score, percent, …), saved in its file.
+        about: where the set comes from (model, score, percent, …), saved in its file. ``n_layers``
+            and ``n_heads``, if given, must be those of the model that is run.
+        mask_shape: the number of layers and of heads of a mask without labels.
 
     Raises:
-        UserError: ``heads`` is neither a boolean mask nor pairs.
+        UserError: ``heads`` is none of these.
     """
 
     depends_on_activations = False
@@ -183,9 +189,15 @@ class Fixed(Ablation):
     heads: Any
     replacement: xr.DataArray | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    mask_shape: tuple[int | None, int | None] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
-        self.heads = _head_list(self.heads)
+        found = read_heads(self.heads)
+        self.heads = found.pairs
+        if self.mask_shape is None:
+            self.mask_shape = found.shape
 
     @property
     def label(self) -> str:
@@ -199,14 +211,12 @@ class Fixed(Ablation):
             shape: the model's sizes.
 
         Raises:
-            UserError: a head is not one of the model's; the message names it.
+            UserError: a head is not one of the model's, or the set is a mask of another shape, or
+                the set of a model with other numbers of layers or heads; the message says which.
         """
-        for layer, head in self.heads:
-            if layer not in shape.layers or not 0 <= head < shape.n_heads:
-                raise UserError(
-                    f"head L{layer}H{head} is not in the model: its attention layers are "
-                    f"{min(shape.layers)} to {max(shape.layers)}, with heads 0 to {shape.n_heads - 1}"
-                )
+        check_mask_shape(self.mask_shape or (None, None), shape)
+        check_sizes(self.about, shape)
+        check_heads(self.heads, shape)
         super().check(shape)
 
     def __call__(self, heads: HeadActivations) -> Silence:
@@ -235,14 +245,11 @@ class Fixed(Ablation):
             path: the file to write.
 
         Raises:
-            OSError: the file cannot be written.
+            UserError: the file cannot be written.
         """
-        content = {
-            "format": HEADS_FORMAT,
-            **self.about,
-            "heads": [list(pair) for pair in self.heads],
-        }
-        Path(path).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        sizes = zip(("n_layers", "n_heads"), self.mask_shape or (), strict=False)
+        known = {name: size for name, size in sizes if size is not None}
+        write_heads_file(Path(path), self.heads, {**known, **self.about})
 
     @staticmethod
     def load(path: str | Path) -> Fixed:
@@ -257,19 +264,11 @@ class Fixed(Ablation):
         Raises:
             UserError: the file cannot be read, or is not a file of heads in this format.
         """
+        heads, about = read_heads_file(Path(path))
         try:
-            content = json.loads(Path(path).read_text("utf-8"))
-            heads = [(int(layer), int(head)) for layer, head in content.pop("heads")]
-            written_as = content.pop("format")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(
-                f"{path} is not a file of heads: {type(error).__name__}: {error}"
-            ) from error
-        if written_as != HEADS_FORMAT:
-            raise UserError(
-                f"{path} has the format {written_as!r}; this version reads {HEADS_FORMAT!r}"
-            )
-        return Fixed(heads, about=content)
+            return Fixed(heads, about=about)
+        except UserError as error:
+            raise UserError(f"{path} is not a file of heads: {error}") from error
 
 
 @dataclass
@@ -299,8 +298,11 @@ class Random(Ablation):
     start: int = 0
 
     def __post_init__(self) -> None:
+        self.p = one_number(self.p, "Random's probability")
         if not 0 <= self.p <= 1:
-            raise UserError(f"Random takes a probability from 0 to 1, not {self.p!r}")
+            hint = f"; {self.p:g}% of heads is {self.p / 100:g}" if 1 < self.p <= 100 else ""
+            raise UserError(f"Random takes a probability from 0 to 1, not {self.p:g}{hint}")
+        self.seed = check_seed(self.seed)
 
     @property
     def label(self) -> str:
@@ -322,26 +324,3 @@ class Random(Ablation):
         ]
         mask = torch.as_tensor(np.stack(draws) < self.p, device=heads.outputs.device)
         return self._silenced(mask, heads.layer)
-
-
-def _head_list(heads: Any) -> list[tuple[int, int]]:
-    if isinstance(heads, xr.DataArray):
-        heads = heads.transpose("layer", "head")
-        layers = (
-            heads["layer"].values if "layer" in heads.coords else np.arange(heads.sizes["layer"])
-        )
-        return [(int(layers[row]), int(head)) for row, head in np.argwhere(heads.values)]
-    if isinstance(heads, np.ndarray | Tensor):
-        mask = np.asarray(heads)
-        if mask.dtype != bool or mask.ndim != 2:
-            raise UserError(
-                f"a mask of heads is boolean (layer, head), not {mask.dtype} of shape {mask.shape}; "
-                "heads can be given as a list of (layer, head) too"
-            )
-        return [(int(layer), int(head)) for layer, head in np.argwhere(mask)]
-    try:
-        return sorted({(int(layer), int(head)) for layer, head in heads})
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"heads are a boolean mask or a list of (layer, head) pairs, not {heads!r:.80}"
-        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inactive_heads.ablation.ablations import Ablation, Fixed, PerInput, Random
+from inactive_heads.analysis.heads.thresholds import check_percents
 from inactive_heads.errors import UserError
 from inactive_heads.specs import AblationSpec
 
@@ -30,4 +31,7 @@ def choose_ablation(spec: AblationSpec) -> Ablation | None:
         return PerInput(spec.score, spec.threshold)
     if spec.heads is not None:
         return Fixed.load(spec.heads)
-    return None if spec.random is None else Random(spec.random / 100, seed=spec.seed)
+    if spec.random is None:
+        return None
+    (percent,) = check_percents([spec.random])
+    return Random(percent / 100, seed=spec.seed)

@@ -77,7 +77,7 @@ class Sampling:
         temperature: divides the logits; above 0.
         top_k: only this many of the most probable tokens are candidates; None or 0 for all.
         top_p: only the most probable tokens whose probabilities add up to this are candidates;
-            None for all.
+            above 0, up to 1; None or 1 for all.
         seed: the seed of the draws.
 
     Raises:
@@ -103,6 +103,8 @@ class Sampling:
         return found
 
     def _warpers(self) -> list[Callable[..., Logits]]:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is a probability above 0, up to 1, not {self.top_p!r}")
         try:
             warpers: list[Callable[..., Logits]] = [TemperatureLogitsWarper(self.temperature)]
             if self.top_k:

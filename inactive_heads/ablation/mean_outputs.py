@@ -17,6 +17,7 @@ from inactive_heads.models.batching import encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
 from inactive_heads.models.samples import Samples
 from inactive_heads.progress import progress_bar
+from inactive_heads.provenance import as_attrs
 
 
 @default_settings()
@@ -79,5 +80,5 @@ def mean_head_outputs(
         dims=("layer", "head", "d_head"),
         coords={"layer": list(shape.layers), "head": range(shape.n_heads)},
         name="mean_head_output",
-        attrs=subject.provenance,
+        attrs=as_attrs(subject.provenance),
     )

@@ -17,6 +17,7 @@ from inactive_heads.engines.base import (
     checked_answer,
 )
 from inactive_heads.models.model import Model
+from inactive_heads.provenance import as_attrs
 
 
 class ZeroedRecorder:
@@ -94,5 +95,5 @@ def zeroed_array(model: Model, recorder: ZeroedRecorder | None, n_samples: int) 
         dims=("sample", "layer", "head"),
         coords={"sample": range(n_samples), "layer": layers, "head": range(shape[-1])},
         name="zeroed",
-        attrs=model.provenance,
+        attrs=as_attrs(model.provenance),
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 from inactive_heads.cli.error_exit import one_line_errors
 from inactive_heads.cli.evaluate import evaluate
 from inactive_heads.cli.report import report
+from inactive_heads.cli.terminal import write_anywhere
 
 app = typer.Typer(
     help="Which attention heads of a language model do nothing, and how do you know?",
@@ -87,4 +88,5 @@ def check_score(
 
 def main() -> None:
     """Run the `inactive-heads` command."""
+    write_anywhere()
     app()

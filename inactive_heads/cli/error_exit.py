@@ -35,7 +35,7 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
         # Warnings of libraries are for developers, not for users of a command.
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", Notice)
-        warnings.showwarning = _show_notice
+        warnings.showwarning = _show_once()
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             return command(*args, **kwargs)
@@ -52,8 +52,16 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-def _show_notice(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"note: {message}", file=sys.stderr)
+def _show_once() -> Callable[..., None]:
+    """Prints a notice; one that is given again says nothing new."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            print(f"note: {message}", file=sys.stderr)
+
+    return show
 
 
 def _interrupt(*_: Any) -> None:

@@ -20,6 +20,7 @@ from inactive_heads.cli.options import (
     specs_as_options,
     tolerances_of,
 )
+from inactive_heads.cli.terminal import write_anywhere
 from inactive_heads.errors import UserError
 from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
 
@@ -160,6 +161,7 @@ def run_report() -> None:
     """Run `python -m inactive_heads.report`, the report command alone."""
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     alone.command()(report)
+    write_anywhere()
     alone(prog_name="python -m inactive_heads.report")
 
 

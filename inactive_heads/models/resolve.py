@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import as_file
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from inactive_heads.errors import UserError
+from inactive_heads.errors import UserError, nearest, shortened
 from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names
 from inactive_heads.models.weights.adapter import AdaptedCheckpoint, base_of
 from inactive_heads.models.weights.bundled import demo_checkpoint
@@ -143,9 +142,9 @@ def ways_to_give_a_model() -> str:
         One line.
     """
     return (
-        "give a name on the Hugging Face hub (openai-community/gpt2), a folder with config.json and "
-        "safetensors weights, a .gguf file, a .toml file, a preset "
-        f"({', '.join(preset_names())}), or nothing for the bundled demo model"
+        "give a name on the hub (openai-community/gpt2), a folder with config.json and safetensors, "
+        "a .gguf file, a .toml file, a preset (gpt2-style-tiny; `inactive-heads models` lists others), "
+        "or nothing for the bundled demo model"
     )
 
 
@@ -194,11 +193,10 @@ def _from_hub(name: str, revision: str | None, trust_remote_code: bool) -> Store
     try:
         snapshot = fetch_model(official, revision, code=trust_remote_code)
     except NotOnHub as error:
-        near = difflib.get_close_matches(name, preset_names(), n=1, cutoff=0.7)
-        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        near = nearest(name, preset_names())
+        guess = f"; did you mean {near!r}?" if near else f". Else {ways_to_give_a_model()}"
         raise UserError(
-            f"{name!r} is no local file or folder and no preset{guess}; as a name on the Hugging "
-            f"Face hub: {error}. Else {ways_to_give_a_model()}"
+            f"{shortened(name)} is no local file or folder and no preset, and {error}{guess}"
         ) from error
     return _with_adapter(
         Checkpoint(

@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
-from inactive_heads.analysis.curves.ranking import rank_scores
+from inactive_heads.analysis.curves.ranking import ranked
 from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
-from inactive_heads.errors import UserError
+from inactive_heads.errors import UserError, shortened
 from inactive_heads.plots.style import TEMPLATE, escape, line_style
 
 EFFECTS = {
@@ -63,7 +63,7 @@ def accuracy_curves(
     if highlight is None:
         highlight = next((name for name in ranks if name != RANDOM), RANDOM)
     elif highlight not in ranks:
-        raise UserError(f"highlight={highlight!r} is none of the scores {list(ranks)}")
+        raise UserError(f"highlight={highlight!r} is none of the scores {shortened(list(ranks))}")
     figure = go.Figure(layout={"template": TEMPLATE})
     for name, rank in ranks.items():
         curve = rows[rows["score"] == name].sort_values("percent_zeroed")
@@ -228,7 +228,7 @@ def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: boo
 def _ranks(rows: pd.DataFrame, metric: Metric) -> dict[str, int | None]:
     """Score → rank, the best first; the scores without ranks if the curves cannot be ranked."""
     try:
-        table = rank_scores(rows, metric=metric)
+        table = ranked(rows, metric=metric, within=None)
     except UserError:
         return dict.fromkeys(map(str, rows["score"].unique()))
     return {str(name): int(rank) for name, rank in zip(table["score"], table["rank"], strict=True)}

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from inactive_heads.analysis.heads.histogram import histogram
-from inactive_heads.errors import UserError
+from inactive_heads.errors import UserError, nearest, shortened
 from inactive_heads.plots.style import (
     TEMPLATE,
     escape,
@@ -216,8 +216,11 @@ def layer_distance_lines(pairs: Mapping[str, xr.DataArray], score: str) -> go.Fi
 
 
 def _one(values: xr.DataArray, score: str) -> xr.DataArray:
-    if score not in (names := [str(name) for name in values["score"].to_numpy()]):
-        raise UserError(f"there is no score {score!r}; there are {', '.join(names)}")
+    names = [str(name) for name in values["score"].to_numpy()]
+    if score not in names:
+        near = nearest(score, names)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise UserError(f"there is no score {score!r}; {hint}there are {shortened(names)}")
     return values.sel(score=score)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_at, inactive_counts
-from inactive_heads.analysis.heads.per_input import layer_shares
+from inactive_heads.analysis.heads.head_lists import read_heads
+from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_at
+from inactive_heads.analysis.heads.per_input import inactive_shares, layer_shares
 from inactive_heads.errors import UserError
 from inactive_heads.plots.style import TEMPLATE, escape
 
@@ -18,7 +20,7 @@ def head_heatmap(
     values: xr.DataArray,
     *,
     title: str | None = None,
-    inactive: xr.DataArray | None = None,
+    inactive: Any = None,
     inactive_side: str | None = None,
 ) -> go.Figure:
     """Draw one number per head as a layer-by-head heatmap; dark means towards inactive.
@@ -33,7 +35,8 @@ def head_heatmap(
     Args:
         values: ``(layer, head)``, such as the mean of a score over inputs.
         title: the title of the figure; by default the name of the score, if ``values`` has one.
-        inactive: booleans ``(layer, head)``; heads where it is true carry a dot. None by default.
+        inactive: a set of heads in any form that `Fixed` takes, such as booleans
+            ``(layer, head)``; its heads carry a dot. None by default.
         inactive_side: the side on which heads are inactive, "below" or "above"; by default the
             coordinate ``inactive`` of ``values``, else "below".
 
@@ -41,7 +44,8 @@ def head_heatmap(
         The figure.
 
     Raises:
-        UserError: ``inactive_side`` is neither "below" nor "above".
+        UserError: ``inactive`` is no set of heads, or one of other heads than ``values``; or
+            ``inactive_side`` is neither "below" nor "above".
     """
     figure = go.Figure(_heat_traces(values, inactive, _side(values, inactive_side)))
     name = str(values.coords["score"].to_numpy()) if "score" in values.coords else ""
@@ -65,9 +69,8 @@ def score_heatmaps(scores: xr.DataArray, thresholds: xr.DataArray, percent: floa
     Raises:
         UserError: there is no threshold for ``percent``.
     """
-    counts = inactive_counts(scores, thresholds, percent)
-    scores = scores.sel(score=counts["score"])
-    often = counts > scores.sizes["sample"] / 2
+    often = inactive_shares(inactive_at(scores, thresholds, percent)) > 0.5
+    scores = scores.sel(score=often["score"])
     figure, names = (
         go.Figure(layout={"template": TEMPLATE}),
         [str(name) for name in scores["score"].to_numpy()],
@@ -125,7 +128,7 @@ def inactive_by_layer(scores: xr.DataArray, thresholds: xr.DataArray, percent: f
     return figure
 
 
-def _heat_traces(values: xr.DataArray, mask: xr.DataArray | None, side: str) -> list[Any]:
+def _heat_traces(values: xr.DataArray, inactive: Any, side: str) -> list[Any]:
     grid = values.transpose("layer", "head")
     layers, heads = _labels(grid, "layer"), _labels(grid, "head")
     z = np.asarray(grid.to_numpy(), dtype=float)
@@ -153,19 +156,32 @@ def _heat_traces(values: xr.DataArray, mask: xr.DataArray | None, side: str) -> 
         text=hover,
         hovertemplate="%{text}<extra></extra>",
     )
-    if mask is None:
-        at = np.empty((0, 2), dtype=int)
-    else:
-        at = np.argwhere(mask.transpose("layer", "head").to_numpy())
+    dotted = [] if inactive is None else _named(inactive, layers, heads)
     dots = go.Scatter(
-        x=[heads[j] for _, j in at],
-        y=[layers[i] for i, _ in at],
+        x=[head for _, head in dotted],
+        y=[layer for layer, _ in dotted],
         mode="markers",
         marker={"color": "white", "size": 6, "line": {"color": "black", "width": 1}},
         hoverinfo="skip",
         showlegend=False,
     )
     return [heat, dots]
+
+
+def _named(inactive: Any, layers: Sequence[str], heads: Sequence[str]) -> list[tuple[str, str]]:
+    """The heads of a set by the categories of the axes; those of a mask without labels by place."""
+    pairs, (n_layers, n_heads) = read_heads(inactive)
+    if n_layers not in (None, len(layers)) or n_heads not in (None, len(heads)):
+        raise UserError(
+            f"the mask of heads has the shape {(n_layers, n_heads)}, the values (layers, heads) "
+            f"{(len(layers), len(heads))}"
+        )
+    rows = [str(i) if n_layers is None else layers[i] for i, _ in pairs]
+    columns = [str(j) if n_heads is None else heads[j] for _, j in pairs]
+    for layer, head in zip(rows, columns, strict=True):
+        if layer not in layers or head not in heads:
+            raise UserError(f"head L{layer}H{head} is not among the values that are drawn")
+    return list(zip(rows, columns, strict=True))
 
 
 def _heat_layout(figure: go.Figure, values: xr.DataArray, title: str) -> go.Figure:

@@ -172,7 +172,9 @@ def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
 def _best_heads(prepared: PreparedReport, scores: xr.DataArray, summary: pd.DataFrame) -> Fixed:
     """The heads that are inactive by the best of the paper's scores, averaged over the texts."""
     best, percent = best_of(summary, PAPER_SCORES) or DEFAULT_SCORE, prepared.options.at
-    about = {"model": prepared.job.model.name, "score": best, "percent": percent, "created": now()}
+    model = prepared.job.model
+    sizes = {"n_layers": model.shape.n_layers, "n_heads": model.shape.n_heads}
+    about = {"model": model.name, **sizes, "score": best, "percent": percent, "created": now()}
     return Fixed(select_heads(scores, best, percent), about=about)
 
 

@@ -15,7 +15,7 @@ from inactive_heads.analysis.curves.metrics import Tolerances
 from inactive_heads.analysis.curves.model_comparison import compare_models, count_ranks
 from inactive_heads.analysis.curves.ranking import rank_scores
 from inactive_heads.analysis.curves.summary import summarize
-from inactive_heads.analysis.curves.table import CURVE_KEYS, metrics_of, read_curves
+from inactive_heads.analysis.curves.table import CURVE_KEYS, check_points, metrics_of, read_curves
 from inactive_heads.analysis.heads.threshold_stability import read_thresholds, threshold_stability
 from inactive_heads.analysis.heads.thresholds import (
     REPORT_PERCENTS,
@@ -24,6 +24,7 @@ from inactive_heads.analysis.heads.thresholds import (
 )
 from inactive_heads.errors import UserError
 from inactive_heads.files import writable_folder, write_whole
+from inactive_heads.provenance import as_attrs
 from inactive_heads.report.page import render as page
 from inactive_heads.report.page.curve_sections import settings
 from inactive_heads.report.page.model_results import ModelResults, labels
@@ -32,7 +33,7 @@ from inactive_heads.third_party import explained
 
 _DIMS = ("score", "sample", "layer", "head")
 _SHOWN = (
-    *("revision", "architecture", "dtype", "device", "engine", "weight_processing", "bos"),
+    *("revision", "architecture", "model_dtype", "device", "engine", "weight_processing", "bos"),
     "chat_template",
 )
 
@@ -118,7 +119,9 @@ def read_results(options: SavedOptions) -> list[ModelResults]:
     for scores, name in zip(scored, names, strict=True):
         own = curves.get(name) if names.count(name) == 1 else None
         cuts = choose_thresholds(scores, percents)
-        config: dict[str, Any] = {key: scores.attrs[key] for key in _SHOWN if scores.attrs.get(key)}
+        config: dict[str, Any] = {
+            key.removeprefix("model_"): scores.attrs[key] for key in _SHOWN if scores.attrs.get(key)
+        }
         config |= {"n_samples": scores.sizes["sample"], "definitions": _definitions(scores)}
         if "texts" in scores.attrs:
             config["texts"] = scores.attrs["texts"]
@@ -158,6 +161,7 @@ def read_scores(path: str | Path) -> xr.DataArray:
         )
     named = scores.attrs.get("model") or Path(path).stem
     scores = scores.assign_coords({dim: scores[dim] for dim in _DIMS})
+    scores.attrs = as_attrs(scores.attrs)  # files of earlier versions have "dtype"
     return scores.transpose(*_DIMS).assign_attrs(model=str(named))
 
 
@@ -166,13 +170,7 @@ def _curves(paths: Sequence[str]) -> dict[str, pd.DataFrame]:
     if not paths:
         return {}
     table = pd.concat([read_curves(path) for path in paths], ignore_index=True)
-    point = [*CURVE_KEYS, "score", "percent_zeroed", "threshold", "percent"]
-    if (twice := table.duplicated(point)).any():
-        row = table[twice].iloc[0]
-        named = ", ".join(str(row[key]) for key in [*CURVE_KEYS, "score"])
-        raise UserError(
-            f"the point of {named} at {row['percent_zeroed']:g}% zeroed stands twice in {list(paths)}"
-        )
+    check_points(table, str(list(paths)))
     return {str(model): group for model, group in table.groupby("model", sort=False)}
 
 

@@ -28,7 +28,7 @@ def score_cache(
     cache: Any,
     *,
     attention_mask: TokenMask | Tensor | None = None,
-    scores: Iterable[ScoreLike] | None = None,
+    scores: ScoreLike | Iterable[ScoreLike] | None = None,
 ) -> xr.DataArray:
     """The scores of `score_heads`, from a TransformerLens ActivationCache.
 
@@ -41,7 +41,7 @@ def score_cache(
             residual stream also need ``hook_resid_pre``.
         attention_mask: ``(batch, pos)``, true (or 1) at real tokens. By default, all tokens are
             real.
-        scores: names or functions. Default: the paper's fifteen.
+        scores: names or functions, or a single one. Default: the paper's fifteen.
 
     Returns:
         ``(score, sample, layer, head)``, float32, with the coordinates of `score_heads`; each

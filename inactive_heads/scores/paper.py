@@ -12,21 +12,22 @@ from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead
 from inactive_heads.errors import UserError
 from inactive_heads.scores.registry import (
-    REGISTRY,
+    HOW_TO_LIST,
     RatioScore,
     Score,
     ScoreLike,
     get_score,
+    listed_scores,
     register_score,
     score_function,
 )
 
 
-def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
+def get_scores(scores: ScoreLike | Iterable[ScoreLike] | None = None) -> list[Score]:
     """The requested scores, in order.
 
     Args:
-        scores: names, functions or `Score` objects. Default: the paper's fifteen.
+        scores: names, functions or `Score` objects, or a single one. Default: the paper's fifteen.
 
     Returns:
         One `Score` for each.
@@ -35,10 +36,12 @@ def get_scores(scores: Iterable[ScoreLike] | None = None) -> list[Score]:
         UserError: a name is unknown or given twice, a class is given instead of an instance, or
             ``scores`` is empty.
     """
-    found = [get_score(score) for score in (PAPER_SCORES if scores is None else scores)]
+    found = [
+        get_score(score) for score in listed_scores(PAPER_SCORES if scores is None else scores)
+    ]
     names = [score.name for score in found]
     if not names:
-        raise UserError(f"no score was asked for; there are: {', '.join(REGISTRY)}")
+        raise UserError(f"no score was asked for; {HOW_TO_LIST}")
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"score {name!r} was asked for twice; give each function its own name")

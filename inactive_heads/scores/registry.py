@@ -6,9 +6,8 @@ head. Register your own with `score_function`.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, get_args, runtime_checkable
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead
-from inactive_heads.errors import NotFinite, UserError
+from inactive_heads.errors import NotFinite, UserError, look_up, shortened
 
 Side = Literal["below", "above"]
 
@@ -75,19 +74,31 @@ class Score:
             threshold: in the units of the score.
 
         Returns:
-            A boolean tensor of the same shape. NaN and values equal to the threshold are active.
+            A boolean tensor of the same shape, false for NaN and for values equal to the threshold.
         """
+        # torch would round the threshold to single precision, and select other heads.
+        values = values.double() if values.device.type != "mps" else values
         return values < threshold if self.inactive == "below" else values > threshold
 
 
 ScoreLike = str | ScoreFunction | Score
+"""A score: its name, a function, or a `Score`."""
 
 
 REGISTRY: dict[str, Score] = {}
 
+HOW_TO_LIST = (
+    "PAPER_SCORES, GALLERY_SCORES and PROPOSED_SCORES list names; score_function registers yours"
+)
+"""The part of an error message that says where the names of scores are listed."""
+
 
 def score_function(
-    name: str, *, inactive: Side, definition: str = "", layer_mean_of: str | None = None
+    name: str,
+    *,
+    inactive: Side | None = None,
+    definition: str = "",
+    layer_mean_of: str | None = None,
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """A decorator that registers a score as ``name``, and its layer-normalized form.
 
@@ -102,7 +113,8 @@ def score_function(
 
     Args:
         name: the name that users type and results show.
-        inactive: "below" or "above": on this side of a threshold, a head is inactive.
+        inactive: "below" or "above": on this side of a threshold, a head is inactive. It has no
+            default.
         definition: one line for readers of a report. Default: the docstring's first line.
         layer_mean_of: a registered score whose layer mean is the divisor. Default: the score
             itself.
@@ -111,17 +123,28 @@ def score_function(
         A decorator that returns the function unchanged.
 
     Raises:
-        UserError: when the decorator is applied, if the name is already registered, ``inactive``
-            is neither "below" nor "above", ``layer_mean_of`` is unknown, or a class is given
-            instead of an instance.
+        UserError: the name is no text, or is that of the baseline "Random"; or, when the decorator
+            is applied, the name is already registered, ``inactive`` is neither "below" nor
+            "above", ``layer_mean_of`` is unknown, or a class is given instead of an instance.
     """
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(
+            f'a score needs a name: write @score_function("NAME", inactive="below") above the '
+            f"function, not {shortened(name)}"
+        )
+    if name.strip().casefold() == "random":
+        raise UserError('"Random" is the name of the baseline; choose another name')
 
     def register(function: ScoreFunction) -> ScoreFunction:
+        if not callable(function):
+            raise UserError(f"score {name!r} is no function but {shortened(function)}")
         _refuse_class(function)
         score = Score(name, function, _side(name, inactive), definition or _first_line(function))
+        ratio = layer_normalized(score, layer_mean_of)
+        for one in (score, ratio):
+            _refuse_taken(one.name)
         register_score(score)
-        divisor = get_score(layer_mean_of) if layer_mean_of else score
-        register_score(layer_normalized(score, divisor))
+        register_score(ratio)
         return function
 
     return register
@@ -168,8 +191,8 @@ def get_score(score: ScoreLike) -> Score:
         The score.
 
     Raises:
-        UserError: the name is unknown (the message suggests the nearest and lists all), a class
-            is given instead of an instance, or ``inactive`` is neither "below" nor "above".
+        UserError: the name is unknown (the message has the nearest), a class is given instead of an
+            instance, or ``inactive`` is neither "below" nor "above".
     """
     if isinstance(score, Score):
         return score
@@ -178,11 +201,28 @@ def get_score(score: ScoreLike) -> Score:
         name = _name_of(score)
         side = getattr(score, "inactive", "below")
         return Score(name, score, _side(name, side), _first_line(score))
-    if score in REGISTRY:
-        return REGISTRY[score]
-    near = difflib.get_close_matches(score.upper(), REGISTRY, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UserError(f"unknown score {score!r}{hint} There are: {', '.join(REGISTRY)}")
+    if not isinstance(score, str):
+        raise UserError(f"a score is a name or a function, not {shortened(score)}")
+    return REGISTRY[look_up(score, REGISTRY, "score", HOW_TO_LIST)]
+
+
+def listed_scores(scores: ScoreLike | Iterable[ScoreLike]) -> list[ScoreLike]:
+    """Scores as a list.
+
+    Args:
+        scores: several scores, or a single one.
+
+    Returns:
+        The scores as they were given.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(scores, str) or callable(scores):
+        return [scores]
+    if not isinstance(scores, Iterable):
+        raise UserError(f"scores are a list of names or functions, not {shortened(scores)}")
+    return list(scores)
 
 
 class RatioScore(Score):
@@ -203,9 +243,13 @@ def register_score(score: Score) -> None:
     Raises:
         UserError: the name is already registered.
     """
-    if score.name in REGISTRY:
-        raise UserError(f"a score named {score.name!r} is registered already; choose another name")
+    _refuse_taken(score.name)
     REGISTRY[score.name] = score
+
+
+def _refuse_taken(name: str) -> None:
+    if name in REGISTRY:
+        raise UserError(f"a score named {name!r} is registered already; choose another name")
 
 
 def _refuse_class(function: object) -> None:
@@ -232,7 +276,7 @@ def _parameters(values: dict[str, object]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
 
 
-def _side(name: str, side: str) -> Side:
+def _side(name: str, side: str | None) -> Side:
     if side not in get_args(Side):
         raise UserError(f'score {name!r}: inactive must be "below" or "above", not {side!r}')
     return side  # type: ignore[return-value]

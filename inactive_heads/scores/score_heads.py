@@ -16,7 +16,7 @@ from inactive_heads.models.load import as_model
 from inactive_heads.models.model import Model
 from inactive_heads.models.samples import Samples
 from inactive_heads.progress import progress_bar
-from inactive_heads.provenance import now, versions
+from inactive_heads.provenance import as_attrs, now, versions
 from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import Score, ScoreLike
 
@@ -25,7 +25,7 @@ def score_heads(
     model: Any,
     samples: Samples,
     *,
-    scores: Iterable[ScoreLike] | None = None,
+    scores: ScoreLike | Iterable[ScoreLike] | None = None,
     batch_size: int | str = "auto",
     progress: bool = True,
 ) -> xr.DataArray:
@@ -40,7 +40,7 @@ def score_heads(
         model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
         samples: texts or token ids, as a list, Series, array, tensor or tokenizer's output;
             see `read_samples`.
-        scores: names or functions. Default: the paper's fifteen.
+        scores: names or functions, or a single one. Default: the paper's fifteen.
         batch_size: samples per batch. "auto" uses the preset's batch size, if there is one, or
             else as many samples as memory allows.
         progress: whether to show a progress bar.
@@ -140,5 +140,5 @@ def labelled_scores(
             "head": range(values.shape[-1]),
         },
         name="score_value",
-        attrs=provenance | versions() | {"created": now()},
+        attrs=as_attrs(provenance) | versions() | {"created": now()},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from inactive_heads.analysis.curves.table import RANDOM, read_curves
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import as_model, load_model
 from inactive_heads.models.model import Model
-from inactive_heads.scores.registry import ScoreLike, get_score
+from inactive_heads.scores.registry import ScoreLike, get_score, listed_scores
+from inactive_heads.sweeps.grid import is_random
 from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 from inactive_heads.sweeps.sweep import sweep
@@ -99,12 +100,12 @@ class Comparison:
 
 
 def compare_scores(
-    scores: Sequence[ScoreLike],
+    scores: ScoreLike | Sequence[ScoreLike],
     *,
     model: Any = None,
     task: Task | str | None = None,
-    against: Sequence[ScoreLike] = AGAINST,
-    percents: Sequence[float] = (10, 20),
+    against: ScoreLike | Sequence[ScoreLike] = AGAINST,
+    percents: float | Iterable[Any] = (10, 20),
     replacement: xr.DataArray | None = None,
     published: str | Path | None = None,
     out: str | Path | None = None,
@@ -149,7 +150,9 @@ def compare_scores(
         UserError: there is no score, or nothing to compare with; ``published`` is given with a task
             of texts, or has no accuracies; or `sweep` raises one.
     """
-    own, others = ([_name_or_score(one) for one in group] for group in (scores, against))
+    own, others = (
+        [_name_or_score(one) for one in listed_scores(group)] for group in (scores, against)
+    )
     if not own or not others:
         raise UserError("give at least one score, and at least one to compare it with")
     task = None if task is None else as_task(task)
@@ -205,8 +208,8 @@ def _texts(model: Model, seed: int) -> TextTask:
 
 
 def _name_or_score(score: ScoreLike) -> ScoreLike:
-    return score if score == RANDOM else get_score(score)
+    return score if is_random(score) else get_score(score)
 
 
 def _name(score: ScoreLike) -> str:
-    return RANDOM if score == RANDOM else get_score(score).name
+    return RANDOM if is_random(score) else get_score(score).name

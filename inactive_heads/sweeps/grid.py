@@ -12,14 +12,25 @@ import xarray as xr
 
 from inactive_heads.ablation.ablations import Ablation, Fixed, PerInput, Random
 from inactive_heads.analysis.curves.table import RANDOM
+from inactive_heads.analysis.heads.arguments import (
+    check_labelled,
+    check_scores,
+    check_thresholds,
+)
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
 from inactive_heads.engines.base import ModelShape
-from inactive_heads.errors import UserError
+from inactive_heads.errors import UserError, look_up, shortened
 from inactive_heads.files import digest_of
 from inactive_heads.models.model import Model
 from inactive_heads.scores.fingerprint import fingerprint
 from inactive_heads.scores.paper import get_scores
-from inactive_heads.scores.registry import Score, ScoreLike
+from inactive_heads.scores.registry import (
+    HOW_TO_LIST,
+    REGISTRY,
+    Score,
+    ScoreLike,
+    listed_scores,
+)
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit
 
 Mode = Literal["per-input", "fixed"]
@@ -159,8 +170,8 @@ class Grid:
 def make_grid(
     model: Model,
     *,
-    scores: Iterable[ScoreLike] | None,
-    percents: Sequence[float],
+    scores: ScoreLike | Iterable[ScoreLike] | None,
+    percents: float | Iterable[Any],
     mode: str,
     thresholds: xr.DataArray | None = None,
     calibration: xr.DataArray | None = None,
@@ -187,13 +198,18 @@ def make_grid(
     Raises:
         UserError: a score is unknown or given twice, no score or percent is given, the mode is
             unknown, a percent is given twice or outside 0 to 100, ``thresholds`` or ``calibration``
-            lack a score or percent, ``thresholds`` are given in fixed mode, or ``shard_tokens`` is
-            below 1.
+            lack a score or percent, ``thresholds`` are given in fixed mode, a fixed set would be
+            chosen from the scores of a model with other heads, or ``shard_tokens`` is below 1.
     """
     if mode not in get_args(Mode):
         raise UserError(f"mode must be per-input or fixed, not {mode!r}")
     ranked, with_random = split_random(scores)
     above_zero = [percent for percent in check_percents(percents) if percent > 0]
+    if thresholds is not None:
+        check_thresholds(thresholds)
+        check_labelled(thresholds, ("score", "percent"), "thresholds", "choose_thresholds")
+    if calibration is not None:
+        check_scores(calibration, ("score", "sample", "layer", "head"))
     for name, given in (("thresholds", thresholds), ("calibration", calibration)):
         missing = [] if given is None else [s.name for s in ranked if s.name not in given["score"]]
         if missing:
@@ -203,7 +219,15 @@ def make_grid(
             raise UserError("fixed sets are chosen by scores: give calibration, not thresholds")
         lacking = [percent for percent in above_zero if percent not in thresholds["percent"]]
         if lacking:
-            raise UserError(f"the thresholds given have no share {lacking[0]:g}%")
+            raise UserError(f"the thresholds given have none for {lacking[0]:g}% of heads")
+    if calibration is not None and mode == "fixed":
+        heads = {"layer": list(model.shape.layers), "head": list(range(model.shape.n_heads))}
+        for dim, own in heads.items():
+            if (theirs := calibration[dim].to_numpy().tolist()) != own:
+                raise UserError(
+                    f"the calibration has the {dim}s {shortened(theirs)}, the model "
+                    f"{shortened(own)}; score this model's heads"
+                )
     if shard_tokens is not None and shard_tokens < 1:
         raise UserError(f"shard_tokens must be at least 1, not {shard_tokens}")
     usual = SHARD_TOKENS.get(model.engine.device.type, SHARD_TOKENS["cpu"])
@@ -213,11 +237,12 @@ def make_grid(
     )
 
 
-def split_random(scores: Iterable[ScoreLike] | None) -> tuple[list[Score], bool]:
+def split_random(scores: ScoreLike | Iterable[ScoreLike] | None) -> tuple[list[Score], bool]:
     """The score functions, separated from the baseline "Random".
 
     Args:
-        scores: names or functions, "Random" among them; None for the paper's fifteen and Random.
+        scores: names or functions, "Random" among them, or a single one; None for the paper's fifteen
+            and Random.
 
     Returns:
         The scores without Random, and whether Random is among them.
@@ -227,6 +252,21 @@ def split_random(scores: Iterable[ScoreLike] | None) -> tuple[list[Score], bool]
     """
     if scores is None:
         return get_scores(), True
-    asked = list(scores)
-    ranked = [score for score in asked if score != RANDOM]
-    return (get_scores(ranked) if ranked or not asked else []), RANDOM in asked
+    asked = listed_scores(scores)
+    for score in asked:
+        if isinstance(score, str):
+            look_up(score, [*REGISTRY, RANDOM], "score", HOW_TO_LIST)
+    ranked = [score for score in asked if not is_random(score)]
+    n_random = len(asked) - len(ranked)
+    if n_random > 1:
+        raise UserError(f"score {RANDOM!r} was asked for twice")
+    return (get_scores(ranked) if ranked or not asked else []), n_random == 1
+
+
+def is_random(score: ScoreLike) -> bool:
+    """Whether a score is the baseline "Random", which has no function.
+
+    Args:
+        score: a name, a function or a `Score`.
+    """
+    return isinstance(score, str) and score == RANDOM

@@ -10,8 +10,10 @@ import pandas as pd
 
 from inactive_heads.analysis.curves.area import normalized_auc
 from inactive_heads.analysis.curves.intervals import score_intervals
+from inactive_heads.analysis.curves.metrics import ACCURACY
 from inactive_heads.analysis.curves.paired import Interval, paired_change
 from inactive_heads.analysis.curves.table import RANDOM, as_curves, baseline_row
+from inactive_heads.analysis.curves.ties import joined, tied_ranks
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.outcomes import CONFIDENCE, Outcomes
 from inactive_heads.scores.paper import PAPER_SCORES
@@ -112,8 +114,8 @@ def standing(curves: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per published model and score of ``curves``, with the columns published_model;
-        score; gain, of the score here; best_published and best_gain, the best score there and its
-        gain; would_rank, 1 for the best; out_of, the number of ranks (published scores without
+        score; gain, of the score here; best_published and best_gain, the best score there (or those
+        that tie) and its gain; would_rank, 1 for the best; out_of, the number of ranks (published scores without
         Random, and this one); published_rank, NaN if the score is not published; and up_to, the
         percent zeroed at which curves are cut.
 
@@ -133,13 +135,14 @@ def standing(curves: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         ends = [*_ends(own), *_ends(named)]
         up_to = min(ends)
         there, here = _gains(named, group, up_to), _gains(own, own, up_to)
-        ranks = there.rank(ascending=False, method="min")
+        ranks = tied_ranks(there, higher_is_better=True, rounding=ACCURACY.rounding)
+        best = joined(list(there.index[ranks == 1]))
         for score, gain in here.items():
-            rank = 1 + int((there.drop(score, errors="ignore") > gain).sum())
-            out_of = len(there.drop(score, errors="ignore")) + 1
-            best = str(there.idxmax())
+            others = there.drop(score, errors="ignore")
+            rank = 1 + int((others > gain + ACCURACY.rounding).sum())
+            out_of = len(others) + 1
             known = float(ranks.get(score, np.nan))
-            rows.append((model, score, gain, best, there[best], rank, out_of, known, up_to))
+            rows.append((model, score, gain, best, there.max(), rank, out_of, known, up_to))
     columns = ["published_model", "score", "gain", "best_published", "best_gain"]
     return pd.DataFrame(rows, columns=[*columns, "would_rank", "out_of", "published_rank", "up_to"])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.csv_table import read_table
 from inactive_heads.analysis.curves.metrics import Metric, get_metric
 from inactive_heads.analysis.curves.rank_uncertainty import rank_uncertainty
 from inactive_heads.analysis.curves.table import metric_of
@@ -143,7 +144,7 @@ def load_sweeps(folder: str | Path) -> list[Sweep]:
     path = Path(folder)
     if not (path / ITEMS).is_file():
         raise UserError(f"{str(folder)!r} has no {ITEMS}: no finished sweep is in it")
-    curves, items = pd.read_csv(path / "curves.csv"), pd.read_parquet(path / ITEMS)
+    curves, items = read_table(path / "curves.csv"), pd.read_parquet(path / ITEMS)
     sweeps = []
     for task in curves["task"].unique():
         rows = curves[curves["task"] == task]

@@ -39,8 +39,8 @@ def sweep(
     model: Any,
     task: Task | str,
     *,
-    scores: Iterable[ScoreLike] | None = None,
-    percents: Sequence[float] = PAPER_PERCENTS,
+    scores: ScoreLike | Iterable[ScoreLike] | None = None,
+    percents: float | Iterable[Any] = PAPER_PERCENTS,
     mode: Mode = "per-input",
     thresholds: xr.DataArray | None = None,
     calibration: xr.DataArray | None = None,
@@ -65,7 +65,8 @@ def sweep(
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
         task: from `load_task`, or its name.
-        scores: names or functions, "Random" among them; by default the paper's fifteen and Random.
+        scores: names or functions, "Random" among them, or a single one; by default the paper's
+            fifteen and Random.
         percents: the percents of heads to zero; by default the paper's: 0, 5, 10, 15, 20, 25, 30.
             0, the baseline, is always included.
         mode: "per-input", as in the paper, or "fixed", one head set for all inputs.

@@ -59,7 +59,7 @@ def test_a_native_bridge_of_the_users_own():
 def test_results_carry_where_they_are_from_and_survive_a_file(tmp_path):
     scores = ih.score_heads(BRIDGE, SAMPLES, scores=["AHON", "AWFT"])
     assert scores.attrs["model"] == "tiny"
-    assert {"dtype", "weight_processing", "version_torch", "created"} <= set(scores.attrs)
+    assert {"model_dtype", "weight_processing", "version_torch", "created"} <= set(scores.attrs)
     assert scores["inactive"].values.tolist() == ["below", "above"]
     scores.to_netcdf(tmp_path / "scores.nc", engine="h5netcdf")
     read = xr.load_dataarray(tmp_path / "scores.nc")

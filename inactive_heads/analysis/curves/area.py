@@ -7,6 +7,7 @@ import pandas as pd
 
 from inactive_heads.analysis.curves.array_types import FloatVector
 from inactive_heads.analysis.curves.metrics import ACCURACY, Direction
+from inactive_heads.analysis.curves.ties import ROUNDING
 from inactive_heads.errors import UserError
 
 
@@ -76,7 +77,7 @@ def percent_within(
     sign = 1.0 if direction == "higher" else -1.0
     # Distance above the line; rounding must not push a point that is on the line below it.
     margin = sign * (heights - baseline) + within
-    margin[np.abs(margin) < 1e-9] = 0.0
+    margin[np.abs(margin) < ROUNDING] = 0.0
     good = margin >= 0
     crossings = np.flatnonzero(good[1:] != good[:-1])
     if not len(crossings):

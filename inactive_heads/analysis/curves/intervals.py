@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from inactive_heads.analysis.curves.ties import ROUNDING
+
 CHUNK = 2**22
 """Draws held in memory at once: 32 MiB of counts, whatever the number of items."""
-ROUNDING = 1e-9
-"""Spreads below this fraction of their usual size are rounding errors."""
 
 
 class Intervals(NamedTuple):

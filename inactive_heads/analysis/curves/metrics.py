@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
+from inactive_heads.analysis.curves.ties import ROUNDING
 from inactive_heads.errors import UserError
 
 MetricName: TypeAlias = Literal["accuracy", "loss"]
@@ -31,6 +32,7 @@ class Metric(str):
         scale: the curve's unit per unit of an item's outcome: 100 for accuracy, which is in %.
         tolerance: how much worse still counts as unharmed by default: 1 point of accuracy, 0.05
             nats of loss.
+        rounding: values closer than this are equal: ties in a ranking.
         unit: the unit of a value: "%" or "nats per token".
         change_unit: the unit of a difference: "points" or "nats per token".
         digits: decimals of a value.
@@ -69,6 +71,7 @@ class Metric(str):
         self.is_binary = is_binary
         self.scale = scale
         self.tolerance = tolerance
+        self.rounding = ROUNDING * scale
         self.unit = unit
         self.change_unit = change_unit
         self.digits = digits

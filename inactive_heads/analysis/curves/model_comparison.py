@@ -13,6 +13,7 @@ from scipy import stats
 
 from inactive_heads.analysis.curves.ranking import reach_column
 from inactive_heads.analysis.curves.table import RANDOM
+from inactive_heads.analysis.curves.ties import ROUNDING, best_rows, joined, tied_ranks
 from inactive_heads.errors import UserError
 
 REFERENCE = "AWFT"
@@ -33,8 +34,9 @@ def compare_models(ranking: pd.DataFrame, *, reference: str = REFERENCE) -> pd.D
         A table with the columns model; reference and best, the percent of heads that can be zeroed
         by the reference score and by the score that allows most; gain, best minus reference;
         best_score (among equals, the one of better rank); top_score, the first by normalized AUC;
-        and normalized_auc, that of best_score. Random takes no part. ``reference`` and ``gain`` are
-        NaN for a model without the reference score.
+        and normalized_auc, that of best_score. Scores that tie are named together: "AHON and LTHON".
+        Random takes no part. ``reference`` and ``gain`` are NaN for a model without the reference
+        score.
 
     Raises:
         UserError: the table is not from `rank_scores`, or holds several tasks or modes.
@@ -42,13 +44,15 @@ def compare_models(ranking: pd.DataFrame, *, reference: str = REFERENCE) -> pd.D
     reach, rows = reach_column(ranking), []
     for model, group in one_setting(ranking).groupby("model", sort=False):
         ordered = group.sort_values("rank", kind="stable")
-        best = ordered.loc[ordered[reach].idxmax()]
+        equal = best_rows(ordered, reach, rounding=ROUNDING * 100)
+        equal = equal[equal["rank"] == equal["rank"].min()]
+        best, named = equal.iloc[0], joined(list(equal["score"]))
         own = ordered.loc[ordered["score"] == reference, reach]
         known = float(own.iloc[0]) if len(own) else float("nan")
         gain = float(best[reach]) - known
         area = float(best["normalized_auc"])
-        top = str(ordered["score"].iloc[0])
-        rows.append((model, known, float(best[reach]), gain, best["score"], top, area))
+        top = joined(list(ordered.loc[ordered["rank"] == ordered["rank"].min(), "score"]))
+        rows.append((model, known, float(best[reach]), gain, named, top, area))
     columns = ["model", "reference", "best", "gain", "best_score", "top_score", "normalized_auc"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -116,7 +120,7 @@ def rank_correlations(ranking: pd.DataFrame) -> pd.DataFrame:
     areas = _pivot(one_setting(ranking), "normalized_auc")
     table = _square(areas)
     for one, other in combinations(areas.columns, 2):
-        shared = areas[[one, other]].dropna()
+        shared = areas[[one, other]].dropna().apply(_without_rounding)
         table.loc[one, other] = table.loc[other, one] = _spearman(shared[one], shared[other])
     return table
 
@@ -126,7 +130,7 @@ def top_overlap(ranking: pd.DataFrame, *, top: int = 5) -> pd.DataFrame:
 
     Args:
         ranking: from `rank_scores`, for one task and mode. Random is left out.
-        top: how many scores, by rank, count as a model's best.
+        top: how many scores, by rank, count as a model's best; ties with the last do too.
 
     Returns:
         Intersection over union of the two sets of scores, 0 to 1; 1 on the diagonal.
@@ -206,6 +210,11 @@ def _square(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(values, index=names, columns=names.rename("other"))
 
 
+def _without_rounding(areas: pd.Series) -> pd.Series:
+    rounding = ROUNDING * float(areas.abs().max())
+    return tied_ranks(areas, higher_is_better=False, rounding=rounding)
+
+
 def _spearman(one: pd.Series, other: pd.Series) -> float:
     if len(one) < 2 or one.nunique() < 2 or other.nunique() < 2:
         return float("nan")
@@ -213,5 +222,6 @@ def _spearman(one: pd.Series, other: pd.Series) -> float:
 
 
 def _top(ranks: pd.Series, top: int) -> set[str]:
-    """The first ``top`` scores by rank; among equal ranks, those that come first in the table."""
-    return set(ranks.dropna().sort_values(kind="stable").index[:top])
+    """The first ``top`` scores by rank, and those that tie with the last of them."""
+    known = ranks.dropna()
+    return set(known.index[known.rank(method="min") <= top])

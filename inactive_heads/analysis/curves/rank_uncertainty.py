@@ -10,7 +10,6 @@ from scipy import stats
 from inactive_heads.analysis.curves.area import normalized_auc, percent_within
 from inactive_heads.analysis.curves.array_types import FloatVector
 from inactive_heads.analysis.curves.intervals import (
-    ROUNDING,
     resampled_sums,
     score_intervals,
     share_intervals,
@@ -19,7 +18,9 @@ from inactive_heads.analysis.curves.intervals import (
 from inactive_heads.analysis.curves.item_outcomes import align
 from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.paired import check_resampling
-from inactive_heads.analysis.curves.ranking import rank_scores
+from inactive_heads.analysis.curves.ranking import ranked
+from inactive_heads.analysis.curves.table import as_curves
+from inactive_heads.analysis.curves.ties import ROUNDING
 
 POWER = 0.8
 """The probability with which ``n_to_tell`` items tell two scores apart."""
@@ -90,7 +91,8 @@ def rank_uncertainty(
     """
     metric = get_metric(metric)
     check_resampling(confidence, n_resamples)
-    table = rank_scores(curves, metric=metric, within=within)
+    curves = as_curves(curves)
+    table = ranked(curves, metric=metric, within=within)
     found = align(curves, outcomes, weights, scores=table["score"], metric=metric)
 
     # The AUC is linear in a curve's heights: a point's weight is the AUC with it alone at 1.
@@ -100,6 +102,7 @@ def rank_uncertainty(
     areas = np.einsum("sp,spi->is", points, found.values)
     upward = metric.upward(areas)
     leads = upward[:, :-1] - upward[:, 1:]
+    leads[np.abs(leads) < ROUNDING] = 0.0  # a tie is no lead
     changes = (found.values - found.baseline[:, None]).reshape(-1, len(found.weights)).T
     if metric.is_binary:
         area = share_intervals(areas, found.weights, confidence=confidence)

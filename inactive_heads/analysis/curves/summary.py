@@ -9,8 +9,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.ranking import rank_scores
-from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, groups_of, metrics_of
+from inactive_heads.analysis.curves.ranking import ranked
+from inactive_heads.analysis.curves.table import (
+    CURVE_KEYS,
+    as_curves,
+    baseline_row,
+    groups_of,
+    metrics_of,
+)
 from inactive_heads.errors import UserError
 
 RANKING_COLUMNS = [
@@ -55,9 +61,10 @@ def summarize(
     """
     if curves is None or curves.empty:
         return _summary_of_thresholds(thresholds, percent)
+    curves = as_curves(curves)
     rows: list[pd.DataFrame] = []
     for metric in metrics_of(curves):
-        ranks = rank_scores(curves, metric=metric)
+        ranks = ranked(curves, metric=metric, within=None)
         for keys, group in groups_of(curves, metric):
             start = baseline_row(group)
             chosen = _rows_at(group, percent, keys)
@@ -98,7 +105,8 @@ def with_certainty(summary: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) 
 def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
     """Return the best-ranked of some scores, or None if none of them is ranked.
 
-    A ranking by loss takes precedence, because loss needs fewer items than accuracy.
+    A ranking by loss takes precedence, because loss needs fewer items than accuracy. Of scores that
+    tie, it is the first in the summary.
 
     Args:
         summary: from `summarize`, of one model.
@@ -107,7 +115,7 @@ def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
     Returns:
         The score's name, or None.
     """
-    judged = summary[summary["score"].isin(names)].sort_values("rank")
+    judged = summary[summary["score"].isin(names)].sort_values("rank", kind="stable")
     by_loss = judged[judged["loss"].notna()]
     ranked = by_loss if len(by_loss) else judged
     return str(ranked["score"].iloc[0]) if len(ranked) else None

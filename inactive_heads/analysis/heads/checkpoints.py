@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads.analysis.heads.head_sets import inactive_at
+from inactive_heads.analysis.heads.thresholds import share_inactive
 from inactive_heads.errors import UserError
 
 LabelledScores: TypeAlias = tuple[str, xr.DataArray]
@@ -41,7 +42,7 @@ def checkpoint_shares(
     """
     dims = ("sample", "layer", "head")
     masks = _masks(checkpoints, thresholds, percent)
-    return _joined(checkpoints, [mask.mean(dims) for mask in masks])
+    return _joined(checkpoints, [share_inactive(mask, dims) for mask in masks])
 
 
 def inactive_states(
@@ -61,7 +62,7 @@ def inactive_states(
         UserError: as for `checkpoint_shares`.
     """
     masks = _masks(checkpoints, thresholds, percent)
-    return _joined(checkpoints, [mask.mean("sample") > 0.5 for mask in masks])
+    return _joined(checkpoints, [share_inactive(mask, "sample") > 0.5 for mask in masks])
 
 
 def transition_counts(states: xr.DataArray) -> pd.DataFrame:
@@ -138,7 +139,7 @@ def changed_heads(
     """
     labels = [("before", before), ("after", after)]
     masks = _masks(labels, thresholds, percent)
-    old, new = (100 * mask.mean("sample").to_numpy() for mask in masks)
+    old, new = (100 * share_inactive(mask, "sample").to_numpy() for mask in masks)
     names, layers = (masks[0][dim].to_numpy().tolist() for dim in ("score", "layer"))
     rows = [
         (names[s], layers[i], head, old[s, i, head], new[s, i, head])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.heads.arguments import check_labelled, check_scores, one_number
 from inactive_heads.analysis.heads.thresholds import choose_thresholds, inactive_heads
 from inactive_heads.errors import UserError
 
@@ -16,7 +17,7 @@ def inactive_at(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) 
         inactive = inactive_at(scores, ih.choose_thresholds(scores), percent=10)
 
     A head is inactive on an input if its score is strictly on the inactive side of the threshold.
-    NaN counts as active.
+    NaN is neither inactive nor active; see `inactive_heads`.
 
     Args:
         scores: ``(score, sample, layer, head)``, with the coordinate ``inactive`` (the side).
@@ -24,11 +25,17 @@ def inactive_at(scores: xr.DataArray, thresholds: xr.DataArray, percent: float) 
         percent: which of the thresholds' percents to use.
 
     Returns:
-        Booleans, ``(score, sample, layer, head)``.
+        Booleans, ``(score, sample, layer, head)``; with the coordinate ``defined``, if a score is
+        NaN.
 
     Raises:
-        UserError: there is no threshold for ``percent``.
+        UserError: ``scores`` are no scores, ``thresholds`` no thresholds of them, or there is no
+            threshold for ``percent``.
     """
+    check_scores(scores, ("score", "sample", "layer", "head"))
+    check_labelled(thresholds, ("score", "percent"), "thresholds", "choose_thresholds")
+    percent = one_number(percent, "percent")
+    thresholds = thresholds if "percent" in thresholds.dims else thresholds.expand_dims("percent")
     percents = [float(known) for known in thresholds["percent"].to_numpy()]
     at = [i for i, known in enumerate(percents) if np.isclose(known, percent)]
     if not at:
@@ -47,7 +54,7 @@ def inactive_counts(scores: xr.DataArray, thresholds: xr.DataArray, percent: flo
         percent: which of the thresholds' percents to use.
 
     Returns:
-        Integers, ``(score, layer, head)``. NaN counts as active.
+        Integers, ``(score, layer, head)``. Inputs with a NaN are not counted.
 
     Raises:
         UserError: there is no threshold for ``percent``.

@@ -1,12 +1,13 @@
 """Heads input by input: how often each is inactive, on which texts, and what that could save.
 
 Masks come from `inactive_heads.analysis.heads.head_sets.inactive_at`: booleans with the dimensions
-``(score, sample, layer, head)``.
+``(score, sample, layer, head)``. Shares are of the heads whose scores are numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import xarray as xr
 from einops import reduce
 from scipy import stats
 
+from inactive_heads.analysis.heads.thresholds import share_inactive
 from inactive_heads.errors import UserError
 
 
@@ -26,7 +28,7 @@ def inactive_shares(inactive: xr.DataArray) -> xr.DataArray:
     Returns:
         Shares between 0 and 1, ``(score, layer, head)``.
     """
-    return inactive.mean("sample")
+    return share_inactive(inactive, "sample")
 
 
 def layer_shares(inactive: xr.DataArray) -> xr.DataArray:
@@ -38,7 +40,7 @@ def layer_shares(inactive: xr.DataArray) -> xr.DataArray:
     Returns:
         Shares between 0 and 1, ``(score, layer)``.
     """
-    return inactive.mean(("sample", "head"))
+    return share_inactive(inactive, ("sample", "head"))
 
 
 def split_heads(inactive: xr.DataArray) -> pd.DataFrame:
@@ -49,11 +51,11 @@ def split_heads(inactive: xr.DataArray) -> pd.DataFrame:
 
     Returns:
         One row per score, with the columns score, always, sometimes and never (numbers of heads).
+        Heads without a score are not counted.
     """
-    counts, n = inactive.sum("sample"), inactive.sizes["sample"]
-    dims = ("layer", "head")
-    always, never = (counts == n).sum(dims).to_numpy(), (counts == 0).sum(dims).to_numpy()
-    total = inactive.sizes["layer"] * inactive.sizes["head"]
+    shares, dims = inactive_shares(inactive), ("layer", "head")
+    always, never = (shares == 1).sum(dims).to_numpy(), (shares == 0).sum(dims).to_numpy()
+    total = shares.count(dims).to_numpy()
     return pd.DataFrame(
         {
             "score": inactive["score"].to_numpy(),
@@ -87,10 +89,9 @@ def group_shares(inactive: xr.DataArray, groups: Sequence[str] | None = None) ->
         raise UserError(f"{len(groups)} groups for {inactive.sizes['sample']} inputs")
     labels = list(dict.fromkeys(groups))
     at = np.array([labels.index(label) for label in groups])
-    per_sample = inactive.mean(("layer", "head")).transpose("score", "sample").to_numpy()
-    shares = np.stack([per_sample[:, at == i].mean(axis=1) for i in range(len(labels))], axis=1)
+    parts = [at == i for i in range(len(labels))]
     return xr.DataArray(
-        shares,
+        _shares_of(inactive, parts),
         dims=("score", "group"),
         coords={
             "score": inactive["score"].to_numpy(),
@@ -121,10 +122,9 @@ def length_shares(
     lengths = _lengths(inactive, n_tokens)
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, bins + 1)[1:-1]))
     at = np.unique(np.searchsorted(edges, lengths, side="left"), return_inverse=True)[1]
-    per_sample = inactive.mean(("layer", "head")).transpose("score", "sample").to_numpy()
     parts = [at == i for i in range(at.max() + 1)]
     return xr.DataArray(
-        np.stack([per_sample[:, part].mean(axis=1) for part in parts], axis=1),
+        _shares_of(inactive, parts),
         dims=("score", "bin"),
         coords={
             "score": inactive["score"].to_numpy(),
@@ -185,13 +185,20 @@ def key_value_groups(inactive: xr.DataArray, n_key_value_heads: int) -> xr.DataA
     if n_key_value_heads < 1 or n_heads % n_key_value_heads:
         raise UserError(f"{n_heads} heads do not part into {n_key_value_heads} key/value groups")
     mask = inactive.transpose(..., "head")
-    pattern = "... (kv group) -> ... kv"
-    return xr.DataArray(
-        reduce(mask.to_numpy(), pattern, "min", kv=n_key_value_heads),
-        dims=(*mask.dims[:-1], "kv_head"),
-        coords={name: mask[name] for name in mask.coords if "head" not in mask[name].dims}
-        | {"kv_head": range(n_key_value_heads)},
-    )
+    dims, pattern = (*mask.dims[:-1], "kv_head"), "... (kv group) -> ... kv"
+    coords: dict[Any, Any] = {
+        name: mask[name] for name in mask.coords if "head" not in mask[name].dims
+    }
+    coords["kv_head"] = range(n_key_value_heads)
+    unneeded = mask.to_numpy()
+    if "defined" in mask.coords:
+        # A head that is not there needs no keys; a group without any is not there either.
+        defined = mask["defined"].broadcast_like(mask).transpose(*mask.dims).to_numpy()
+        there = reduce(defined, pattern, "max", kv=n_key_value_heads)
+        coords["defined"] = (dims, there)
+        unneeded = (unneeded | ~defined) & np.repeat(there, n_heads // n_key_value_heads, axis=-1)
+    groups = reduce(unneeded, pattern, "min", kv=n_key_value_heads)
+    return xr.DataArray(groups, dims=dims, coords=coords)
 
 
 def cache_shares(
@@ -215,8 +222,10 @@ def cache_shares(
     """
     groups = key_value_groups(inactive, n_key_value_heads)
     weights = _lengths(inactive, n_tokens).astype(float)
-    per_input = groups.mean(("layer", "kv_head")).transpose("score", "sample").to_numpy()
-    always = groups.all("sample").mean(("layer", "kv_head"))
+    dims = ("layer", "kv_head")
+    per_input = share_inactive(groups, dims).transpose("score", "sample").to_numpy()
+    shares = share_inactive(groups, "sample")
+    always = (shares == 1).sum(dims) / shares.count(dims)
     return pd.DataFrame(
         {
             "score": inactive["score"].to_numpy(),
@@ -233,6 +242,13 @@ def lengths_vary(values: xr.DataArray) -> bool:
         values: an array that may have the coordinate ``n_tokens``.
     """
     return "n_tokens" in values.coords and len(np.unique(values["n_tokens"])) > 2
+
+
+def _shares_of(inactive: xr.DataArray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The shares of inactive (input, head) pairs in each part of the inputs: ``(score, part)``."""
+    dims = ("sample", "layer", "head")
+    shares = [share_inactive(inactive.isel(sample=part), dims).to_numpy() for part in parts]
+    return np.stack(shares, axis=1)
 
 
 def _lengths(values: xr.DataArray, n_tokens: Sequence[int] | None) -> np.ndarray:

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.table import as_floats, read_table, require
+from inactive_heads.analysis.csv_table import read_table
+from inactive_heads.analysis.curves.table import as_floats, as_names, known_headings, require
 from inactive_heads.analysis.heads.thresholds import choose_thresholds
 from inactive_heads.errors import UserError
 
+MOST = np.finfo(float).max
 COLUMNS = ["task", "model", "score", "percent", "threshold"]
 """The columns of a table of thresholds."""
 
@@ -30,14 +32,23 @@ def read_thresholds(path: str | Path) -> pd.DataFrame:
         A table with these five columns.
 
     Raises:
-        UserError: the file cannot be read, a column is missing, or a cell is empty or not a number.
+        UserError: the file cannot be read, a column is missing, a cell is empty or not a finite
+            number, or a percent is outside 0 to 100.
     """
-    table = read_table(path)
+    table = known_headings(read_table(path), COLUMNS)
     require(table, COLUMNS, str(path))
+    for column in ("task", "model", "score"):
+        table[column] = as_names(table[column], str(path))
     for column in ("percent", "threshold"):
         table[column] = as_floats(table[column], str(path))
         if (missing := table[column].isna()).any():
             raise UserError(f"{path}: {column} in row {missing.idxmax()} is empty")
+    for column, low, high in (("percent", 0, 100), ("threshold", -MOST, MOST)):
+        if (odd := ~table[column].between(low, high)).any():
+            raise UserError(
+                f"{path}: {column} in row {odd.idxmax()} is {table[column][odd.idxmax()]:g}, not a "
+                + ("percentage from 0 to 100" if column == "percent" else "finite number")
+            )
     return table[COLUMNS]
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from inactive_heads.errors import UserError
+from inactive_heads.analysis.heads.arguments import (
+    any_number,
+    check_scores,
+    check_thresholds,
+    one_number,
+    score_name,
+)
+from inactive_heads.errors import Notice, UserError
 
 PAPER_PERCENTS = (0, 5, 10, 15, 20, 25, 30)
 """The percents of heads that the paper zeroes."""
@@ -17,7 +26,7 @@ REPORT_PERCENTS = (0, 5, 10, 15, 20, 30)
 
 
 def choose_thresholds(
-    scores: xr.DataArray, percents: Sequence[float] = PAPER_PERCENTS
+    scores: xr.DataArray, percents: float | Iterable[Any] = PAPER_PERCENTS
 ) -> xr.DataArray:
     """Return the threshold of every score for every percent of heads.
 
@@ -36,9 +45,10 @@ def choose_thresholds(
         Thresholds ``(score, percent)``, percents ascending, in each score's own unit.
 
     Raises:
-        UserError: no percent is given, one is out of range or given twice, or a score has no finite
-            value.
+        UserError: ``scores`` are no scores; no percent is given, one is out of range or given
+            twice; or a score has no finite value.
     """
+    check_scores(scores)
     checked = check_percents(percents)
     cuts = np.empty((scores.sizes["score"], len(checked)))
     for row, name in enumerate(scores["score"].values.tolist()):
@@ -46,10 +56,7 @@ def choose_thresholds(
         values = one.values[np.isfinite(one.values)].astype(np.float64)
         if not values.size:
             raise UserError(f"score {name!r} has no finite value to take a threshold from")
-        p = np.asarray(checked) / 100
-        if one["inactive"].item() == "above":
-            p = 1 - p
-        cuts[row] = np.quantile(values, p, method="interpolated_inverted_cdf")
+        cuts[row] = _quantiles(values, checked, one["inactive"].item())
     return xr.DataArray(
         cuts,
         dims=("score", "percent"),
@@ -63,21 +70,73 @@ def choose_thresholds(
     )
 
 
+def _quantiles(values: np.ndarray, percents: Sequence[float], side: str) -> np.ndarray:
+    """Quantiles of the interpolated inverted CDF, as `numpy.quantile` has them.
+
+    Where a quantile is one of the values, it is exactly that value: a threshold that rounding
+    places beside it would select another number of heads.
+    """
+    n = len(values)
+    at = n * np.asarray(percents) / 100
+    at = np.clip((at if side == "below" else n - at) - 1, 0, n - 1)
+    at = np.where(np.abs(at - np.round(at)) < 1e-12 * n, np.round(at), at)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, n - 1)
+    ordered = np.partition(values, np.unique([low, high]))
+    found: np.ndarray = ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+    return found
+
+
 def inactive_heads(scores: xr.DataArray, thresholds: xr.DataArray) -> xr.DataArray:
     """Return which heads are strictly on the inactive side of their score's threshold.
 
     Args:
-        scores: with the dimension score and any others, such as ``(score, sample, layer, head)``.
+        scores: ``(score, sample, layer, head)`` from `score_heads`, or a part of it.
         thresholds: ``(score, percent)``, or ``(score,)`` for one percent. Only scores in both
             arrays are kept.
 
     Returns:
         Booleans with the dimensions of both arrays, ``(score, sample, layer, head, percent)`` for
-        those above. NaN counts as active.
+        those above, with the attributes of ``scores``. Where a score is NaN (a head that a layer
+        lacks, or an undefined ratio), a head is not inactive; the coordinate ``defined`` then says
+        where scores are numbers, and shares of heads are of those.
+
+    Raises:
+        UserError: ``scores`` are no scores, ``thresholds`` no thresholds of them, or one is NaN.
     """
+    check_scores(scores, ())
+    check_thresholds(thresholds)
+    attrs, single = scores.attrs, "score" not in scores.dims
+    scores, thresholds = (
+        one if "score" in one.dims else one.expand_dims("score") for one in (scores, thresholds)
+    )
     scores, thresholds = xr.align(scores, thresholds, join="inner", exclude=("percent",))
+    if not scores.sizes["score"]:
+        raise UserError("the scores and the thresholds have no score in common")
     below = scores["inactive"] == "below"
-    return xr.where(below, scores < thresholds, scores > thresholds)
+    mask = xr.where(below, scores < thresholds, scores > thresholds)
+    mask.attrs = dict(attrs)
+    defined = scores.notnull()
+    if not defined.all():
+        mask = mask.assign_coords(defined=(defined.dims, defined.data))
+    return mask.squeeze("score") if single else mask
+
+
+def share_inactive(inactive: xr.DataArray, dims: str | Sequence[str]) -> xr.DataArray:
+    """Return the share of heads that is inactive, of the heads whose scores are numbers.
+
+    Args:
+        inactive: booleans from `inactive_heads`.
+        dims: the dimensions to take shares over.
+
+    Returns:
+        Shares between 0 and 1 over the other dimensions; NaN where no score is a number.
+    """
+    if "defined" not in inactive.coords:
+        return inactive.mean(dims)
+    mask, defined = inactive.drop_vars("defined"), inactive["defined"].drop_vars("defined")
+    there = defined.broadcast_like(mask).sum(dims)
+    return mask.sum(dims) / there.where(there > 0)
 
 
 def select_heads(scores: xr.DataArray, score: str, percent: float) -> xr.DataArray:
@@ -94,63 +153,51 @@ def select_heads(scores: xr.DataArray, score: str, percent: float) -> xr.DataArr
         percent: the percent of heads to select.
 
     Returns:
-        Booleans, ``(layer, head)``.
+        Booleans, ``(layer, head)``, with the attributes of ``scores``.
 
     Raises:
-        UserError: ``percent`` is not between 0 and 100, or the score has no finite value.
+        UserError: ``scores`` are no scores, ``score`` is not one of them, ``percent`` is not a
+            number between 0 and 100, or the score has no finite value.
     """
-    mean = scores.sel(score=[score]).mean("sample", keep_attrs=True)
+    check_scores(scores, ("score", "sample", "layer", "head"))
+    name = score_name(scores, score)
+    percent = one_number(percent, "percent")
+    mean = scores.sel(score=[name]).mean("sample", keep_attrs=True)
     return inactive_heads(mean, choose_thresholds(mean, [percent])).squeeze(
         ("score", "percent"), drop=True
     )
 
 
-def head_set_iou(a: xr.DataArray, b: xr.DataArray) -> float:
-    """Return intersection over union of two head sets; NaN if both are empty.
-
-    Args:
-        a: booleans of any shape.
-        b: booleans of the same shape.
-
-    Returns:
-        A share of heads, 0 to 1, or NaN.
-    """
-    union = int((a | b).sum())
-    return int((a & b).sum()) / union if union else float("nan")
-
-
-def head_set_precision(a: xr.DataArray, of: xr.DataArray) -> float:
-    """Return the share of heads in ``a`` that are also in ``of``, 0 to 1; NaN if ``a`` is empty.
-
-    Args:
-        a: booleans of any shape.
-        of: booleans of the same shape.
-
-    Returns:
-        The share, 0 to 1, or NaN.
-    """
-    size = int(a.sum())
-    return int((a & of).sum()) / size if size else float("nan")
-
-
-def check_percents(percents: Iterable[float]) -> list[float]:
+def check_percents(percents: Any) -> list[float]:
     """Return percents of heads in ascending order, validated.
 
+    A `Notice` is given if all are below 1, as shares of 1 are.
+
     Args:
-        percents: numbers from 0 to 100, each once.
+        percents: numbers from 0 to 100, each once, or a single one.
 
     Returns:
         The percents, ascending.
 
     Raises:
-        UserError: none is given, one is not between 0 and 100, or one is given twice.
+        UserError: none is given, one is not a number between 0 and 100, or one is given twice.
     """
-    checked = [float(percent) for percent in percents]
+    several = isinstance(percents, Iterable) and getattr(percents, "ndim", None) != 0
+    if isinstance(percents, str) or not several:
+        percents = [percents]
+    checked = [any_number(percent, "a percent of heads") for percent in percents]
     if not checked:
-        raise UserError("no share of heads was given; percents might be [0, 10, 20, 30]")
+        raise UserError("no percent of heads was given; percents might be [0, 10, 20, 30]")
     for percent in checked:
         if not 0 <= percent <= 100:
-            raise UserError(f"a share of heads is a percentage from 0 to 100, not {percent:g}")
+            raise UserError(f"a percent of heads is from 0 to 100, not {percent:g}")
     if len(set(checked)) < len(checked):
-        raise UserError(f"a share of heads stands twice in {[f'{one:g}' for one in checked]}")
+        raise UserError(f"a percent of heads stands twice in {[f'{one:g}' for one in checked]}")
+    if 0 < max(checked) < 1:
+        most = max(checked)
+        warnings.warn(
+            f"{most:g} means {most:g}% of heads; for a share of {most:g} write {100 * most:g}",
+            Notice,
+            stacklevel=2,
+        )
     return sorted(checked)

@@ -17,7 +17,7 @@ from inactive_heads.analysis.curves.model_comparison import (
     rank_table,
     top_overlap,
 )
-from inactive_heads.analysis.curves.ranking import rank_scores
+from inactive_heads.analysis.curves.ranking import ranked
 from inactive_heads.analysis.curves.table import metrics_of
 from inactive_heads.report.page.parts import Chart, Section, Table, frame_table, square_table
 from inactive_heads.report.page.summary_tables import tolerance
@@ -72,7 +72,7 @@ def settings(curves: pd.DataFrame | None, within: Tolerances) -> list[Setting]:
         for metric in metrics_of(group):
             # Models without values of this metric are left out of the ranking and the grid.
             own = group[group.groupby("model")[metric].transform("count") > 0]
-            ranking = rank_scores(own, metric=metric, within=within.get(metric))
+            ranking = ranked(own, metric=metric, within=within.get(metric))
             # Keep models in the given order instead of sorting them by name.
             places = {model: i for i, model in enumerate(dict.fromkeys(own["model"]))}
             ranking = ranking.sort_values(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from inactive_heads.analysis.curves.metrics import Metric, Tolerances
-from inactive_heads.analysis.curves.ranking import rank_scores
+from inactive_heads.analysis.curves.ranking import ranked
 from inactive_heads.analysis.curves.summary import RANKING_COLUMNS
 from inactive_heads.analysis.curves.table import CURVE_KEYS, metric_of
 from inactive_heads.report.page.parts import (
@@ -224,7 +224,7 @@ def _with_reach(
     if column in group or curves is None:
         return group.assign(**{column: group.get(column, np.nan)})
     own = curves[(curves[CURVE_KEYS] == list(keys)).all(axis=1)]
-    ranks = rank_scores(own, metric=metric, within=within.get(metric))
+    ranks = ranked(own, metric=metric, within=within.get(metric))
     return group.merge(ranks[["score", column]], on="score", how="left")
 
 

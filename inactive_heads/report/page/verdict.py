@@ -11,6 +11,7 @@ from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metri
 from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
 from inactive_heads.analysis.curves.ranking import reach_column
 from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
+from inactive_heads.analysis.curves.ties import joined
 
 CHANGE = ("change_low", "change_high")
 
@@ -71,9 +72,13 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -
     named = counts[counts["score"] != RANDOM]
     if len(named):
         best = named.iloc[0]
+        # Mean ranks are of whole numbers: equal ones are equal to the last digit.
+        order = ["first", "top_3", "mean_rank"]
+        equal = named[(named[order] == best[order]).all(axis=1)]
+        has, is_ = ("has", "is") if len(equal) == 1 else ("each have", "are")
         text += (
-            f" {best['score']} has the best normalized AUC on {best['first']} of {best['models']} "
-            f"models and is among the first three on {best['top_3']}."
+            f" {joined(list(equal['score']))} {has} the best normalized AUC on {best['first']} of "
+            f"{best['models']} models and {is_} among the first three on {best['top_3']}."
         )
     random = counts.loc[counts["score"] == RANDOM, "first"]
     if len(random) and random.iloc[0]:
@@ -105,7 +110,10 @@ def _words(
     model, task, mode = (str(key) for key in keys)
     where = f"{model}, {task} ({mode})" if several else f"{task} ({mode})"
     metric = metric_of(group)
-    ranked, random = group.sort_values("rank"), _first(group[group["score"] == RANDOM])
+    ranked, random = (
+        group.sort_values("rank", kind="stable"),
+        _first(group[group["score"] == RANDOM]),
+    )
     best = _first(ranked[ranked["score"] != RANDOM])
     if best is None:
         return f"On {where}, only heads chosen at random were zeroed."
@@ -124,6 +132,8 @@ def _words(
     text += _next(best, ranked, metric)
     if random is not None and random["rank"] < best["rank"]:
         text += " Over its whole curve, Random did better than every score."
+    if random is not None and random["rank"] == best["rank"]:
+        text += " Over its whole curve, Random did as well."
     return text.replace("(-", "(−")
 
 
@@ -148,17 +158,20 @@ def _apart(
 
 
 def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
-    """Whether the best score is shown to beat the next one; empty without per-item outcomes."""
-    below = ranked[ranked["rank"] > best["rank"]]
+    """Whether the best score ties, or is shown to beat the next one; empty where that is not known."""
+    first = ranked[(ranked["rank"] == best["rank"]) & (ranked["score"] != RANDOM)]
+    if len(first) > 1:
+        return f" {joined(list(first['score']))} tie: their whole curves are equally good."
+    below = ranked.iloc[list(ranked.index).index(best.name) + 1 :]
     lead = float(best.get("lead", np.nan))
     if below.empty or not np.isfinite(lead):
         return ""
     after, many = below.iloc[0]["score"], best["n_to_tell"]
     if best["better_than_next"] is True or best["better_than_next"] == 1:
         return f" Over its whole curve it is better than {after}, the next (paired 95% interval)."
-    text = f" That it is better than {after}, the next by its whole curve, is not shown"
+    text = f" It is not shown to be better than {after}, the next by its whole curve"
     if np.isfinite(many):
-        text += f": about {many:,.0f} {metric.items} would tell"
+        text += f"; that would take about {many:,.0f} {metric.items}"
     return text + "."
 
 

@@ -78,8 +78,8 @@ def test_agreement_of_head_sets():
 
 @pytest.mark.parametrize(
     ("percents", "message"),
-    [([101], "not 101"), ([-1], "not -1"), ([], "no share"), ([5, 5], "twice")],
+    [([101], "not 101"), ([-1], "not -1"), ([], "no percent"), ([5, 5], "twice")],
 )
-def test_shares_outside_of_0_to_100_are_refused(percents, message):
+def test_percents_outside_of_0_to_100_are_refused(percents, message):
     with pytest.raises(ih.UserError, match=message):
         ih.choose_thresholds(scores_of(np.ones((1, 1, 3)), "below"), percents)

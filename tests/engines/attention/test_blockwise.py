@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.closeness import assert_close
+
 from inactive_heads.core.batch import TokenBatch
-<<<<<<< HEAD:tests/engines/test_blockwise.py
-from inactive_heads.engines import blockwise
-=======
 from inactive_heads.engines.attention import blockwise
 from inactive_heads.engines.attention.blockwise import block_attention
 from inactive_heads.engines.attention.inputs import AttentionInputs
->>>>>>> engines:tests/engines/attention/test_blockwise.py
 
 N, WINDOW, SOFTCAP = 64, 8, 2.0
 

@@ -1,0 +1,64 @@
+"""Output to terminals and files whose encoding lacks characters: these are written in ASCII."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+import unicodedata
+
+PLAIN = {
+    "★": "*",
+    "×": "x",
+    "…": "...",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "→": "->",
+    "≤": "<=",
+    "≥": ">=",
+    "≠": "!=",
+    "∞": "inf",
+    "‘": "'",
+    "’": "'",
+    "“": '"',
+    "”": '"',
+    "•": "*",
+    "·": ".",
+    "✓": "yes",
+    "✗": "no",
+}
+"""Characters → what is written where they cannot be."""
+
+HANDLER = "inactive_heads.plain"
+
+
+def write_anywhere() -> None:
+    """Let standard output and error write any text, whatever their encoding.
+
+    A terminal in Latin-1 or ASCII, or a file in a Windows code page, has no "★" and no "…": Python
+    would stop with an error. They are written as "*" and "...".
+    """
+    codecs.register_error(HANDLER, _plain)
+    for stream in (sys.stdout, sys.stderr):
+        # Streams that a notebook or a test puts in their place take any text.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=HANDLER)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(map(_in_ascii, bad)), error.end
+
+
+def _in_ascii(character: str) -> str:
+    if character in PLAIN:
+        return PLAIN[character]
+    if "BOX DRAWINGS" in (name := unicodedata.name(character, "")):
+        return "|" if "VERTICAL" in name and "HORIZONTAL" not in name else "-"
+    if "BLOCK" in name or "BRAILLE" in name:
+        return "#"
+    # "é" is "e" and an accent.
+    base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return base or "?"
