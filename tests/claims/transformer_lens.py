@@ -3,7 +3,7 @@
 assert scores.attrs["weight_processing"] == "none: raw Hugging Face weights"
 assert again.attrs["weight_processing"] != scores.attrs["weight_processing"]
 moved = abs(again - scores).max(["sample", "layer", "head"])
-assert float(moved.sel(score="AHRN")) > 1e-3  # what a head writes loses its mean over d_model
-for name in ("AWFT", "AEQD"):  # attention weights stay the same
-    assert float(moved.sel(score=name)) < 1e-4
+others = moved.drop_sel(score=["AHRN", "AHRN (LN)"])
+# What a head writes loses its mean over d_model; nothing else moves.
+assert float(moved.sel(score="AHRN")) > 10 * float(others.max())
 assert run.zeroed.dims == ("sample", "layer", "head")
