@@ -2,119 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from inactive_heads.models.weights.gguf.metadata import Metadata
 from inactive_heads.models.weights.gguf.rope import LLAMA_BASE, rope_parameters
+from inactive_heads.models.weights.gguf.shared_options import (
+    ATTENTION_BIASES,
+    QKV_BIASES,
+    Options,
+    attention_options,
+    decoder_options,
+    derived_head_width,
+    expert_options,
+    head_width,
+    key_value_heads,
+    layer_norm_options,
+    layer_types,
+    model_sizes,
+)
 
-QKV_BIASES = ("attn_q.bias", "attn_k.bias", "attn_v.bias")
-ATTENTION_BIASES = (*QKV_BIASES, "attn_output.bias")
 MLP_BIASES = ("ffn_gate.bias", "ffn_up.bias", "ffn_down.bias")
 SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN = 1, 2, 3
 """Values of expert_gating_func."""
 
 BLOOM_ALIBI = 8.0
 
-Options = dict[str, Any]
-
-
-def _sizes(keys: Metadata) -> Options:
-    return {
-        "num_hidden_layers": keys.size("block_count"),
-        "hidden_size": keys.size("embedding_length"),
-        "num_attention_heads": keys.size("attention.head_count"),
-        "max_position_embeddings": keys.size("context_length"),
-    }
-
-
-def _head_dim(keys: Metadata, sizes: Options) -> int:
-    derived = sizes["hidden_size"] // sizes["num_attention_heads"]
-    head_dim = keys.size("attention.key_length", derived)
-    keys.expect("attention.value_length", head_dim)
-    return head_dim
-
-
-def _derived_head_dim(keys: Metadata, sizes: Options) -> int:
-    """The width of a head in architectures where it always follows from the model's width."""
-    if sizes["hidden_size"] % sizes["num_attention_heads"]:
-        raise keys.refusal("attention.head_count", "the model's width is no multiple of it")
-    derived: int = sizes["hidden_size"] // sizes["num_attention_heads"]
-    keys.expect("attention.key_length", derived)
-    keys.expect("attention.value_length", derived)
-    return derived
-
-
-def _attention(keys: Metadata, *, partial: bool = False) -> Options:
-    """Grouped-query attention, RMS norms, rotary positions."""
-    sizes = _sizes(keys)
-    head_dim = _head_dim(keys, sizes)
-    return sizes | {
-        "num_key_value_heads": _key_value_heads(keys, sizes),
-        "head_dim": head_dim,
-        "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
-        "rope_parameters": rope_parameters(keys, head_dim, partial=partial),
-        "attention_bias": keys.has_tensor(*ATTENTION_BIASES),
-    }
-
-
-def _decoder(keys: Metadata, *, partial: bool = False) -> Options:
-    """What most architectures share."""
-    return _attention(keys, partial=partial) | {
-        "intermediate_size": keys.size("feed_forward_length")
-    }
-
-
-def _key_value_heads(keys: Metadata, sizes: Options) -> int:
-    n_heads: int = sizes["num_attention_heads"]
-    n_kv_heads = keys.size("attention.head_count_kv", n_heads)
-    if n_heads % n_kv_heads:
-        raise keys.refusal("attention.head_count_kv", f"{n_heads} heads cannot share so many")
-    return n_kv_heads
-
-
-def _layer_norm_decoder(keys: Metadata, epsilon: str, *, partial: bool) -> Options:
-    """Grouped-query attention, layer norms with biases, rotary positions."""
-    sizes = _sizes(keys)
-    head_dim = _derived_head_dim(keys, sizes)
-    return sizes | {
-        "intermediate_size": keys.size("feed_forward_length"),
-        "num_key_value_heads": _key_value_heads(keys, sizes),
-        epsilon: keys.number("attention.layer_norm_epsilon"),
-        "rope_parameters": rope_parameters(keys, head_dim, partial=partial),
-    }
-
 
 def llama(keys: Metadata) -> Options:
     """Llama, and Mistral without a window."""
     keys.expect("expert_count", 0)
     keys.expect("expert_used_count", 0)
-    return _decoder(keys) | {"mlp_bias": keys.has_tensor(*MLP_BIASES)}
+    return decoder_options(keys) | {"mlp_bias": keys.has_tensor(*MLP_BIASES)}
 
 
 def qwen2(keys: Metadata) -> Options:
     """Qwen 2 and 2.5. The width of a head follows from the model's; q, k and v have biases."""
-    options = _decoder(keys)
-    _derived_head_dim(keys, options)
+    options = decoder_options(keys)
+    derived_head_width(keys, options)
     del options["head_dim"], options["attention_bias"]
     return options | {"use_sliding_window": False}
 
 
 def qwen3(keys: Metadata) -> Options:
     """Qwen 3."""
-    return _decoder(keys) | {"use_sliding_window": False}
-
-
-def _experts(keys: Metadata, gating: int, *, normalized: bool) -> Options:
-    keys.expect("expert_gating_func", gating)
-    keys.expect("expert_weights_norm", normalized)
-    keys.expect("expert_weights_scale", 0.0, 1.0)
-    keys.expect("expert_group_count", 0, 1)
-    keys.expect("expert_group_used_count", 0, 1)
-    return {"num_experts_per_tok": keys.size("expert_used_count")}
+    return decoder_options(keys) | {"use_sliding_window": False}
 
 
 def _qwen_experts(keys: Metadata, *, normalized: bool) -> Options:
-    return _experts(keys, SOFTMAX, normalized=normalized) | {
+    return expert_options(keys, SOFTMAX, normalized=normalized) | {
         "num_experts": keys.size("expert_count"),
         "moe_intermediate_size": keys.size("expert_feed_forward_length"),
         "norm_topk_prob": normalized,
@@ -138,19 +71,19 @@ def qwen3moe(keys: Metadata) -> Options:
 
 def gpt_oss(keys: Metadata) -> Options:
     """gpt-oss: every other layer has a window, beginning with the first."""
-    options = _decoder(keys) | _experts(keys, SOFTMAX_OF_CHOSEN, normalized=False)
+    options = decoder_options(keys) | expert_options(keys, SOFTMAX_OF_CHOSEN, normalized=False)
     keys.expect("expert_feed_forward_length", options["intermediate_size"])
     options["rope_parameters"]["truncate"] = False
     return options | {
         "num_local_experts": keys.size("expert_count"),
         "sliding_window": keys.size("attention.sliding_window"),
-        "layer_types": _layer_types(keys, 2),
+        "layer_types": layer_types(keys, 2),
     }
 
 
 def minimax_m2(keys: Metadata) -> Options:
     """MiniMax M2: experts chosen by sigmoids, a part of each head rotated."""
-    options = _decoder(keys, partial=True) | _experts(keys, SIGMOID, normalized=True)
+    options = decoder_options(keys, partial=True) | expert_options(keys, SIGMOID, normalized=True)
     keys.expect("expert_feed_forward_length", options["intermediate_size"])
     del options["attention_bias"]
     return options | {"num_local_experts": keys.size("expert_count")}
@@ -158,11 +91,11 @@ def minimax_m2(keys: Metadata) -> Options:
 
 def phi3(keys: Metadata) -> Options:
     """Phi 3, 3.5 and 4."""
-    sizes = _sizes(keys)
-    rope = rope_parameters(keys, _derived_head_dim(keys, sizes), partial=True)
+    sizes = model_sizes(keys)
+    rope = rope_parameters(keys, derived_head_width(keys, sizes), partial=True)
     return sizes | {
         "intermediate_size": keys.size("feed_forward_length"),
-        "num_key_value_heads": _key_value_heads(keys, sizes),
+        "num_key_value_heads": key_value_heads(keys, sizes),
         "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon"),
         "rope_parameters": rope,
         "original_max_position_embeddings": rope.get(
@@ -174,7 +107,7 @@ def phi3(keys: Metadata) -> Options:
 
 def _gemma(keys: Metadata, largest: int) -> Options:
     """Gemma 2 and 3. ``largest`` is the number of layers of the 27B model, which scales q anew."""
-    options = _decoder(keys)
+    options = decoder_options(keys)
     derived = options["hidden_size"] // options["num_attention_heads"]
     of_27b = options["num_hidden_layers"] == largest
     return options | {"query_pre_attn_scalar": derived if of_27b else options["head_dim"]}
@@ -186,7 +119,7 @@ def gemma2(keys: Metadata) -> Options:
         "attn_logit_softcapping": keys.number("attn_logit_softcapping", 50.0),
         "final_logit_softcapping": keys.number("final_logit_softcapping", 30.0),
         "sliding_window": keys.size("attention.sliding_window"),
-        "layer_types": _layer_types(keys, 2),
+        "layer_types": layer_types(keys, 2),
     }
 
 
@@ -195,7 +128,7 @@ def gemma3(keys: Metadata) -> Options:
     options = _gemma(keys, 62)
     capping = "final_logit_softcapping"
     window = keys.count("attention.sliding_window")
-    types = _layer_types(keys, 6)
+    types = layer_types(keys, 6)
     options["rope_parameters"] = {
         "full_attention": options["rope_parameters"],
         "sliding_attention": {
@@ -210,20 +143,9 @@ def gemma3(keys: Metadata) -> Options:
     }
 
 
-def _layer_types(keys: Metadata, period: int) -> list[str]:
-    """Which layers have a window: as the file says, or all but the last of each ``period``."""
-    n_layers, key = keys.size("block_count"), "attention.sliding_window_pattern"
-    if keys.is_array(key):
-        windowed = [bool(n) for n in keys.per_layer(key, n_layers)]
-    else:
-        period = keys.size(key, period)
-        windowed = [(i + 1) % period != 0 for i in range(n_layers)]
-    return ["sliding_attention" if each else "full_attention" for each in windowed]
-
-
 def starcoder2(keys: Metadata) -> Options:
     """StarCoder 2. Its files do not store the window of the original models."""
-    return _layer_norm_decoder(keys, "norm_epsilon", partial=False) | {
+    return layer_norm_options(keys, "norm_epsilon", partial=False) | {
         "use_bias": True,
         "sliding_window": None,
     }
@@ -232,7 +154,7 @@ def starcoder2(keys: Metadata) -> Options:
 def stablelm(keys: Metadata) -> Options:
     """StableLM. What the layers are made of follows from the tensors, as in llama.cpp."""
     keys.known(["use_parallel_residual"])
-    return _layer_norm_decoder(keys, "layer_norm_eps", partial=True) | {
+    return layer_norm_options(keys, "layer_norm_eps", partial=True) | {
         "use_qkv_bias": keys.has_tensor(*QKV_BIASES),
         "use_parallel_residual": not keys.has_tensor("ffn_norm.weight"),
         "qk_layernorm": keys.has_tensor("attn_q_norm.weight", "attn_k_norm.weight"),
@@ -241,14 +163,14 @@ def stablelm(keys: Metadata) -> Options:
 
 def nemotron(keys: Metadata) -> Options:
     """Nemotron and Minitron."""
-    sizes = _sizes(keys)
-    head_dim = _head_dim(keys, sizes)
+    sizes = model_sizes(keys)
+    head_dim = head_width(keys, sizes)
     # The converter writes the same epsilon under both keys.
     epsilon = keys.number("attention.layer_norm_epsilon")
     keys.expect("attention.layer_norm_rms_epsilon", epsilon)
     return sizes | {
         "intermediate_size": keys.size("feed_forward_length"),
-        "num_key_value_heads": _key_value_heads(keys, sizes),
+        "num_key_value_heads": key_value_heads(keys, sizes),
         "head_dim": head_dim,
         "norm_eps": epsilon,
         "rope_parameters": rope_parameters(keys, head_dim, partial=True),
@@ -259,9 +181,9 @@ def nemotron(keys: Metadata) -> Options:
 
 def falcon(keys: Metadata) -> Options:
     """Falcon 7B, 40B, 180B and Falcon 2 11B."""
-    sizes = _sizes(keys)
-    head_dim = _derived_head_dim(keys, sizes)
-    kv_heads = _key_value_heads(keys, sizes)
+    sizes = model_sizes(keys)
+    head_dim = derived_head_width(keys, sizes)
+    kv_heads = key_value_heads(keys, sizes)
     two_norms = keys.has_tensor("attn_norm_2.weight")
     return sizes | {
         "ffn_hidden_size": keys.size("feed_forward_length"),
@@ -279,8 +201,8 @@ def falcon(keys: Metadata) -> Options:
 
 def gpt2(keys: Metadata) -> Options:
     """GPT-2."""
-    sizes = _sizes(keys)
-    _derived_head_dim(keys, sizes)
+    sizes = model_sizes(keys)
+    derived_head_width(keys, sizes)
     keys.expect("attention.head_count_kv", sizes["num_attention_heads"])
     return {
         "n_layer": sizes["num_hidden_layers"],
@@ -294,8 +216,8 @@ def gpt2(keys: Metadata) -> Options:
 
 def bloom(keys: Metadata) -> Options:
     """BLOOM."""
-    sizes = _sizes(keys)
-    _derived_head_dim(keys, sizes)
+    sizes = model_sizes(keys)
+    derived_head_width(keys, sizes)
     keys.expect("attention.head_count_kv", sizes["num_attention_heads"])
     keys.expect("feed_forward_length", 4 * sizes["hidden_size"])
     keys.expect("attention.max_alibi_bias", BLOOM_ALIBI)
@@ -310,8 +232,8 @@ def bloom(keys: Metadata) -> Options:
 
 def lfm2(keys: Metadata) -> Options:
     """LFM2: layers with short convolutions have no key/value heads."""
-    sizes = _sizes(keys)
-    head_dim = _derived_head_dim(keys, sizes)
+    sizes = model_sizes(keys)
+    head_dim = derived_head_width(keys, sizes)
     kv_heads = keys.per_layer("attention.head_count_kv", sizes["num_hidden_layers"])
     if len(set(kv_heads) - {0}) != 1:
         raise keys.refusal("attention.head_count_kv", "one number for all layers with heads")
@@ -329,7 +251,7 @@ def lfm2(keys: Metadata) -> Options:
 
 def qwen35(keys: Metadata) -> Options:
     """Qwen 3.5: gated delta nets, and attention in every n-th layer."""
-    options = _attention(keys, partial=True)
+    options = attention_options(keys, partial=True)
     # All axes of a text's positions are equal, so these sections change nothing.
     sections = [n for n in keys.per_item("rope.dimension_sections") if n]
     if sections:
@@ -364,7 +286,7 @@ def qwen35moe(keys: Metadata) -> Options:
     """Qwen 3.5 with experts, one of them shared."""
     return (
         qwen35(keys)
-        | _experts(keys, SOFTMAX, normalized=True)
+        | expert_options(keys, SOFTMAX, normalized=True)
         | {
             "num_experts": keys.size("expert_count"),
             "moe_intermediate_size": keys.size("expert_feed_forward_length"),
