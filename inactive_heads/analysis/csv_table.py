@@ -22,7 +22,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """Return the contents of a CSV file.
 
     Cells are separated by commas or, if the header has none, by semicolons or tabs. The first byte
-    order mark, empty lines, and columns without a heading and content are left out.
+    order mark, empty lines, and columns without a heading (an index) are left out.
 
     Args:
         path: the CSV file, in UTF-8.
@@ -68,11 +68,9 @@ def _cells(text: str, where: str) -> tuple[list[str], list[list[str]]]:
     if not rows:
         raise UserError(f"{where!r} is not a table in CSV: it is empty")
     header = [name.strip() for name in rows[0]]
-    for i, name in enumerate(header):
+    for name in header:
         if name and header.count(name) > 1:
             raise UserError(f"{where}: two columns are called {shortened(name)}; rename one")
-        if not name and any(row[i].strip() for row in rows[1:]):
-            raise UserError(f"{where}: column {i + 1} has no name")
     return header, rows[1:]
 
 

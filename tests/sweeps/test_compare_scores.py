@@ -226,8 +226,8 @@ def test_a_comparison_says_where_its_scores_would_stand(model, tmp_path):
     )
     path = tmp_path / "published.csv"
     both = [
-        curves_of("there", {"A": (60, 60, 60), "B": (60, -900, -900)}, (0, 10, 90)),
-        curves_of("far", {"A": (60, -900, -900), "B": (60, -900, -900)}, (0, 10, 90)),
+        curves_of("there", {"A": (60, 60, 60), "B": (100, 0, 0)}, (0, 10, 90)),
+        curves_of("far", {"A": (100, 0, 0), "B": (100, 0, 0)}, (0, 10, 90)),
     ]
     pd.concat(both).to_csv(path, index=False)
     found = ih.compare_scores(
