@@ -36,7 +36,7 @@ PLAIN = item()
         {"continuations": pd.Series([" 2", " 3"], index=[7, 8])},
         {"lengths": []},
     ],
-    ids=str,
+    ids=lambda changes: ", ".join(changes),
 )
 def test_fields_that_are_clear(changes):
     found = item(**changes)
@@ -86,7 +86,7 @@ def test_numbers_for_names_and_lists_of_contexts():
         ({"subject": None}, "has the subject None; give a text"),
         ({"id": None}, "question None has the id None; give a text"),
     ],
-    ids=str,
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else None,
 )
 def test_a_question_that_is_damaged_is_named(changes, message):
     with pytest.raises(ih.UserError, match=f"^.*question.*{message}|^{message}") as error:
