@@ -28,12 +28,14 @@ from inactive_heads.models.chat_trial import (
     LATER,
     QUESTION,
     REMEDY,
+    Conversation,
     Turns,
     check_opening,
     missing,
     on_day,
     takes_parts,
     turn,
+    turns_of,
     usable,
 )
 
@@ -115,23 +117,23 @@ class ChatTemplate:
             )
         return replace(chat, dated=dated)
 
-    def render(self, turns: Turns) -> str:
+    def render(self, turns: Conversation) -> str:
         """The conversation as text, up to where the assistant's answer begins.
 
         Args:
-            turns: the conversation, with a user turn last. System turns are left out if the
-                template refuses them, which a warning says once.
+            turns: the conversation, with a user turn last, or a task's prompt. System turns are
+                left out if the template refuses them, which a warning says once.
 
         Returns:
             One text, including special tokens.
 
         Raises:
-            UserError: the template raises an error for this conversation, or leaves out or alters
-                the content of a turn.
+            UserError: it is no conversation, the template raises an error for it, or leaves out or
+                alters the content of a turn.
         """
         return self._whole(turns, add_generation_prompt=True)
 
-    def continued(self, turns: Turns) -> str:
+    def continued(self, turns: Conversation) -> str:
         """The conversation as text, up to the end of what the last turn says.
 
         Args:
@@ -163,7 +165,8 @@ class ChatTemplate:
         date = f", today is {DATE:%Y-%m-%d}" if self.dated else ""
         return f"on ({self.digest}{date})"
 
-    def _whole(self, turns: Turns, **options: Any) -> str:
+    def _whole(self, given: Conversation, **options: Any) -> str:
+        turns = turns_of(given)
         if not self._takes_system_turns:
             turns = [one for one in turns if one["role"] != "system"]
         lost = None

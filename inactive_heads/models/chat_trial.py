@@ -17,6 +17,9 @@ from inactive_heads.third_party import explained
 Turns = list[dict[str, str]]
 """A conversation in transformers' format: ``role`` and ``content`` of every turn."""
 
+Conversation = Turns | str
+"""Turns, or a prompt that keeps its turns: a text with an attribute ``turns``."""
+
 Write = Callable[..., str]
 """Writes a conversation by a template; keywords are transformers' options."""
 
@@ -142,6 +145,30 @@ def on_day(source: str, day: datetime) -> str:
     written |= {f"%{code}": day.strftime(f"%{code}") for code in CODES}
     steps = "".join(f"|replace({json.dumps(a)},{json.dumps(b)})" for a, b in written.items())
     return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}{source}"
+
+
+def turns_of(given: Conversation) -> Turns:
+    """The turns of a conversation or prompt.
+
+    Args:
+        given: turns, or a prompt that keeps its turns, as a task's ``items[0].context`` does.
+
+    Returns:
+        The turns.
+
+    Raises:
+        UserError: it is another text, or a turn has no role and content.
+    """
+    turns = getattr(given, "turns", given)
+    if isinstance(turns, str):
+        raise UserError(
+            f"a conversation is a list of turns, not the text {turns!r:.50}; give "
+            '[{"role": "user", "content": text}]'
+        )
+    for one in turns:
+        if not isinstance(one, dict) or not {"role", "content"} <= set(one):
+            raise UserError(f"a turn has a role and a content, and {one!r:.80} does not")
+    return list(turns)
 
 
 def missing(turns: Turns, text: str) -> tuple[str, str] | None:

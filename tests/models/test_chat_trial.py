@@ -5,6 +5,7 @@ import json
 
 import pytest
 from helpers.models_on_disk import save_folder, word_tokenizer
+from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.errors import Notice, UserError
@@ -277,3 +278,16 @@ def test_an_answer_begun_for_the_model_is_left_open():
     lost = chat_of("<user>{{ messages[-1].content }}</>" + OPEN)
     with pytest.raises(UserError, match="leaves out or alters"):
         lost.continued(turns)
+
+
+def test_a_prompt_is_written_by_its_turns_and_other_texts_are_refused():
+    chat = chat_of(TURNS)
+    with unchecked():
+        assert chat.render(PROMPT) == chat.render(PROMPT.turns)
+        for given, message in [
+            ("Why?", "a list of turns, not the text 'Why.'"),
+            (["Why?"], "a turn has a role and a content, and 'Why.' does not"),
+            ([{"role": "user"}], "a turn has a role and a content"),
+        ]:
+            with pytest.raises(ih.UserError, match=message):
+                chat.render(given)
