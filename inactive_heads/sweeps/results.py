@@ -17,6 +17,7 @@ from inactive_heads.analysis.curves.table import metric_of
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.outcomes import Outcomes
 from inactive_heads.files import write_whole
+from inactive_heads.third_party import explained
 
 COLUMNS = (
     "model",
@@ -139,21 +140,28 @@ def load_sweeps(folder: str | Path) -> list[Sweep]:
         One sweep per task. ``scores`` is not saved, so it is None.
 
     Raises:
-        UserError: the folder holds no finished sweep.
+        UserError: the folder holds no finished sweep, or its files are damaged or do not belong
+            together.
     """
     path = Path(folder)
     if not (path / ITEMS).is_file():
         raise UserError(f"{str(folder)!r} has no {ITEMS}: no finished sweep is in it")
-    curves, items = read_table(path / "curves.csv"), pd.read_parquet(path / ITEMS)
-    sweeps = []
-    for task in curves["task"].unique():
-        rows = curves[curves["task"] == task]
-        metric, points = metric_of(rows), {}
-        for row in rows.itertuples():
-            here = items.query("task == @task and score == @row.score and percent == @row.percent")
-            own = here.dropna(axis="columns", how="all").drop(columns=list(POINT_COLUMNS))
-            points[row.score, row.percent] = Outcomes(
-                own.reset_index(drop=True), metric, row.percent_zeroed
+    with explained(f"the sweep in {str(folder)!r} cannot be read", "run it again in a new folder"):
+        curves, items = read_table(path / "curves.csv"), pd.read_parquet(path / ITEMS)
+        return [_sweep_of(rows, items) for _, rows in curves.groupby("task", sort=False)]
+
+
+def _sweep_of(curves: pd.DataFrame, items: pd.DataFrame) -> Sweep:
+    metric, points = metric_of(curves), {}
+    for row in curves.itertuples():
+        here = items.query("task == @row.task and score == @row.score and percent == @row.percent")
+        if here.empty:
+            raise UserError(
+                f"{ITEMS} has no items of {row.score} at {row.percent}% of the task {row.task!r}, which "
+                "curves.csv has: the two files are not of one run, or were changed"
             )
-        sweeps.append(Sweep(rows.reset_index(drop=True), points, None))
-    return sweeps
+        own = here.dropna(axis="columns", how="all").drop(columns=list(POINT_COLUMNS))
+        points[row.score, row.percent] = Outcomes(
+            own.reset_index(drop=True), metric, row.percent_zeroed
+        )
+    return Sweep(curves.reset_index(drop=True), points, None)

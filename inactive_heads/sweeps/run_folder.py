@@ -187,7 +187,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     try:
         content = json.loads(path.read_text("utf-8"))
         before, digest = content["settings"], content["digest"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}): remove the folder, or give another"
         ) from error

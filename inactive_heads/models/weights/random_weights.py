@@ -160,7 +160,7 @@ def parse_architecture(table: dict[str, Any], *, where: str, name: str) -> Archi
             message names it, its value and what is allowed.
     """
     family = table.get("architecture")
-    if family not in OPTIONAL_SIZES:
+    if not isinstance(family, str) or family not in OPTIONAL_SIZES:
         raise UserError(f"{where}: architecture = {family!r}; it can be {_quoted(OPTIONAL_SIZES)}")
     allowed = (*SIZES, *OPTIONAL_SIZES[family], *OTHER_KEYS)
     for key in table:

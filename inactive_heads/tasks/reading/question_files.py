@@ -193,8 +193,10 @@ def _collected(parsed: Iterable[_Parsed], source: str) -> Questions:
         (found.dev if split == "dev" else found.test).append(replace(question, id=name))
     left = " and ".join(f"{n} rows of the split {split}" for split, n in others.items())
     if not found.test:
-        rest = f", but {left or f'{len(found.dev)} rows of the split dev'}"
-        raise UserError(f"{source} has no question of the split test{rest}; only these are asked")
+        if found.dev and not left:
+            left = f"{len(found.dev)} rows of the split dev"
+        there = f", but {left}" if left else ""
+        raise UserError(f"{source} has no question of the split test{there}; only these are asked")
     if others:
         warnings.warn(
             f"{source} has {left}, which are left out: the split test is asked, dev has examples",
