@@ -21,16 +21,18 @@ MODEL = ih.as_model(bridge_of(tiny_llama(), "tiny"))
 @pytest.mark.parametrize("score", ih.PAPER_SCORES)
 def test_per_input_equals_the_float64_reference_layer_after_layer(network, score):
     model = ih.as_model(bridge_of(copy.deepcopy(network), "tiny"))
-    scores = ih.score_heads(model, SAMPLES, scores=[score])
+    # One token has no entropy, so that its ratio to the layer's mean is undefined.
+    samples = [one for one in SAMPLES if score != "AEQD (LN)" or len(one) > 1]
+    scores = ih.score_heads(model, samples, scores=[score])
     # Between two neighbouring values, so that rounding cannot decide.
     values = np.unique(scores.values[np.isfinite(scores.values)])
     middle = len(values) // 3 if score not in reference.ABOVE else 2 * len(values) // 3
     gaps = np.diff(values[middle - 4 : middle + 4])
     at = middle - 4 + int(gaps.argmax())
     threshold = float((values[at] + values[at + 1]) / 2)
-    run = ih.ablate(model, SAMPLES, ih.PerInput(score, threshold))
+    run = ih.ablate(model, samples, ih.PerInput(score, threshold))
     assert 0 < run.zeroed.mean() < 1
-    for row, sample in enumerate(SAMPLES):
+    for row, sample in enumerate(samples):
         logits, masks = reference.per_input(network, sample, score, threshold)
         np.testing.assert_array_equal(run.zeroed.values[row], masks)
         assert_close(run.logits[row], logits[-1], rtol=1e-4)

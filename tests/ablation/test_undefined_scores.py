@@ -51,28 +51,14 @@ def test_a_dead_head_has_no_ratio_to_its_own_mean(with_a_dead_head):
     assert run.zeroed.sel(layer=1, head=[0, 1]).all()
 
 
-@pytest.mark.parametrize("threshold", [float("nan"), np.nan, np.float64("nan")])
-def test_a_threshold_that_is_nan_is_refused(threshold):
-    with pytest.raises(ih.UserError, match="the threshold of 'AHON' is NaN"):
+@pytest.mark.parametrize("threshold", [np.nan, np.float64("nan"), np.inf, -np.inf])
+def test_a_threshold_that_is_not_finite_is_refused(threshold):
+    with pytest.raises(ih.UserError, match="the threshold of 'AHON' is a finite number, not"):
         ih.PerInput("AHON", threshold)
-
-
-@pytest.mark.parametrize("threshold", [float("inf"), float("-inf")])
-def test_an_infinite_threshold_silences_all_or_none(model, threshold):
-    run = ih.ablate(model, LONG, ih.PerInput("AHON", threshold), **QUIET)
-    assert bool(run.zeroed.all()) == (threshold > 0)
-    assert bool(run.zeroed.any()) == (threshold > 0)
 
 
 def test_a_replacement_that_is_not_finite_is_refused(model):
     means = ih.mean_head_outputs(model, LONG, **QUIET)
     means.loc[{"layer": 1, "head": 2}] = torch.nan
-    with pytest.raises(ih.UserError, match="not finite at head 2"):
+    with pytest.raises(ih.UserError, match="the replacement has values that are not finite"):
         ih.ablate(model, LONG, ih.Fixed([(1, 2)], means), **QUIET)
-    # Where it replaces nothing, it does not matter.
-    found = ih.ablate(model, LONG, ih.Fixed([(1, 1)], means), **QUIET)
-    assert bool(found.logits.isfinite().all())
-
-
-def test_user_errors_can_be_pickled():
-    assert str(pickle.loads(pickle.dumps(ih.UserError("one")))) == "one"  # noqa: S301
