@@ -62,3 +62,7 @@ def test_a_replacement_that_is_not_finite_is_refused(model):
     means.loc[{"layer": 1, "head": 2}] = torch.nan
     with pytest.raises(ih.UserError, match="the replacement has values that are not finite"):
         ih.ablate(model, LONG, ih.Fixed([(1, 2)], means), **QUIET)
+
+
+def test_user_errors_can_be_pickled():
+    assert str(pickle.loads(pickle.dumps(ih.UserError("one")))) == "one"  # noqa: S301
