@@ -179,16 +179,16 @@ def generate(
     """
     subject = as_model(model)
     check_decide(decide)
+    encoded = encode_samples(subject, prompts)
+    recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
     engine, constant = subject.engine, ablation is None or not ablation.depends_on_activations
     if decide == "prompt" and not constant and not isinstance(engine, FlashEngine):
         raise UserError(
             f'decide="prompt" keeps a cache, which engine={engine.name!r} cannot; use '
             'engine="flash", or decide="every-step"'
         )
-    encoded = encode_samples(subject, prompts)
     for index, tokens in enumerate(encoded):
         check_room(subject, tokens, max_new_tokens, f"prompt {index}")
-    recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
     cached = (
         engine if isinstance(engine, FlashEngine) and (constant or decide == "prompt") else None
     )

@@ -16,6 +16,7 @@ from inactive_heads.engines.base import (
     Visitor,
     checked_answer,
 )
+from inactive_heads.errors import UserError, shortened
 from inactive_heads.models.model import Model
 from inactive_heads.provenance import as_attrs
 
@@ -32,10 +33,15 @@ class ZeroedRecorder:
         masks: ``(sample, layer, head)``, booleans: the heads silenced so far.
 
     Raises:
-        UserError: the ablation does not fit the model.
+        UserError: it is no ablation, or one that does not fit the model.
     """
 
     def __init__(self, ablation: Ablation, shape: ModelShape, n_samples: int) -> None:
+        if not isinstance(ablation, Ablation):
+            raise UserError(
+                f"{shortened(ablation)} is no ablation: give PerInput(score, threshold), "
+                "Fixed(heads), Random(probability), or None"
+            )
         ablation.check(shape)
         self.ablation, self.layers = ablation, shape.layers
         self.masks = np.zeros((n_samples, len(shape.layers), shape.n_heads), dtype=bool)

@@ -56,8 +56,8 @@ def load_model(
     source: str | Path | None = None,
     *,
     engine: EngineName = "flash",
-    dtype: str = "auto",
-    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
     device_map: DeviceMap | None = None,
     revision: str | None = None,
     tokenizer: str | Path | None = None,
@@ -78,8 +78,10 @@ def load_model(
             "demo" is the bundled model.
         engine: how the heads are visited: "flash" (fast, exact statistics without the pattern) or
             "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge).
-        dtype: "float32", "bfloat16", "float16" or "float64"; see `choose_dtype` for "auto".
-        device: "cpu", "cuda" or "cuda:N"; "auto" takes CUDA if there is any.
+        dtype: "float32", "bfloat16", "float16" or "float64", or the torch.dtype; see `choose_dtype`
+            for "auto".
+            for "auto".
+        device: "cpu", "cuda", "cuda:N", or a torch.device; "auto" takes CUDA if there is any.
         device_map: "auto" (or anything else Hugging Face's ``device_map`` takes) spreads a model
             over several GPUs, instead of ``device``; with the flash engine only.
         revision: branch, tag or commit hash of a model on the hub.
@@ -101,8 +103,8 @@ def load_model(
         ModelSpec(
             source,
             engine,
-            dtype,
-            device,
+            str(dtype).removeprefix("torch."),
+            str(device),
             device_map,
             revision,
             tokenizer,

@@ -125,3 +125,13 @@ def test_a_replacement_goes_by_the_names_of_its_dimensions():
 def test_a_replacement_that_does_not_fit_is_refused(means, message):
     with unchecked(), pytest.raises(ih.UserError, match=message):
         ih.PerInput("AHON", 0.5, replacement=means).check(MODEL.shape)
+
+
+@pytest.mark.parametrize(
+    "given", ["AHON (LN)", np.ones((2, 4), bool), ih.Random, 0.1, lambda heads: None]
+)
+def test_what_is_no_ablation_is_refused(given):
+    model = ih.load_model("llama-style-tiny")
+    for run in (ih.ablate, ih.generate):
+        with unchecked(), pytest.raises(ih.UserError, match="is no ablation: give PerInput"):
+            run(model, [[1, 2, 3]], given)

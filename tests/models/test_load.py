@@ -335,3 +335,9 @@ def test_device_map_is_for_the_flash_engine_and_stored_weights(tmp_path):
         load_model(folder, device_map="auto", engine="lens")
     with pytest.raises(UserError, match=r"device_map='auto' spreads stored weights"):
         load_model("gpt2-style-tiny", device_map="auto")
+
+
+def test_dtypes_and_devices_of_torch_are_taken():
+    model = load_model("llama-style-tiny", dtype=torch.bfloat16, device=torch.device("cpu"))
+    assert (model.provenance["dtype"], model.provenance["device"]) == ("bfloat16", "cpu")
+    assert (model.spec.dtype, model.spec.device) == ("bfloat16", "cpu")
