@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
             "id": f"<i>{n}</i>",
             "subject": "<b>cats</b>",
             "split": "test",
-            "question": "<script>alert(2)</script> the cat",
+            "question": f"<script>alert(2)</script> the cat {n}",
             "choices": ["sat", "ran", "on", "mat"],
             "answer": n % 4,
         }
@@ -151,7 +151,7 @@ def test_a_chat_template_is_used_and_shown(folder):
     common = ("evaluate", folder / "chat", "--data", folder / "quiz.jsonl", "--limit", 2)
     shown = run(*common, "--scoring", "letter", "--chat-template", "on", "--show-prompt")
     assert shown.exit_code == 0, shown.output
-    assert "0 shots, the model's chat template, 45 tokens" in shown.output
+    assert "0 shots, the model's chat template, 46 tokens" in shown.output
     assert "answer 'B': tokens [14]" in shown.output
     plain = run(*common, "--scoring", "letter", "--show-prompt")
     assert "no chat template" in plain.output
@@ -195,7 +195,7 @@ def test_a_report_shows_its_prompts_and_stops(folder, tmp_path):
         (["--mode", "both"], "per-input or fixed, not 'both'"),
         (["--engine", "steam"], "'steam' is unknown"),
         (["--texts", "EMPTY"], "is empty"),
-        (["--texts", "NO_COLUMN"], "has no column 'text', but body"),
+        (["--texts", "NO_COLUMN"], "has no field 'text', but body"),
         (["--texts", "LONG"], "70 tokens, the model's context is 64"),
         (["--out", "FILE"], "cannot write to the folder"),
         (["--batch-size", "many"], "batch_size must be"),

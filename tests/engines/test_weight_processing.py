@@ -98,13 +98,14 @@ def test_the_same_weights_have_the_same_scores(network, kind, tmp_path):
 @pytest.mark.parametrize("score", ["AHON (LN)", "AWFT", "AEQD (LN)", "AHRN"])
 def test_the_same_weights_are_ablated_alike(network, kind, tmp_path, score):
     ours, theirs = flash(network), kind(network, tmp_path)
-    scores = ih.score_heads(ours, SAMPLES, scores=[score])
+    samples = [one for one in SAMPLES if len(one) > 1]  # one token has no AEQD (LN)
+    scores = ih.score_heads(ours, samples, scores=[score])
     # Between two values, so that rounding moves no head over the threshold.
     values = np.unique(scores.values[np.isfinite(scores.values)])
     threshold = float(values[len(values) // 3 : len(values) // 3 + 2].mean())
     heads = ih.select_heads(scores, score, percent=30)
     for ablation in (ih.PerInput(score, threshold), ih.Fixed(heads), None):
-        one, other = (ih.ablate(model, SAMPLES, ablation) for model in (ours, theirs))
+        one, other = (ih.ablate(model, samples, ablation) for model in (ours, theirs))
         assert ablation is None or 0 < one.zeroed.mean() < 1
         np.testing.assert_array_equal(other.zeroed, one.zeroed)
         assert_close(other.logits, one.logits, rtol=1e-5)

@@ -246,7 +246,7 @@ def test_what_a_page_asks_for(llama):
     assert explorer.problem == ""
     with pytest.raises(ih.UserError):
         explorer._answer(explorer, {"ask": "select", "percent": 120}, [])
-    assert "percentage from 0 to 100" in explorer.problem
+    assert "from 0 to 100, not 120" in explorer.problem
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_a_grid_of_nothing_said_is_the_papers():
     ("options", "message"),
     [
         ({"mode": "per_input"}, "mode must be per-input or fixed, not 'per_input'"),
-        ({"thresholds": ih.choose_thresholds(scores_of(0), [10])}, r"no share 25%"),
+        ({"thresholds": ih.choose_thresholds(scores_of(0), [10])}, "have none for 25% of heads"),
         (
             {"thresholds": ih.choose_thresholds(scores_of(0, ["AWFT"]), [10, 25])},
             "the thresholds given have no score AHON",

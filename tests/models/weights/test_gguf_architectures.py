@@ -117,7 +117,7 @@ MODELS = {
         **rope(),
     },
 }
-NOT_SHOWN = ("falcon", "bloom")
+NOT_SHOWN = ("falcon", "bloom", "qwen3_5_text", "qwen3_5_moe_text")
 """Architectures whose heads the flash engine cannot show."""
 
 

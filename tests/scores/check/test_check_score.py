@@ -105,7 +105,7 @@ def in_the_models_dtype(heads):
 
 
 def of_the_engine_alone(heads):
-    known = 1 if type(heads.attention).__module__.endswith("lens") else 2
+    known = 1 if type(heads.attention).__module__.endswith("lens_visit") else 2
     return known * heads.mean_over_tokens(heads.z_norm)
 
 
