@@ -61,7 +61,7 @@ def read_heads_file(path: Path) -> tuple[list[Any], dict[str, Any]]:
     heads, written_as = content.pop("heads"), content.pop("format")
     if written_as != HEADS_FORMAT:
         raise UserError(
-            f"{path} has the format {written_as!r}; this version reads {HEADS_FORMAT!r}"
+            f"{path} has the format {shortened(written_as)}; this version reads {HEADS_FORMAT!r}"
         )
     if not isinstance(heads, list):
         raise UserError(
