@@ -1,5 +1,6 @@
 """Everything that people give to the package, as small files, and how each kind is loaded."""
 
+import atexit
 import functools
 import json
 import shutil
@@ -64,6 +65,7 @@ def made(write: Callable[[Path], object]) -> Callable[[Path], object]:
     @functools.cache
     def original() -> Path:
         folder = Path(tempfile.mkdtemp(prefix="undamaged-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         write(folder)
         return folder
 

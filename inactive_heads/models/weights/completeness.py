@@ -28,6 +28,9 @@ AHEAD_PARTS = re.compile(r"\.(eh_proj|enorm|hnorm|shared_head)\.")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
 ADAPTER = re.compile(r"(\.|_)(lora_\w+|base_layer|ia3_\w+|hada_\w+|lokr_\w+)(\.|$)")
 PEFT_PREFIX = "base_model.model."
+OF_ADAPTER = (
+    "the files have tensors of an adapter (LoRA): merge it into the model (PEFT's merge_and_unload)"
+)
 HEADS = re.compile(r"(^|\.)(score|classifier|classification_head|v_head|reward_head|value_head)\.")
 SWITCHES = (
     "attention_bias",
@@ -63,14 +66,15 @@ def check_report(
             "merge_and_unload returns, and give that"
         )
     if missing:
+        of_adapter = any(ADAPTER.search(one.name) for one in stored)
         raise UserError(
             f"the weights of {name!r} lack {len(missing)} tensors of the model, among them "
-            f"{', '.join(missing[:3])}; {remedy}"
+            f"{', '.join(missing[:3])}; {OF_ADAPTER if of_adapter else remedy}"
         )
-    for tensor, stored, expected in sorted(report["mismatched_keys"]):
+    for tensor, shape, expected in sorted(report["mismatched_keys"]):
         raise UserError(
             f"the weights of {name!r} do not fit its configuration: {tensor} is stored with "
-            f"shape {tuple(stored)}, and the model's is {tuple(expected)}; {remedy}"
+            f"shape {tuple(shape)}, and the model's is {tuple(expected)}; {remedy}"
         )
     for kind in ("error_msgs", "conversion_errors"):
         for error in report.get(kind) or ():
@@ -202,7 +206,7 @@ def _likely_cause(
 ) -> str:
     config = network.config.get_text_config()
     if any(ADAPTER.search(one) for one in names):
-        return "they are of an adapter (LoRA): merge it into the model (PEFT's merge_and_unload)"
+        return OF_ADAPTER
     n_layers = _n_layers(network)
     layers = {_layer(one.name) for one in stored}
     if n_layers and all(_layer(one) >= n_layers for one in names):

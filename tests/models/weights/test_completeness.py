@@ -9,6 +9,7 @@ from helpers.models_on_disk import edit_config, save_folder
 from helpers.stored import add_tensors, rewrite
 from helpers.tiny_families import tiny
 from helpers.tiny_models import tiny_llama
+from safetensors.torch import load_file, save_file
 
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.load import load_model
@@ -81,6 +82,17 @@ def test_an_extra_tensor_is_refused_with_its_likely_cause(tmp_path, extra, messa
     folder = save_folder(tmp_path, tiny("llama"), tokenizer=None)
     add_tensors(folder, {extra: torch.ones(32)})
     refused(folder, message)
+
+
+def test_what_an_adapter_has_renamed_is_not_called_damage(tmp_path):
+    folder = save_folder(tmp_path, tiny("llama"), tokenizer=None)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    for layer in range(3):
+        module = f"model.layers.{layer}.self_attn.q_proj"
+        tensors[f"{module}.base_layer.weight"] = tensors.pop(f"{module}.weight")
+    save_file(tensors, file, metadata={"format": "pt"})
+    refused(folder, "lack 3 tensors of the model.*q_proj.weight; .*LoRA.*merge_and_unload")
 
 
 def test_what_a_pattern_of_transformers_hides_is_found(tmp_path):
