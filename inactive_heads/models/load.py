@@ -20,7 +20,7 @@ from inactive_heads.models.devices import choose_device, choose_dtype, devices_o
 from inactive_heads.models.model import EngineName, Model, Rule
 from inactive_heads.models.resolve import find_model, find_tokenizer
 from inactive_heads.models.text_encoder import TextEncoder, bridge_encoder
-from inactive_heads.models.weights.finite import check_finite
+from inactive_heads.models.weights.finite import check_finite, watch_products
 from inactive_heads.specs import DeviceMap, ModelSpec
 from inactive_heads.third_party import explained, quiet
 
@@ -166,9 +166,12 @@ def load(spec: ModelSpec) -> Model:
         ):
             torch.nn.Module.to(network, place)  # in place
     devices = devices_of(network, weights.name)
-    check_finite(network, weights.name, weights.stored)
-    with quiet(), explained(f"{weights.name!r} cannot be run", "get its config.json again"):
-        engine = kind.build(network, weights.name)
+    with watch_products(network) as products:
+        try:
+            with quiet(), explained(f"{weights.name!r} cannot be run", "get its config.json again"):
+                engine = kind.build(network, weights.name)
+        finally:  # a damaged weight is the reason for whatever has failed
+            check_finite(network, weights.name, weights.stored, products.proven())
     provenance: dict[str, str | int] = {
         "model": weights.name,
         "source": "bundled demo model" if spec.source in (None, "demo") else str(spec.source),

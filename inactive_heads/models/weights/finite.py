@@ -4,21 +4,93 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.weights.stored_tensors import StoredTensor
+
+Key = TypeVar("Key", bound=Hashable)
 
 CHUNK = 1 << 24
 """Numbers that are looked at together where a sum is not finite."""
 LAYER = re.compile(r"\.(?:layers|h|blocks|block)\.(\d+)\.")
 
 
-def check_finite(network: PreTrainedModel, name: str, stored: Sequence[StoredTensor]) -> None:
+class Products:
+    """The products of a network's linear layers with their inputs, in a run.
+
+    A product is finite only if every weight in it is: a NaN or an infinity makes every output of its
+    row NaN or infinite, even where the input is 0.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[nn.Module, Tensor] = {}
+
+    def add(self, module: nn.Module, output: Tensor) -> None:
+        """Note a layer's output, unless it is empty (an expert without tokens) or not the first.
+
+        Args:
+            module: a linear layer or Conv1D.
+            output: what it has computed.
+        """
+        if module not in self._sums and output.numel():
+            self._sums[module] = output.detach().sum(dtype=torch.float32)
+
+    def proven(self) -> set[nn.Parameter]:
+        """The weights and biases that are finite, for their products are."""
+        by_device: dict[torch.device, dict[nn.Module, Tensor]] = defaultdict(dict)
+        for module, total in self._sums.items():
+            by_device[total.device][module] = total
+        return {
+            weight
+            for sums in by_device.values()
+            for module in sums.keys() - _not_finite(sums)
+            for weight in module.parameters()
+        }
+
+
+@contextmanager
+def watch_products(network: nn.Module) -> Iterator[Products]:
+    """A context in which the products of a network's linear layers are seen.
+
+    The weights that a first run proves finite need not be read once more, which takes longer than
+    that run where weights are many.
+
+    Args:
+        network: the model that will run.
+
+    Yields:
+        The products, complete once the model has run.
+    """
+    linear = {module for module in network.modules() if type(module) in (nn.Linear, Conv1D)}
+    products = Products()
+
+    def look(module: nn.Module, _args: Any, output: Any) -> None:
+        if module in linear:
+            products.add(module, output)
+
+    handle = register_module_forward_hook(look)
+    try:
+        yield products
+    finally:
+        handle.remove()
+
+
+def check_finite(
+    network: PreTrainedModel,
+    name: str,
+    stored: Sequence[StoredTensor],
+    proven: AbstractSet[nn.Parameter] = frozenset(),
+) -> None:
     """Refuse a network with a weight that is NaN, infinite or not filled.
 
     One sum for each weight, on its device: a sum is finite only if everything in it is. Only where it
@@ -29,6 +101,7 @@ def check_finite(network: PreTrainedModel, name: str, stored: Sequence[StoredTen
         name: the model's name, used in error messages.
         stored: the tensors it was loaded from, to tell damage from a dtype that is too narrow; empty
             if unknown.
+        proven: weights that are known to be finite, from `Products.proven`.
 
     Raises:
         UserError: the message names the tensor, its layer and the value.
@@ -37,7 +110,7 @@ def check_finite(network: PreTrainedModel, name: str, stored: Sequence[StoredTen
     for key, weight in network.named_parameters():
         if weight.is_meta:
             raise UserError(f"{name!r}: the weight {key} was never filled; get the model again")
-        if weight.is_floating_point():
+        if weight.is_floating_point() and weight not in proven:
             sums[weight.device][key] = weight.detach().sum()
     buffers = {
         key: buffer
@@ -48,7 +121,7 @@ def check_finite(network: PreTrainedModel, name: str, stored: Sequence[StoredTen
     for key in suspects:
         weight = network.get_parameter(key)
         if not all(bool(part.isfinite().all()) for part in _chunks(weight)):
-            raise _problem(key, weight, name, stored)
+            raise _problem(key, weight, name, stored) from None
     for key, buffer in buffers.items():
         frequencies = key.endswith("inv_freq")  # other buffers may be masks of -inf
         if bool(buffer.isnan().any()) or (frequencies and not bool(buffer.isfinite().all())):
@@ -58,11 +131,12 @@ def check_finite(network: PreTrainedModel, name: str, stored: Sequence[StoredTen
             )
 
 
-def _not_finite(sums: dict[str, Tensor]) -> list[str]:
+def _not_finite(sums: dict[Key, Tensor]) -> list[Key]:
     """The keys whose sum is not finite, with one transfer from the device."""
-    names = list(sums)
-    finite = torch.stack([sums[key].float() for key in names]).isfinite().tolist()
-    return [key for key, fine in zip(names, finite, strict=True) if not fine]
+    if not sums:
+        return []
+    finite = torch.stack([one.float() for one in sums.values()]).isfinite().tolist()
+    return [key for key, fine in zip(sums, finite, strict=True) if not fine]
 
 
 def _chunks(weight: Tensor) -> Iterable[Tensor]:

@@ -209,9 +209,11 @@ def test_a_hook_that_changes_anything_is_refused_by_name(loaded, place):
         projection = layer.self_attn.o_proj
         projection = getattr(projection, "original_component", projection)
         handle = projection.register_forward_hook(lambda module, args, output: output * 2)
+    hook = handle.hooks_dict_ref()[handle.id]
     try:
         with pytest.raises(ih.UserError, match="a hook on .* changes what the model computes"):
             ih.ablate(model, INPUTS, None, progress=False)
+        assert handle.hooks_dict_ref()[handle.id] is hook  # the caller's own again
     finally:
         handle.remove()
     found = ih.ablate(model, INPUTS, None, progress=False).logits

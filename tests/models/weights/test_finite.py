@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from helpers.models_on_disk import edit_config, save_folder
 from helpers.stored import rewrite
 from helpers.tiny_families import tiny
@@ -10,7 +11,7 @@ from helpers.tiny_models import tiny_gpt2, tiny_llama
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import load_model
-from inactive_heads.models.weights.finite import check_finite
+from inactive_heads.models.weights.finite import Products, check_finite, watch_products
 
 UP = "model.layers.1.mlp.up_proj.weight"
 
@@ -109,3 +110,61 @@ def test_rotary_frequencies_are_numbers(tmp_path):
         edit_config(folder, rope_parameters={"rope_theta": wrong, "rope_type": "default"})
         with pytest.raises(UserError, match="rope_theta is"):
             load_model(folder)
+
+
+def weights_proven(network, run):
+    """The names of the weights that a run proves finite."""
+    with watch_products(network) as products:
+        run()
+    proven = products.proven()
+    return {name for name, weight in network.named_parameters() if weight in proven}
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+def test_a_run_proves_the_weights_of_the_linear_layers_that_it_uses(make):
+    network = make()
+    found = weights_proven(network, lambda: network(torch.tensor([[1, 2, 3]])))
+    linear = {
+        name
+        for name, weight in network.named_parameters()
+        if weight.ndim == 2 and not name.endswith(("wpe.weight", "embed_tokens.weight"))
+    }
+    biases = {name for name, _ in network.named_parameters() if name.endswith("proj.bias")}
+    assert linear | biases <= found
+    assert not [name for name in found if "norm" in name or "ln_" in name]
+    assert weights_proven(network, lambda: None) == set()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kept", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_product_hides_a_weight_that_is_no_number(value, kept, dtype):
+    layer = torch.nn.Linear(8, 8).to(dtype)
+    layer.weight.data[3, 5] = value
+    inputs = torch.ones(1, 4, 8, dtype=dtype)
+    inputs[..., 5] = kept  # NaN and infinity times 0 are NaN
+    network = torch.nn.Sequential(layer, torch.nn.ReLU(), torch.nn.Linear(8, 2).to(dtype))
+    found = weights_proven(network, lambda: network(inputs).nan_to_num())
+    assert not found & {"0.weight", "0.bias"}
+
+
+def test_a_layer_without_tokens_and_another_network_prove_nothing():
+    own, other = torch.nn.Sequential(torch.nn.Linear(4, 4)), torch.nn.Linear(4, 4)
+    assert weights_proven(own, lambda: own(torch.ones(0, 4))) == set()
+    assert weights_proven(own, lambda: other(torch.ones(2, 4))) == set()
+    assert weights_proven(own, lambda: (own(torch.ones(0, 4)), own(torch.ones(2, 4)))) == {
+        "0.weight",
+        "0.bias",
+    }
+    assert Products().proven() == set()
+
+
+@pytest.mark.parametrize("name", ["q_proj", "gate_proj", "down_proj"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_whatever_a_damaged_weight_makes_of_the_first_run_it_is_named(tmp_path, name, value):
+    place = "self_attn" if name == "q_proj" else "mlp"
+    weight = f"model.layers.0.{place}.{name}.weight"
+    folder = stored_with(tmp_path / "bad", weight, value)
+    with pytest.raises(UserError, match=rf"{weight} \(layer 0\) has 1 values") as found:
+        load_model(folder)
+    assert found.value.__suppress_context__
