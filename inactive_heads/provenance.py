@@ -12,10 +12,18 @@ def versions() -> dict[str, str]:
     """The installed versions of the packages that results depend on.
 
     Returns:
-        A flat dictionary of attributes, such as ``version_torch``.
+        A flat dictionary of attributes, such as ``version_torch``; "not installed" for a package
+        that is not.
     """
     packages = ("inactive-heads", "torch", "transformers", "transformer-lens", "numpy")
-    return {f"version_{name}": importlib.metadata.version(name) for name in packages}
+    return {f"version_{name}": _version(name) for name in packages}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def as_attrs(provenance: Mapping[str, Any]) -> dict[str, Any]:
