@@ -17,6 +17,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unhurried")
 
 
+def pytest_collection_modifyitems(items):
+    """The notebooks come first: they take minutes in one process, while others run the rest."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
+
+
 @pytest.fixture(params=NETWORKS)
 def network(request):
     """A tiny GPT-2 (biases, Conv1D) and a tiny Llama (grouped-query attention)."""

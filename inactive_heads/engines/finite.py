@@ -19,10 +19,11 @@ DAMAGED = "float16 or another dtype overflows, or weights are damaged"
 
 
 def check_logits(logits: Logits, rows: Callable[[int], int]) -> Logits:
-    """Check that every token's logits have a log-probability.
+    """Check that every token's logits have a log-probability, and say anything.
 
     A logit may be -inf, since some models mask tokens of their vocabulary in this way. NaN, +inf,
-    or nothing but -inf are errors.
+    or nothing but -inf are errors. So are logits that are all the same: a residual stream whose
+    square overflows becomes 0 in an RMSNorm, and not NaN.
 
     Args:
         logits: ``(kept, d_vocab)``.
@@ -32,14 +33,16 @@ def check_logits(logits: Logits, rows: Callable[[int], int]) -> Logits:
         The same logits.
 
     Raises:
-        NotFinite: some are not finite; names the first such input.
+        NotFinite: some are not finite or all the same; names the first such input.
     """
-    largest = logits.amax(dim=-1)
-    if bool(torch.isfinite(largest).all()):
+    smallest, largest = logits.aminmax(dim=-1)
+    fine = torch.isfinite(largest) & (smallest < largest)
+    if bool(fine.all()):
         return logits
-    wrong = torch.nonzero(~torch.isfinite(largest)).flatten().tolist()
+    wrong = torch.nonzero(~fine).flatten().tolist()
     row, value = min((rows(kept), float(largest[kept])) for kept in wrong)
-    raise NotFinite(row, f"the model's logits are {value}", DAMAGED)
+    every = "all " if math.isfinite(value) else ""
+    raise NotFinite(row, f"the model's logits are {every}{value}", DAMAGED)
 
 
 def kept_rows(batch: TokenBatch, keep: TokenMask) -> Callable[[int], int]:

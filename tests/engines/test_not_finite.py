@@ -216,8 +216,11 @@ def test_float16_overflow_is_said_to_be_one():
     [
         ([[0.0, 1.0], [torch.nan, 0.0]], 1),
         ([[torch.inf, 1.0], [0.0, 0.0]], 0),
-        ([[0.0, 0.0], [-torch.inf, -torch.inf]], 1),
+        ([[0.0, 1.0], [-torch.inf, -torch.inf]], 1),
         ([[-torch.inf, 0.0], [0.0, -torch.inf]], None),
+        ([[-torch.inf, 0.0], [0.5, 0.5]], 1),
+        ([[1.0, 1.0 + 1e-6], [0.5, 0.5]], 1),
+        ([[1.0, 1.0 + 1e-6], [0.5, -0.5]], None),
     ],
 )
 def test_which_logits_are_refused(logits, row):
@@ -228,6 +231,18 @@ def test_which_logits_are_refused(logits, row):
     with pytest.raises(NotFinite) as error:
         check_logits(given, lambda kept: kept)
     assert error.value.row == row
+
+
+@pytest.mark.parametrize("engine", ["flash", "lens"])
+@pytest.mark.parametrize("where", ["model.embed_tokens", "model.layers.2.mlp.down_proj"])
+def test_a_stream_whose_square_overflows_is_no_answer(engine, where):
+    """RMSNorm makes 0 of it, and so all logits are 0: finite, and without meaning."""
+
+    def enlarge(network):
+        network.get_submodule(where).weight.data.mul_(1e25)
+
+    with pytest.raises(NotFinite, match=r"the model's logits are all -?0\.0"):
+        ih.ablate(model_of(engine, enlarge), GOOD, None, **QUIET)
 
 
 def test_the_error_crosses_processes_whole():
