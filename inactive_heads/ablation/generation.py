@@ -17,7 +17,7 @@ from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Logits
 from inactive_heads.engines.base import Silence
-from inactive_heads.engines.decoding import CachedDecoding
+from inactive_heads.engines.decoding import CachedDecoding, can_decode
 from inactive_heads.engines.finite import check_logits
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.errors import UserError
@@ -172,10 +172,10 @@ def generate(
 
     Raises:
         UserError: ``decide`` is unknown, or is "prompt" for an ablation by activations with an
-            engine other than "flash"; a prompt is empty or has an unknown token id; a prompt and
-            ``max_new_tokens`` together exceed the model's context; ``max_new_tokens`` is below 1;
-            the ablation does not fit the model; a prompt does not fit in memory; or logits are not
-            finite.
+            engine other than "flash" or a model that cannot use a cache; a prompt is empty or has
+            an unknown token id; a prompt and ``max_new_tokens`` together exceed the model's
+            context; ``max_new_tokens`` is below 1; the ablation does not fit the model; a prompt
+            does not fit in memory; or logits are not finite.
     """
     subject = as_model(model)
     check_decide(decide)
@@ -189,9 +189,14 @@ def generate(
         )
     for index, tokens in enumerate(encoded):
         check_room(subject, tokens, max_new_tokens, f"prompt {index}")
-    cached = (
-        engine if isinstance(engine, FlashEngine) and (constant or decide == "prompt") else None
-    )
+    cached = None
+    if isinstance(engine, FlashEngine) and (constant or decide == "prompt") and can_decode(engine):
+        cached = engine
+    elif decide == "prompt" and not constant:
+        raise UserError(
+            'decide="prompt" keeps a cache, from which this model does not write what it writes '
+            'without one; use decide="every-step"'
+        )
     written: list[list[int]] = [[] for _ in encoded]
     zeroed = np.zeros(len(encoded))
     ends = _end_tokens(subject)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Hashable
 from dataclasses import replace
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
-from inactive_heads.core.tensor_types import HeadVectors, Logits, TokenMask, Tokens
-from inactive_heads.engines.attention.attend import attend, flash_attention
-from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.base import LayerSilences, Silence, checked_answer
+from inactive_heads.core.tensor_types import Logits, TokenMask, Tokens
+from inactive_heads.engines.attention.cascade import HALF_ROUNDING, ROUNDING
+from inactive_heads.engines.base import LayerSilences, Silence
 from inactive_heads.engines.finite import check_logits
 from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.flash_runs import StepRun
 from inactive_heads.engines.network.forward_pass import only_kept
-from inactive_heads.errors import NotFinite
+from inactive_heads.errors import NotFinite, Notice, UserError
 
 
 class CachedDecoding:
@@ -42,6 +44,7 @@ class CachedDecoding:
 
     def __init__(self, engine: FlashEngine, batch: TokenBatch, silences: LayerSilences) -> None:
         self._engine, self._batch, self._silences = engine, batch, silences
+        self._heads = StepRun(silences)
         self._tokens: Tokens = batch.tokens[:, :0]
         self._mask: TokenMask = batch.mask[:, :0]
         self._cache = DynamicCache(config=engine.network.config)
@@ -96,7 +99,7 @@ class CachedDecoding:
         last[:, -1] = True
         try:
             with (
-                self._engine.attending(self._batch, self._attend, self._lengths) as network,
+                self._engine.running(self._batch, self._heads, self._lengths) as network,
                 only_kept(network.get_output_embeddings(), last),
             ):
                 output = network(tokens, past_key_values=self._cache, use_cache=True, **arguments)
@@ -116,21 +119,60 @@ class CachedDecoding:
             return silence
         return replace(silence, mask=silence.mask[index][None])
 
-    def _attend(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
-        z = _attend_to_all(inputs) if inputs.query.shape[2] == 1 else attend(inputs)[0]
-        silence = checked_answer(self._silences(layer), z, layer)
-        return z if silence is None else silence.apply(z)
+
+_can_decode: WeakKeyDictionary[FlashEngine, bool] = WeakKeyDictionary()
 
 
-def _attend_to_all(inputs: AttentionInputs) -> HeadVectors:
-    """z of the last query alone, which attends to every key unless there is a mask."""
-    if inputs.plain:
-        query, key, value = inputs.query, inputs.key, inputs.value
-        output = flash_attention(query, key, value, inputs.scale, causal=False)
-        if output is not None:
-            return output[0]
-    if inputs.mask is None:
-        every_key = inputs.query.new_ones(1, 1, 1, inputs.key.shape[2], dtype=torch.bool)
-        inputs = replace(inputs, mask=every_key)
-    return attend(inputs)[0]
+def can_decode(engine: FlashEngine) -> bool:
+    """Whether a model gives the same logits from a cache, padded on the left, as for whole inputs.
+
+    Decided by a test on a few tokens, made once for each engine. Layers without attention may read
+    padding, or keep a state that no cache holds. If the test raises an error, a `Notice` quotes it;
+    whole inputs can still be run.
+
+    Args:
+        engine: runs the model.
+
+    Returns:
+        Whether `CachedDecoding` may be used.
+    """
+    if engine not in _can_decode:
+        try:
+            _can_decode[engine] = _steps_agree(engine)
+        except NotFinite:
+            return True  # of these tokens; the run of others says where theirs began
+        except (
+            UserError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            warnings.warn(
+                f"{type(engine.network).__name__} writes text by running all of it for every token, "
+                f"which is slower: it cannot use a cache ({type(error).__name__}: {error})",
+                Notice,
+                stacklevel=2,
+            )
+            _can_decode[engine] = False
+    return _can_decode[engine]
+
+
+def _steps_agree(engine: FlashEngine) -> bool:
+    """Whether two inputs of different length, and one token after each, get the same logits."""
+    # Spread over the vocabulary: its first tokens are special.
+    a, b, c, d, e, f, g = (engine.shape.d_vocab * n // 8 for n in range(1, 8))
+    inputs, after = [[a, b, c, d], [e]], torch.tensor([f, g], device=engine.device)
+    longer = [[*one, token] for one, token in zip(inputs, after.tolist(), strict=True)]
+    if engine.shape.n_ctx < max(map(len, longer)):
+        return False
+    whole = [engine.run(TokenBatch.of(one, device=engine.device)) for one in (inputs, longer)]
+    padded = TokenBatch.of(inputs, side="left", device=engine.device)
+    decoding = CachedDecoding(engine, padded, lambda layer: None)
+    found = [decoding.start(), decoding.step(after)]
+    allowed = ROUNDING.get(engine.dtype, HALF_ROUNDING)
+    return all(
+        bool((one - other).norm() < allowed * other.norm())
+        for one, other in zip(found, whole, strict=True)
+    )

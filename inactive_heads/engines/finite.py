@@ -84,7 +84,7 @@ class FirstFault:
         if not _finite(heads.values):
             raise _Found(f"in layer {layer}, in the heads' value vectors")
         if not _finite(heads.outputs):
-            raise _Found(f"in layer {layer}, in the heads' attention")
+            raise _Found(f"in layer {layer}, in the heads' outputs")
         return self.answers(layer)
 
 

@@ -1,16 +1,23 @@
-"""The first look at a network: its attention layers, and the proof that their z is what enters W_O."""
+"""The first look at a network: its attention layers, and the proof that their heads can be shown.
+
+z is what enters W_O. In most models that is what attention returns, bit for bit. Others put a gate,
+a norm or a scale between: their layers are told apart, and what enters W_O is proven to keep heads
+apart.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors, Logits
@@ -23,6 +30,7 @@ from inactive_heads.engines.network.blocks import (
     enclosing_blocks,
     output_projection,
 )
+from inactive_heads.engines.network.heads_apart import mixing_layer
 from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
     Unsupported,
@@ -35,6 +43,11 @@ from inactive_heads.third_party import explained
 FIRST_TOKENS = [1, 2, 3, 4]
 """The tokens that a first look runs."""
 
+FAILURES = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a model raises that cannot run with another attention function."""
+
+WITHOUT_INTERFACE = "does not use transformers' attention interface"
+
 
 @dataclass(frozen=True, eq=False)
 class FirstLook:
@@ -45,6 +58,7 @@ class FirstLook:
         projections: output projections by layer.
         blocks: blocks by layer; see `enclosing_blocks`.
         norms: each block's norms by layer.
+        altered: the layers in which something stands between attention and W_O.
         finite: whether the logits after the tokens are.
     """
 
@@ -52,6 +66,7 @@ class FirstLook:
     projections: dict[int, nn.Module]
     blocks: dict[int, nn.Module]
     norms: dict[int, BlockNorms]
+    altered: tuple[int, ...]
     finite: bool
 
 
@@ -60,8 +75,9 @@ def first_look(
 ) -> FirstLook:
     """Run four tokens to find the attention layers, and check that their heads can be shown.
 
-    What is proven: every layer's z is the input of its output projection; attention computed here
-    gives the model's own logits; all layers have heads of the same sizes.
+    What is proven: attention sees no later token; what it returns is the input of the output
+    projection, or that input still keeps heads apart; attention computed here gives the model's own
+    logits; all layers have heads of the same sizes.
 
     Args:
         network: the model.
@@ -109,19 +125,19 @@ class _Looking:
         self._attentions: dict[int, nn.Module] = {}
         self._projections: dict[int, nn.Module] = {}
         self._changed: dict[int, bool] = {}
-        """By layer that has run, whether something stands between z and the output projection."""
+        """By layer that has run, whether something stands between attention and W_O."""
 
     def found(self) -> FirstLook:
         config, network = self._network.config.get_text_config(), self._network
         batch = TokenBatch.of([FIRST_TOKENS], device=network.device)
         logits = self._logits_by_our_attention(batch)
         if not self._sizes:
-            raise self._unsupported("does not use transformers' attention interface")
+            raise self._unsupported(WITHOUT_INTERFACE)
         blocks = enclosing_blocks(network, self._attentions)
         with detect_norms(blocks, self._attentions) as norms:
             own = self._run(batch)
         finite = bool(logits.amax().isfinite() & own.amax().isfinite())
-        self._check_layers(finite=finite)
+        self._check_layers()
         # In half precision two correct ways to compute attention can differ by more than 1%.
         exact = network.dtype in (torch.float32, torch.float64)
         if exact and (logits - own).norm() > 0.01 * own.norm():
@@ -134,26 +150,41 @@ class _Looking:
             n_key_value_heads=n_key_value_heads,
             d_head=d_head,
             d_model=config.hidden_size,
-            n_ctx=config.max_position_embeddings,
+            n_ctx=_context_length(config),
             d_vocab=own.shape[-1],
         )
-        return FirstLook(shape, self._projections, blocks, norms, finite)
+        altered = tuple(layer for layer, changed in sorted(self._changed.items()) if changed)
+        if altered and finite:  # NaN compares with nothing; the engine says where it began
+            self._check_heads_apart(altered)
+        return FirstLook(shape, self._projections, blocks, norms, altered, finite)
 
     def _logits_by_our_attention(self, batch: TokenBatch) -> Logits:
+        try:
+            return self._attended_by_us(batch, sdpa_mask)
+        except UserError:
+            raise
+        except FAILURES as error:
+            with explained(f"{self._subject} does not run on four tokens", "check its files"):
+                self._run(batch)
+            if not self._sizes and self._runs_past_us(batch):
+                raise self._unsupported(WITHOUT_INTERFACE) from None
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise self._unsupported(
+                f"does not run with another attention function ({reason[:80]})"
+            ) from error
+
+    def _attended_by_us(self, batch: TokenBatch, mask: Callable[..., Tensor | None]) -> Logits:
         with ExitStack() as stack:
-            handler = AttentionHandler(batch, partial(self._record, stack=stack))
-            try:
-                with route_attention(configs_of(self._network), handler):
-                    return self._run(batch)
-            except UserError:
-                raise
-            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-                with explained(f"{self._subject} does not run on four tokens", "check its files"):
-                    self._run(batch)
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                raise self._unsupported(
-                    f"does not run with another attention function ({reason[:80]})"
-                ) from error
+            handler = AttentionHandler(batch, partial(self._record, stack=stack), mask)
+            with route_attention(configs_of(self._network), handler):
+                return self._run(batch)
+
+    def _runs_past_us(self, batch: TokenBatch) -> bool:
+        """Whether the model runs without our attention, if it gets a mask where none is needed."""
+        with suppress(*FAILURES):
+            self._attended_by_us(batch, _mask_always)
+            return not self._sizes
+        return False
 
     def _record(
         self, module: nn.Module, inputs: AttentionInputs, *, stack: ExitStack
@@ -168,15 +199,21 @@ class _Looking:
         self._attentions[layer] = module
         projection = output_projection(module, n_heads * d_head)
         self._projections[layer] = projection
-        z = attend(inputs)[0]
+        z, statistics = attend(inputs)
+        if inputs.mask is not None and bool((statistics.pattern().triu(1) > 0).any()):
+            raise self._unsupported(f"lets tokens see later ones in layer {layer}")
 
         def compare(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            if layer in self._changed:
+                raise self._unsupported(
+                    f"runs the output projection of layer {layer} more than once"
+                )
             self._changed[layer] = not _same(args[0], z)
 
         stack.callback(projection.register_forward_pre_hook(compare).remove)
         return z
 
-    def _check_layers(self, *, finite: bool) -> None:
+    def _check_layers(self) -> None:
         kinds = sorted(set(self._sizes.values()))
         if len(kinds) > 1:
             raise self._unsupported(
@@ -185,15 +222,32 @@ class _Looking:
         unseen = sorted(set(self._sizes) - set(self._changed))
         if unseen:
             raise self._unsupported(f"does not run the output projection of layer {unseen[0]}")
-        changed = [layer for layer, is_changed in sorted(self._changed.items()) if is_changed]
-        if changed and finite:  # NaN compares with nothing; the engine says where it began
+
+    def _check_heads_apart(self, altered: tuple[int, ...]) -> None:
+        projections = {layer: self._projections[layer] for layer in altered}
+        most = max(n_heads for n_heads, *_ in self._sizes.values())
+        try:
+            layer = mixing_layer(self._network, self._run, FIRST_TOKENS, projections, most)
+        except Unsupported as error:
+            raise self._unsupported(f"is not laid out by heads: {error.reason}") from None
+        if layer is not None:
             raise self._unsupported(
-                f"changes the heads' outputs (by a gate, norm or scale) before the output "
-                f"projection of layer {changed[0]}"
+                f"mixes heads, or adds to them, between attention and the output projection of "
+                f"layer {layer}"
             )
 
     def _unsupported(self, what: str) -> Unsupported:
         return Unsupported(f"{self._subject} {what}")
+
+
+def _mask_always(**arguments: Any) -> Tensor | None:
+    return sdpa_mask(**{**arguments, "allow_is_causal_skip": False})
+
+
+def _context_length(config: PreTrainedConfig) -> int:
+    """The longest input, in tokens; no bound for models that know no positions."""
+    longest = getattr(config, "max_position_embeddings", None)
+    return sys.maxsize if longest is None else int(longest)
 
 
 def _same(entering: Tensor, z: HeadVectors) -> bool:

@@ -2,8 +2,9 @@
 
 transformers lets an attention function be registered by name and a model be switched to it, so no
 model code is patched. The function computes a layer's attention, shows its heads to the visitor and
-returns the outputs to the model, with the silenced heads replaced. The computation itself is in
-`inactive_heads.engines.attention`.
+returns the outputs to the model, with the silenced heads replaced. Where a model puts a gate or a
+norm between attention and W_O, a hook on the projection does the last two (`head_outputs`). The
+computation itself is in `inactive_heads.engines.attention`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from transformers import DynamicCache, PreTrainedModel
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
-from inactive_heads.core.tensor_types import HeadVectors, Logits, TokenMask
-from inactive_heads.engines.attention.cascade import RowAttention, can_run_rows
-from inactive_heads.engines.attention.inputs import AttentionInputs
+from inactive_heads.core.tensor_types import Logits, TokenMask
+from inactive_heads.engines.attention.cascade import (
+    HALF_ROUNDING,
+    ROUNDING,
+    RowAttention,
+    can_run_rows,
+)
 from inactive_heads.engines.base import (
     CheckedVisitor,
     LayerSilences,
@@ -36,16 +41,12 @@ from inactive_heads.engines.network.blocks import (
     projection_weights,
 )
 from inactive_heads.engines.network.forward_pass import only_kept, padding_arguments
-from inactive_heads.engines.network.hf_attention import (
-    AttentionHandler,
-    checked_sdpa,
-    configs_of,
-    route_attention,
-)
+from inactive_heads.engines.network.head_outputs import HeadRun, route_heads
+from inactive_heads.engines.network.hf_attention import checked_sdpa, configs_of
 from inactive_heads.engines.network.rotary import RotaryAngles
 from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.engines.prefix_tree import Row
-from inactive_heads.errors import NotFinite
+from inactive_heads.errors import NotFinite, UserError
 
 
 class FlashEngine:
@@ -76,11 +77,13 @@ class FlashEngine:
         self._blocks: dict[int, nn.Module] = {}
         self._norm = cache(Norm.of)  # every layer needs the norms of all later layers
         self._shares: bool | None = None
+        self._ignores_padding: bool | None = None
         self._configs = configs_of(network)
         self._state = NetworkState(network)
         with self._state.run(lambda: [len(FIRST_TOKENS)]):
             look = first_look(network, name, self._forward)
         self.shape, self._projections = look.shape, look.projections
+        self._altered = {layer: look.projections[layer] for layer in look.altered}
         self._blocks, self._norms = look.blocks, look.norms
         if not look.finite:
             try:
@@ -127,8 +130,13 @@ class FlashEngine:
 
         Raises:
             UserError: a layer's attention turns out to be of an unknown kind, a visitor's answer
-                is no answer, or logits are not finite.
+                is no answer, the model reads padding on the left, or logits are not finite.
         """
+        if batch.padded_left and not self._ignores_left_padding():
+            raise UserError(
+                f"{type(self.network).__name__} reads padding on the left, as only its attention "
+                "leaves it out: pad on the right, as TokenBatch.of does, or run inputs of one length"
+            )
         keep = batch.keep_last if keep is None else keep
         answers = None if visitor is None else CheckedVisitor(visitor)
         try:
@@ -167,12 +175,28 @@ class FlashEngine:
         with ExitStack() as stack:
             if visitor is not None:
                 streams = stack.enter_context(capture_streams(self._blocks))
-                handler = AttentionHandler(batch, VisitedRun(batch, visitor, streams, self.path))
-                stack.enter_context(route_attention(self._configs, handler))
+                run = VisitedRun(batch, visitor, streams, self.path)
+                stack.enter_context(route_heads(self._configs, batch, run, self._altered))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never attend to right padding; to left padding they do.
             padding = padding_arguments(self.network, batch) if batch.padded_left else {}
             return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
+
+    def _ignores_left_padding(self) -> bool:
+        """Whether an input has the same logits padded on the left as alone: tested once."""
+        if self._ignores_padding is None:
+            n = self.shape.d_vocab
+            inputs = [[n // 7, n // 6, n // 5, n // 4], [n // 3, n // 2]]
+            alone = TokenBatch.of(inputs[1:], device=self.device)
+            padded = TokenBatch.of(inputs, side="left", device=self.device)
+            with self._state.run(lambda: [4, 2]):
+                found = self._forward(padded)[1]
+            with self._state.run(lambda: [2]):
+                change = found - self._forward(alone)[0]
+            allowed = ROUNDING.get(self.dtype, HALF_ROUNDING)
+            # NaN is no change: the run itself says where it began.
+            self._ignores_padding = not bool(change.norm() > allowed * found.norm())
+        return self._ignores_padding
 
     def shares_prefixes(self) -> bool:
         """Whether this model can be run by `run_row`.
@@ -207,12 +231,12 @@ class FlashEngine:
         """
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
-        visit = RowRun(attention, silences)
-        handler = AttentionHandler(batch, visit, attention.mask)
+        run = RowRun(attention, silences)
+        routed = route_heads(self._configs, batch, run, self._altered, attention.mask)
         places = keep[0].nonzero().flatten().tolist()
         try:
             with self._state.run(lambda: [len(row.tokens)]), ExitStack() as stack:
-                stack.enter_context(route_attention(self._configs, handler))
+                stack.enter_context(routed)
                 stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
                 output = self.network(
                     batch.tokens,
@@ -225,7 +249,7 @@ class FlashEngine:
                 )
         except NotFinite as fault:
             raise self._fault_of_row(row, silences) or fault from None
-        return logits, visit.cache
+        return logits, run.cache
 
     def _fault_of_row(self, row: Row, silences: LayerSilences) -> NotFinite | None:
         """The error about the first input of a row that is not finite by itself.
@@ -242,25 +266,21 @@ class FlashEngine:
         return None
 
     @contextmanager
-    def attending(
-        self,
-        batch: TokenBatch,
-        attend_by: Callable[[nn.Module, AttentionInputs], HeadVectors],
-        lengths: Callable[[], Sequence[int]],
+    def running(
+        self, batch: TokenBatch, heads: HeadRun, lengths: Callable[[], Sequence[int]]
     ) -> Iterator[PreTrainedModel]:
-        """A context in which the model's attention is computed by a function.
+        """A context in which the model's attention is computed and its heads silenced by a run.
 
         Args:
             batch: the inputs that will be run.
-            attend_by: returns a layer's head outputs z, ``(batch, pos, head, d_head)``, given the
-                attention module and its inputs.
+            heads: what is done in every layer.
             lengths: returns each input's length in tokens, those in a cache included.
 
         Yields:
             The model, which no other thread can run meanwhile.
         """
-        attention = route_attention(self._configs, AttentionHandler(batch, attend_by))
-        with self._state.run(lengths), attention:
+        routed = route_heads(self._configs, batch, heads, self._altered)
+        with self._state.run(lengths), routed:
             yield self.network
 
     @property

@@ -1,4 +1,4 @@
-"""What the flash engine does in every layer: with a visitor, or in a row of segments."""
+"""What the flash engine does in every layer: with a visitor, in a row of segments, or at a step."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from einops import rearrange
-from torch import nn
 from transformers import DynamicCache
 
 from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.attention_statistics import AttentionStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import OutputPath
-from inactive_heads.core.tensor_types import HeadVectors, Residual
-from inactive_heads.engines.attention.attend import attend
+from inactive_heads.core.tensor_types import HeadVectors, KeyValueVectors, Residual
+from inactive_heads.engines.attention.attend import attend, attend_to_all
 from inactive_heads.engines.attention.cascade import RowAttention
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences, Visitor, checked_answer
@@ -35,14 +35,20 @@ class VisitedRun:
     streams: Streams
     path: Callable[[int], OutputPath]
     entropy_asked: bool = False
+    attended: dict[int, tuple[KeyValueVectors, AttentionStatistics]] = field(default_factory=dict)
 
-    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
+    def attend(self, layer: int, inputs: AttentionInputs) -> HeadVectors:
         z, statistics = attend(inputs, with_entropy=self.entropy_asked)
+        values = rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head")
+        self.attended[layer] = values, statistics
+        return z
+
+    def answer(self, layer: int, z: HeadVectors) -> HeadVectors:
+        values, statistics = self.attended.pop(layer)
         heads = HeadActivations(
             layer=layer,
             batch=self.batch,
-            values=rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head"),
+            values=values,
             outputs=z,
             attention=statistics,
             path=self.path(layer),
@@ -70,11 +76,29 @@ class RowRun:
     silences: LayerSilences
     cache: DynamicCache = field(default_factory=DynamicCache)
 
-    def __call__(self, module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
+    def attend(self, layer: int, inputs: AttentionInputs) -> HeadVectors:
         kept = self.attention.kept.to(inputs.key.device)
         if len(kept):
             self.cache.update(inputs.key[:, :, kept], inputs.value[:, :, kept], layer)
-        z = self.attention.attend(inputs)
-        silence = checked_answer(self.silences(layer), z, layer)
-        return z if silence is None else silence.apply(z)
+        return self.attention.attend(inputs)
+
+    def answer(self, layer: int, z: HeadVectors) -> HeadVectors:
+        return _silenced(self.silences, layer, z)
+
+
+@dataclass(eq=False)
+class StepRun:
+    """One run of tokens after those in a cache: computes and silences each layer's heads."""
+
+    silences: LayerSilences
+
+    def attend(self, layer: int, inputs: AttentionInputs) -> HeadVectors:
+        return attend_to_all(inputs) if inputs.query.shape[2] == 1 else attend(inputs)[0]
+
+    def answer(self, layer: int, z: HeadVectors) -> HeadVectors:
+        return _silenced(self.silences, layer, z)
+
+
+def _silenced(silences: LayerSilences, layer: int, z: HeadVectors) -> HeadVectors:
+    silence = checked_answer(silences(layer), z, layer)
+    return z if silence is None else silence.apply(z)

@@ -41,8 +41,8 @@ def damage(path, value=torch.nan):
 
 PLACES = {
     "v": (damage("model.layers.1.self_attn.v_proj"), "in layer 1, in the heads' value vectors"),
-    "q": (damage("model.layers.1.self_attn.q_proj"), "in layer 1, in the heads' attention"),
-    "k": (damage("model.layers.2.self_attn.k_proj"), "in layer 2, in the heads' attention"),
+    "q": (damage("model.layers.1.self_attn.q_proj"), "in layer 1, in the heads' outputs"),
+    "k": (damage("model.layers.2.self_attn.k_proj"), "in layer 2, in the heads' outputs"),
     "infinite k": (damage("model.layers.2.self_attn.k_proj", torch.inf), "in layer 2, in the"),
     "W_O": (damage("model.layers.0.self_attn.o_proj"), "in layer 0, after its heads"),
     "MLP": (damage("model.layers.1.mlp.down_proj"), "in layer 1, after its heads"),

@@ -25,6 +25,22 @@ ARCHITECTURES = {
     "granite": GROUPED | {"residual_multiplier": MULTIPLIER},
     "lfm2": GROUPED | {"layer_types": ["full_attention", "conv", "full_attention"]},
 }
+_SMALL = GROUPED | {"head_dim": D_HEAD}
+_LINEAR = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "layer_types": ["full_attention", "linear_attention", "full_attention"],
+}
+GATED = {
+    "bitnet": GROUPED,  # a norm of all heads together
+    "afmoe": _SMALL | {"sliding_window": 4, "num_dense_layers": 3},  # a gate for every coordinate
+    "laguna": _SMALL | {"sliding_window": 4, "mlp_layer_types": ["dense"] * 3},  # for every head
+    "qwen3_5_text": _SMALL | _LINEAR,
+    "qwen3_next": _SMALL | _LINEAR | {"mlp_only_layers": [0, 1, 2]},
+}
+"""Architectures that put a norm or a gate between attention and its output projection."""
 SIZES = {
     "vocab_size": 97,
     "hidden_size": 32,
@@ -43,7 +59,7 @@ def tiny(model_type, **options):
     torch.manual_seed(0)
     sizes = {"vocab_size": 97} if model_type == "gpt2" else SIZES
     config = AutoConfig.for_model(
-        model_type, **(sizes | ARCHITECTURES.get(model_type, {}) | options)
+        model_type, **(sizes | (ARCHITECTURES | GATED).get(model_type, {}) | options)
     )
     network = AutoModelForCausalLM.from_config(config).eval()
     for name, parameter in network.named_parameters():

@@ -19,6 +19,7 @@ computed directly, in float32, one block of queries at a time: see `inactive_hea
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -63,6 +64,26 @@ def attend(
                 entropies=partial(_flash_entropy, inputs),
             )
     return block_attention(inputs)
+
+
+def attend_to_all(inputs: AttentionInputs) -> HeadVectors:
+    """The head outputs z of the last query alone, which attends to every key unless masked.
+
+    Args:
+        inputs: the inputs of the layer's attention, with a single query.
+
+    Returns:
+        z, ``(batch, 1, head, d_head)``, in the dtype of the queries.
+    """
+    if inputs.plain:
+        query, key, value = inputs.query, inputs.key, inputs.value
+        output = flash_attention(query, key, value, inputs.scale, causal=False)
+        if output is not None:
+            return output[0]
+    if inputs.mask is None:
+        every_key = inputs.query.new_ones(1, 1, 1, inputs.key.shape[2], dtype=torch.bool)
+        inputs = replace(inputs, mask=every_key)
+    return attend(inputs)[0]
 
 
 def flash_attention(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from einops import einsum, rearrange, reduce, repeat
+from einops import einsum, rearrange, reduce
 from torch import Tensor
 
 from inactive_heads.core.tensor_types import HeadPattern, HeadVectors, Pattern, PerToken
@@ -140,7 +140,11 @@ def _blocks(inputs: AttentionInputs) -> Iterator[_Block]:
             query[:, :, :, queries], key[:, :, keys], "b kv group q d, b kv k d -> b kv group q k"
         )
         logits = rearrange(logits, "b kv group q k -> b (kv group) q k")
-        yield _Block(queries, keys, _softmax(logits, mask, inputs.softcap, inputs.sinks))
+        if inputs.softcap is not None:
+            logits = inputs.softcap * torch.tanh(logits / inputs.softcap)
+        if inputs.bias is not None:
+            logits = logits + inputs.bias[:, :, queries, keys].to(logits)
+        yield _Block(queries, keys, _softmax(logits, mask, _sinks(inputs, queries)))
 
 
 def _visible(inputs: AttentionInputs, queries: slice) -> tuple[AttentionMask, slice]:
@@ -157,11 +161,14 @@ def _visible(inputs: AttentionInputs, queries: slice) -> tuple[AttentionMask, sl
     return mask[..., keys], keys
 
 
-def _softmax(
-    logits: Pattern, mask: AttentionMask, softcap: float | None, sinks: Tensor | None
-) -> Pattern:
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
+def _sinks(inputs: AttentionInputs, queries: slice) -> Tensor | None:
+    """The sinks of these queries, ``(batch, head, query, 1)`` or with axes of size 1."""
+    if inputs.sinks is None or inputs.sinks.ndim == 4:
+        return None if inputs.sinks is None else inputs.sinks[:, :, queries]
+    return rearrange(inputs.sinks, "head -> 1 head 1 1")
+
+
+def _softmax(logits: Pattern, mask: AttentionMask, sinks: Tensor | None) -> Pattern:
     if mask.dtype == torch.bool:
         # Not -inf: a query that is padding may have no key at all, and must stay finite.
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
@@ -169,8 +176,7 @@ def _softmax(
         logits = logits + mask
     if sinks is None:
         return torch.softmax(logits, dim=-1)
-    batch, _, length, _ = logits.shape
-    column = repeat(sinks.to(logits), "head -> b head q 1", b=batch, q=length)
+    column = sinks.to(logits).expand(*logits.shape[:3], 1)
     return torch.softmax(torch.cat([logits, column], dim=-1), dim=-1)[..., :-1]
 
 

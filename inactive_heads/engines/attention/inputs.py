@@ -13,6 +13,8 @@ Queries = Float[Tensor, "batch head query d_key"]
 Keys = Float[Tensor, "batch kv_head key d_key"]
 Values = Float[Tensor, "batch kv_head key d_head"]
 AttentionMask = Bool[Tensor, "_ _ query key"] | Float[Tensor, "_ _ query key"]
+AttentionBias = Float[Tensor, "_ _ query key"]
+Sinks = Float[Tensor, " head"] | Float[Tensor, "batch head query 1"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +33,10 @@ class AttentionInputs:
         mask: true where a query may attend to a key, or numbers to add to the logits; None for a
             plain causal mask. Its first two axes are of size 1 or batch and head.
         softcap: logits become ``softcap · tanh(logits / softcap)``; None without.
-        sinks: one logit per head that takes part in the softmax and belongs to no token; None
-            without.
+        sinks: one logit per head, or per head and query, that takes part in the softmax and
+            belongs to no token; None without.
+        bias: numbers to add to the logits, before the mask; None without. Its first two axes are as
+            the mask's.
     """
 
     query: Queries = field(repr=False)
@@ -42,12 +46,13 @@ class AttentionInputs:
     first: PerRow
     mask: AttentionMask | None = field(default=None, repr=False)
     softcap: float | None = None
-    sinks: Float[Tensor, " head"] | None = field(default=None, repr=False)
+    sinks: Sinks | None = field(default=None, repr=False)
+    bias: AttentionBias | None = field(default=None, repr=False)
 
     @property
     def plain(self) -> bool:
-        """Whether this is a plain causal softmax: no mask, soft cap or sinks."""
-        return self.mask is None and self.softcap is None and self.sinks is None
+        """Whether this is a plain causal softmax: no mask, soft cap, sinks or bias."""
+        return all(one is None for one in (self.mask, self.softcap, self.sinks, self.bias))
 
     def of_head(self, head: int) -> AttentionInputs:
         """The inputs of one head, with the key/value head that it shares.
@@ -61,12 +66,19 @@ class AttentionInputs:
         query_head = slice(head, head + 1)
         shared = head // (self.query.shape[1] // self.key.shape[1])
         kv_head = slice(shared, shared + 1)
-        mask = self.mask
+        sinks = self.sinks
+        if sinks is not None:
+            sinks = sinks[query_head] if sinks.ndim == 1 else sinks[:, query_head]
+        mask, bias = (
+            one if one is None or one.shape[1] == 1 else one[:, query_head]
+            for one in (self.mask, self.bias)
+        )
         return replace(
             self,
             query=self.query[:, query_head],
             key=self.key[:, kv_head],
             value=self.value[:, kv_head],
-            mask=mask if mask is None or mask.shape[1] == 1 else mask[:, query_head],
-            sinks=None if self.sinks is None else self.sinks[query_head],
+            mask=mask,
+            sinks=sinks,
+            bias=bias,
         )

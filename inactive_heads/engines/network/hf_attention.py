@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
@@ -62,6 +63,9 @@ def _attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    sinks: Tensor | None = None,
+    indices: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The attention function registered under `INTERFACE`."""
@@ -82,11 +86,38 @@ def _attention(
         value=value,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         first=handler.batch.first,
-        mask=attention_mask,
+        mask=_only_selected(attention_mask, indices, key),
         softcap=softcap,
-        sinks=s_aux,
+        sinks=s_aux if sinks is None else sinks,
+        bias=position_bias,
     )
-    return handler.visit(module, inputs), None
+    # Some models call view() on it, as all of transformers' own functions allow.
+    return handler.visit(module, inputs).contiguous(), None
+
+
+def _only_selected(mask: Tensor | None, indices: Tensor | None, key: Tensor) -> Tensor | None:
+    """The mask without the keys that an indexer has not selected for a query.
+
+    Models with an indexer leave this to every attention function whose name is not one of
+    transformers' own.
+
+    Args:
+        mask: true where a query may attend to a key, or numbers to add to the logits; None for a
+            plain causal mask.
+        indices: the selected keys, ``(batch, query, selected)``; None if all are.
+        key: ``(batch, kv_head, key, d_key)``.
+    """
+    if indices is None:
+        return mask
+    batch, length, _ = indices.shape
+    n_keys = key.shape[2]
+    selected = torch.zeros(batch, length, n_keys, dtype=torch.bool, device=key.device)
+    selected = selected.scatter(-1, indices.long(), True)[:, None]
+    if mask is None:
+        return selected.tril(n_keys - length)
+    if mask.dtype == torch.bool:
+        return mask & selected
+    return mask.masked_fill(~selected, torch.finfo(mask.dtype).min)
 
 
 def _mask(**arguments: Any) -> Tensor | None:
@@ -106,7 +137,13 @@ AttentionMaskInterface.register(INTERFACE, _mask)
 
 
 def _checked_sdpa(
-    module: nn.Module, query: Tensor, key: Tensor, *arguments: Any, **options: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    indices: Tensor | None = None,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """transformers' own attention, registered under `CHECKED`, which hides no fault of its inputs."""
     if hides_faults(query, key):
@@ -120,7 +157,8 @@ def _checked_sdpa(
                     f"queries or keys of layer {layer} are not finite",
                     "a dtype such as float16 overflows, or weights are damaged",
                 )
-    return sdpa_attention_forward(module, query, key, *arguments, **options)
+    mask = _only_selected(attention_mask, indices, key)
+    return sdpa_attention_forward(module, query, key, value, mask, **options)
 
 
 AttentionInterface.register(CHECKED, _checked_sdpa)

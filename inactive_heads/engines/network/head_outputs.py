@@ -1,0 +1,114 @@
+"""Where a run sees and silences heads: at z, the input of the output projection W_O.
+
+In most models z is what the attention function returns, and the run gets it there. Others put a
+gate, a norm or a scale between attention and W_O: in their layers a hook on the projection gives
+the run what enters it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.masking_utils import sdpa_mask
+
+from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.tensor_types import HeadVectors
+from inactive_heads.engines.attention.inputs import AttentionInputs
+from inactive_heads.engines.network.hf_attention import (
+    AttentionHandler,
+    route_attention,
+    unsupported,
+)
+
+
+@runtime_checkable
+class HeadRun(Protocol):
+    """What one run of a model does in every layer: first `attend`, then `answer`."""
+
+    def attend(self, layer: int, inputs: AttentionInputs) -> HeadVectors:
+        """Compute a layer's attention.
+
+        Args:
+            layer: the layer's number.
+            inputs: the inputs of its attention.
+
+        Returns:
+            The weighted sums of value vectors, ``(batch, pos, head, d_head)``.
+        """
+        ...
+
+    def answer(self, layer: int, z: HeadVectors) -> HeadVectors:
+        """Silence a layer's heads.
+
+        Args:
+            layer: the layer's number.
+            z: what enters its output projection, ``(batch, pos, head, d_head)``.
+
+        Returns:
+            What shall enter it: ``z`` itself if no head is silenced.
+        """
+        ...
+
+
+@contextmanager
+def route_heads(
+    configs: list[PreTrainedConfig],
+    batch: TokenBatch,
+    run: HeadRun,
+    altered: Mapping[int, nn.Module],
+    mask: Callable[..., Tensor | None] = sdpa_mask,
+) -> Iterator[None]:
+    """A context in which a model's attention is computed, and its heads silenced, by a run.
+
+    Args:
+        configs: from `configs_of`.
+        batch: the inputs.
+        run: computes and silences heads.
+        altered: output projections, by layer, of the layers in which something stands between
+            attention and the projection.
+        mask: see `AttentionHandler`.
+    """
+    shapes: dict[int, torch.Size] = {}
+
+    def at_attention(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
+        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        attended = run.attend(layer, inputs)
+        if layer not in altered:
+            return run.answer(layer, attended)
+        shapes[layer] = attended.shape
+        return attended
+
+    def at_projection(
+        projection: nn.Module, args: tuple[Any, ...], layer: int
+    ) -> tuple[Any, ...] | None:
+        z = _by_head(args[0], shapes.pop(layer, None), layer)
+        answered = run.answer(layer, z)
+        return None if answered is z else (answered.reshape(args[0].shape), *args[1:])
+
+    with ExitStack() as stack:
+        for layer, projection in altered.items():
+            handle = projection.register_forward_pre_hook(partial(at_projection, layer=layer))
+            stack.callback(handle.remove)
+        stack.enter_context(route_attention(configs, AttentionHandler(batch, at_attention, mask)))
+        yield
+
+
+def _by_head(entering: Tensor, shape: torch.Size | None, layer: int) -> HeadVectors:
+    """What enters a projection, with an axis for the heads; tokens may have been flattened."""
+    if shape is None:
+        raise unsupported(f"layer {layer}", "runs its output projection without attention before")
+    batch, length, n_heads, d_head = shape
+    width = n_heads * d_head
+    if tuple(entering.shape) not in ((batch, length, width), (batch * length, width)):
+        raise unsupported(
+            f"layer {layer}",
+            f"gives its output projection {tuple(entering.shape)}, where (batch, pos, heads * "
+            f"d_head) is {(batch, length, width)}",
+        )
+    return entering.reshape(shape)
