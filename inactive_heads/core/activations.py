@@ -48,7 +48,8 @@ class HeadActivations:
         layer: the layer's number in the model.
         batch: the inputs, with the mask of real tokens.
         values: value vectors as the model computed them, ``(batch, pos, kv_head, d_head)``.
-        outputs: head outputs as the model computed them, ``(batch, pos, head, d_head)``.
+        outputs: head outputs as they enter W_O, ``(batch, pos, head, d_head)``: after any gate or
+            norm that the model puts there.
         attention: where the attention statistics come from.
         path: W_O, and anything else between z and the residual stream.
         stream: returns the residual stream, ``(batch, pos, d_model)``, as the model computed it.
@@ -77,7 +78,11 @@ class HeadActivations:
 
     @cached_property
     def z(self) -> HeadVectors:
-        """Head outputs before W_O, ``(batch, pos, head, d_head)``, float32 (``hook_z``)."""
+        """Head outputs as they enter W_O, ``(batch, pos, head, d_head)``, float32 (``hook_z``).
+
+        The sums of value vectors by attention weights, except in models that put a gate, a norm or
+        a scale between attention and W_O: there, what comes out of it.
+        """
         return self.outputs.float()
 
     @cached_property
