@@ -21,12 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import Logits, TokenMask
-from inactive_heads.engines.attention.cascade import (
-    HALF_ROUNDING,
-    ROUNDING,
-    RowAttention,
-    can_run_rows,
-)
+from inactive_heads.engines.attention.cascade import RowAttention, can_run_rows
 from inactive_heads.engines.base import (
     CheckedVisitor,
     LayerSilences,
@@ -40,13 +35,14 @@ from inactive_heads.engines.network.blocks import (
     capture_streams,
     projection_weights,
 )
-from inactive_heads.engines.network.forward_pass import only_kept, padding_arguments
+from inactive_heads.engines.network.forward_pass import only_kept
 from inactive_heads.engines.network.head_outputs import HeadRun, route_heads
 from inactive_heads.engines.network.hf_attention import checked_sdpa, configs_of
+from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.rotary import RotaryAngles
 from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.engines.prefix_tree import Row
-from inactive_heads.errors import NotFinite, UserError
+from inactive_heads.errors import NotFinite
 
 
 class FlashEngine:
@@ -77,7 +73,6 @@ class FlashEngine:
         self._blocks: dict[int, nn.Module] = {}
         self._norm = cache(Norm.of)  # every layer needs the norms of all later layers
         self._shares: bool | None = None
-        self._ignores_padding: bool | None = None
         self._configs = configs_of(network)
         self._state = NetworkState(network)
         with self._state.run(lambda: [len(FIRST_TOKENS)]):
@@ -130,14 +125,10 @@ class FlashEngine:
 
         Raises:
             UserError: a layer's attention turns out to be of an unknown kind, a visitor's answer
-                is no answer, the model reads padding on the left, or logits are not finite.
+                is no answer, or logits are not finite.
         """
-        if batch.padded_left and not self._ignores_left_padding():
-            raise UserError(
-                f"{type(self.network).__name__} reads padding on the left, as only its attention "
-                "leaves it out: pad on the right, as TokenBatch.of does, or run inputs of one length"
-            )
         keep = batch.keep_last if keep is None else keep
+        batch, visitor, keep = padded_right(batch, visitor, keep)
         answers = None if visitor is None else CheckedVisitor(visitor)
         try:
             with self._state.run(lambda: batch.n_tokens.tolist()), ExitStack() as stack:
@@ -178,25 +169,8 @@ class FlashEngine:
                 run = VisitedRun(batch, visitor, streams, self.path)
                 stack.enter_context(route_heads(self._configs, batch, run, self._altered))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
-            # In a causal model, real tokens never attend to right padding; to left padding they do.
-            padding = padding_arguments(self.network, batch) if batch.padded_left else {}
-            return self.network(batch.tokens, use_cache=False, **padding).logits[0].float()
-
-    def _ignores_left_padding(self) -> bool:
-        """Whether an input has the same logits padded on the left as alone: tested once."""
-        if self._ignores_padding is None:
-            n = self.shape.d_vocab
-            inputs = [[n // 7, n // 6, n // 5, n // 4], [n // 3, n // 2]]
-            alone = TokenBatch.of(inputs[1:], device=self.device)
-            padded = TokenBatch.of(inputs, side="left", device=self.device)
-            with self._state.run(lambda: [4, 2]):
-                found = self._forward(padded)[1]
-            with self._state.run(lambda: [2]):
-                change = found - self._forward(alone)[0]
-            allowed = ROUNDING.get(self.dtype, HALF_ROUNDING)
-            # NaN is no change: the run itself says where it began.
-            self._ignores_padding = not bool(change.norm() > allowed * found.norm())
-        return self._ignores_padding
+            # In a causal model, real tokens never read padding on the right: there is no other.
+            return self.network(batch.tokens, use_cache=False).logits[0].float()
 
     def shares_prefixes(self) -> bool:
         """Whether this model can be run by `run_row`.

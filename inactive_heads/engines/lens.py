@@ -29,6 +29,7 @@ from inactive_heads.engines.first_look import FIRST_TOKENS, has_bridge
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens_visit import HOOKS, LayerVisit, hook_name
 from inactive_heads.engines.network.forward_pass import only_kept
+from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.errors import NotFinite, UserError, naming
 from inactive_heads.third_party import explained
@@ -208,6 +209,7 @@ class LensEngine:
                 only after the head outputs; its answer is no answer; or logits are not finite.
         """
         keep = batch.keep_last if keep is None else keep
+        batch, visitor, keep = padded_right(batch, visitor, keep)
         answers = None if visitor is None else CheckedVisitor(visitor)
         lengths: Callable[[], list[int]] = batch.n_tokens.tolist
         try:
@@ -224,8 +226,6 @@ class LensEngine:
 
     def _forward(self, batch: TokenBatch, visitor: Visitor | None, keep: TokenMask) -> Logits:
         """The logits of one run, finite or not."""
-        # In a causal model, real tokens never attend to right padding; to left padding they do.
-        mask = {"attention_mask": batch.mask.long()} if batch.padded_left else {}
         with ExitStack() as stack:
             if visitor is not None:
                 name = str(self.bridge.cfg.model_name)
@@ -236,7 +236,8 @@ class LensEngine:
                 hooks = [hook for visit in visits for hook in visit.hooks()]
                 stack.enter_context(self.bridge.hooks(fwd_hooks=hooks))
             stack.enter_context(only_kept(self.bridge.unembed, keep))
-            return self.bridge(batch.tokens, return_type="logits", **mask)[0].float()
+            # In a causal model, real tokens never read padding on the right: there is no other.
+            return self.bridge(batch.tokens, return_type="logits")[0].float()
 
     def path(self, layer: int) -> OutputPath:
         """How a layer's heads write into the residual stream.

@@ -1,17 +1,14 @@
-"""Locks, hooks and arguments for a single run of a model."""
+"""Locks and hooks for a single run of a model."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
-from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import TokenMask
 
 _locks: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
@@ -53,19 +50,3 @@ def only_kept(unembed: nn.Module, keep: TokenMask) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def padding_arguments(network: PreTrainedModel, batch: TokenBatch) -> dict[str, Tensor]:
-    """The arguments that tell a model which tokens are real, and their positions.
-
-    Args:
-        network: the model.
-        batch: the inputs, padded on either side.
-
-    Returns:
-        Keywords for a call of the network.
-    """
-    arguments = {"attention_mask": batch.mask.long()}
-    if "position_ids" in inspect.signature(network.forward).parameters:
-        arguments["position_ids"] = (batch.mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    return arguments
