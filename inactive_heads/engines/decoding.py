@@ -16,7 +16,7 @@ from transformers import DynamicCache
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Logits, TokenMask, Tokens
-from inactive_heads.engines.attention.cascade import HALF_ROUNDING, ROUNDING
+from inactive_heads.engines.attention.cascade import HALF_ROUNDING, ROUNDING, scales_by_place
 from inactive_heads.engines.base import LayerSilences, Silence
 from inactive_heads.engines.finite import check_logits
 from inactive_heads.engines.flash import FlashEngine
@@ -138,7 +138,7 @@ def can_decode(engine: FlashEngine) -> bool:
     """
     if engine not in _can_decode:
         try:
-            _can_decode[engine] = _steps_agree(engine)
+            _can_decode[engine] = not scales_by_place(engine.network) and _steps_agree(engine)
         except NotFinite:
             return True  # of these tokens; the run of others says where theirs began
         except (

@@ -248,6 +248,8 @@ def _shares_only_keys(engine: SharingEngine, network: PreTrainedModel) -> bool:
     """Whether only keys and values pass between tokens, and positions are an argument."""
     if "position_ids" not in inspect.signature(network.forward).parameters:
         return False
+    if scales_by_place(network):
+        return False
     # Any other kind of state (such as a convolution's) would leak between the segments of a row.
     layers = DynamicCache(config=network.config).layers
     kinds = {type(layer) for layer in layers}
@@ -255,6 +257,17 @@ def _shares_only_keys(engine: SharingEngine, network: PreTrainedModel) -> bool:
         DynamicLayer,
         DynamicSlidingWindowLayer,
     }
+
+
+def scales_by_place(network: PreTrainedModel) -> bool:
+    """Whether queries are scaled by their place in the cache, as in Llama 4, not by position.
+
+    A test on a few tokens cannot see that: the scale is 1 in the first thousands of places.
+
+    Args:
+        network: the model.
+    """
+    return bool(getattr(network.config.get_text_config(), "attn_temperature_tuning", False))
 
 
 def _rows_agree(engine: SharingEngine) -> bool:
