@@ -157,19 +157,19 @@ class Readers:
     @cached_property
     def _read_by(self) -> dict[int, dict[str, tuple[Tensor, Tensor]]]:
         """For each layer's "attention" and "mlp": the norm's gain and the weights behind it."""
-        engine = self.model.engine
         found = {}
-        for layer, norms in engine._norms.items():
-            block = engine._blocks[layer]
+        for layer, block in enumerate(self.model.engine.network.base_model.layers):
+            # Gemma's norm after attention stands before the residual stream.
+            after = getattr(block, "pre_feedforward_layernorm", block.post_attention_layernorm)
             attention = [getattr(block.self_attn, f"{kind}_proj") for kind in "qkv"]
             mlp = [block.mlp.gate_proj, block.mlp.up_proj]
-            kinds = {"attention": (norms.before, attention), "mlp": (norms.after, mlp)}
+            kinds = {"attention": (block.input_layernorm, attention), "mlp": (after, mlp)}
             found[layer] = {
                 kind: (
                     _gain(norm),
                     torch.cat([one.weight.detach() for one in linears]).float(),
                 )
-                for kind, ((norm,), linears) in kinds.items()
+                for kind, (norm, linears) in kinds.items()
             }
         return found
 

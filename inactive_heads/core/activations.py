@@ -167,11 +167,12 @@ class HeadActivations:
         multiply it (Granite).
 
         Raises:
-            UserError: the model adds no multiple of the attention output to the stream.
+            UserError: what the heads write is not known.
         """
-        if self.path.norm is None and self.path.multiplier == 1:
+        if self.path.adds_results:
             return self.result_norm
-        return self.path.written_scale(self._total) * rooted_norm(self.z, self.path.written_root)
+        scale = self.path.written_scale(self._total)
+        return scale.abs() * rooted_norm(self.z, self.path.written_root)
 
     @cached_property
     def residual_norm(self) -> PerToken:
@@ -193,8 +194,7 @@ class HeadActivations:
         attention in this block and those of all later blocks, combined by root mean square.
 
         Raises:
-            UserError: the model adds no multiple of the attention output to the stream, or the
-                norms of later layers are unknown.
+            UserError: what the heads write, or how later layers read it, is not known.
         """
         return self.read_norm_of(self.z)
 
@@ -213,7 +213,7 @@ class HeadActivations:
             UserError: as `read_norm`.
         """
         scale = self.path.written_scale(self._total) * self.path.read_scale(self.updated)
-        return scale * rooted_norm(z, self.path.read_root)
+        return scale.abs() * rooted_norm(z, self.path.read_root)
 
     @cached_property
     def _total(self) -> Residual:

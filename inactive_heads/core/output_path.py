@@ -9,7 +9,7 @@ own, whose gains weight its coordinates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -44,14 +44,15 @@ class Norm:
     centred: bool
 
     @staticmethod
-    def of(module: nn.Module) -> Norm:
+    def of(module: nn.Module, d_model: int | None = None) -> Norm:
         """The norm that a module computes.
 
-        Found by running the module on random vectors, since some models store the gain and others
-        the gain minus 1.
+        Found by running the module on random vectors, since some models store the gain, others the
+        gain minus 1, and others have none.
 
         Args:
             module: a norm of a Hugging Face or TransformerLens model.
+            d_model: width of the residual stream, needed if the module has no weight.
 
         Returns:
             The norm without its bias, with a float64 gain on the module's device.
@@ -61,18 +62,23 @@ class Norm:
         """
         weight = getattr(module, "weight", getattr(module, "w", None))
         bias = getattr(module, "bias", getattr(module, "b", None))  # TransformerLens 3: w and b
-        eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-        if isinstance(weight, Tensor) and weight.ndim == 1 and eps is not None:
+        if weight is None and d_model is not None:
+            weight = torch.zeros(d_model)
+        if isinstance(weight, Tensor) and weight.ndim == 1:
             generator = torch.Generator().manual_seed(0)
             probe = torch.randn(1, 4, len(weight), generator=generator).to(weight)
-            with torch.no_grad():
-                expected = module(probe).double() - (0 if bias is None else bias)
+
+            def without_bias(x: Tensor) -> Tensor:
+                with torch.no_grad():
+                    return module(x).double() - (0 if bias is None else bias)
+
+            expected = without_bias(probe)
             for gain in (weight.detach().double(), weight.detach().double() + 1):
                 for centred in (False, True):
-                    norm = Norm(gain, float(eps), centred)
+                    norm = Norm(gain, 0.0, centred)
                     found = norm.linear(probe) * norm.scale(probe)
                     if bool((found - expected).norm() < 0.01 * expected.norm()):
-                        return norm
+                        return replace(norm, eps=_eps(module, norm, without_bias))
         raise UserError(
             f"the norm {type(module).__name__} is neither a LayerNorm nor an RMSNorm: what heads "
             "write into the residual stream, or what later layers read there, is not known"
@@ -122,6 +128,19 @@ class Norm:
         return torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + self.eps)
 
 
+def _eps(module: nn.Module, norm: Norm, run: Callable[[Tensor], Tensor]) -> float:
+    """What a module adds to the mean square: as it says, or as small vectors show."""
+    for name in ("variance_epsilon", "eps"):
+        if isinstance(eps := getattr(module, name, None), int | float):
+            return float(eps)
+    small = 1e-3 * torch.randn(64, len(norm.gain), generator=torch.Generator().manual_seed(0))
+    small = small.to(norm.gain)
+    linear, found = norm.linear(small), run(small.to(dtype=torch.float32)).double()
+    scale = (found * linear).sum(dim=-1) / linear.square().sum(dim=-1)
+    eps = scale.square().reciprocal() - norm.scale(small)[..., 0].square().reciprocal()
+    return max(0.0, float(eps.mean()))
+
+
 @dataclass(eq=False)
 class OutputPath:
     """How a layer's head outputs z reach the residual stream.
@@ -137,7 +156,8 @@ class OutputPath:
         bias: b_O, ``(d_model,)``, which belongs to no head; None without one.
         norm: the norm that the attention output goes through before it is added to the stream; None
             without one.
-        multiplier: the factor on the attention output, after ``norm`` (Granite); None if unknown.
+        multiplier: the factor on the attention output, after ``norm`` (Granite).
+        unknown: why it is not known what the heads write; None if it is.
         reader: returns the norms through which later layers read the stream, combined into one.
             Called when a score first asks, since it inspects every later layer. None if unknown.
     """
@@ -145,8 +165,14 @@ class OutputPath:
     weights: OutputWeights
     bias: Float[Tensor, " d_model"] | None = None
     norm: Norm | None = None
-    multiplier: float | None = 1.0
+    multiplier: float = 1.0
+    unknown: str | None = None
     reader: Callable[[], Norm] | None = None
+
+    @property
+    def adds_results(self) -> bool:
+        """Whether heads write their results as they are, ``z W_O``."""
+        return self.unknown is None and self.norm is None and self.multiplier == 1
 
     @cached_property
     def root(self) -> Roots:
@@ -191,12 +217,11 @@ class OutputPath:
             ``(batch, pos, 1)``, the same for all heads.
 
         Raises:
-            UserError: ``multiplier`` is None: the model adds no multiple of the attention output.
+            UserError: what the heads write is not known.
         """
-        if self.multiplier is None:
+        if self.unknown is not None:
             raise UserError(
-                "what is added to the residual stream after attention is no multiple of attention's "
-                "output in this model: what its heads write there is not known"
+                f"what these heads write into the residual stream is not known: {self.unknown}"
             )
         if self.norm is None:
             return total.new_full((*total.shape[:2], 1), self.multiplier)

@@ -24,12 +24,7 @@ from inactive_heads.core.tensor_types import HeadVectors, Logits
 from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import ModelShape
-from inactive_heads.engines.network.blocks import (
-    BlockNorms,
-    detect_norms,
-    enclosing_blocks,
-    output_projection,
-)
+from inactive_heads.engines.network.blocks import output_projection
 from inactive_heads.engines.network.heads_apart import mixing_layer
 from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
@@ -37,6 +32,7 @@ from inactive_heads.engines.network.hf_attention import (
     configs_of,
     route_attention,
 )
+from inactive_heads.engines.network.stream import Writings, blocks_around, follow_stream
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 
@@ -56,16 +52,14 @@ class FirstLook:
     Attributes:
         shape: the model's sizes.
         projections: output projections by layer.
-        blocks: blocks by layer; see `enclosing_blocks`.
-        norms: each block's norms by layer.
+        writings: how each layer's heads write into the residual stream.
         altered: the layers in which something stands between attention and W_O.
         finite: whether the logits after the tokens are.
     """
 
     shape: ModelShape
     projections: dict[int, nn.Module]
-    blocks: dict[int, nn.Module]
-    norms: dict[int, BlockNorms]
+    writings: Writings
     altered: tuple[int, ...]
     finite: bool
 
@@ -133,8 +127,8 @@ class _Looking:
         logits = self._logits_by_our_attention(batch)
         if not self._sizes:
             raise self._unsupported(WITHOUT_INTERFACE)
-        blocks = enclosing_blocks(network, self._attentions)
-        with detect_norms(blocks, self._attentions) as norms:
+        blocks = blocks_around(network, self._attentions)
+        with follow_stream(blocks, self._projections) as writings:
             own = self._run(batch)
         finite = bool(logits.amax().isfinite() & own.amax().isfinite())
         self._check_layers()
@@ -156,7 +150,7 @@ class _Looking:
         altered = tuple(layer for layer, changed in sorted(self._changed.items()) if changed)
         if altered and finite:  # NaN compares with nothing; the engine says where it began
             self._check_heads_apart(altered)
-        return FirstLook(shape, self._projections, blocks, norms, altered, finite)
+        return FirstLook(shape, self._projections, writings, altered, finite)
 
     def _logits_by_our_attention(self, batch: TokenBatch) -> Logits:
         try:

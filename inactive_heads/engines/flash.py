@@ -15,7 +15,6 @@ from functools import cache, partial
 
 import torch
 from einops import rearrange
-from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from inactive_heads.core.batch import TokenBatch
@@ -30,17 +29,14 @@ from inactive_heads.engines.base import (
 from inactive_heads.engines.finite import check_logits, kept_rows, located
 from inactive_heads.engines.first_look import FIRST_TOKENS, first_look
 from inactive_heads.engines.flash_runs import RowRun, VisitedRun
-from inactive_heads.engines.network.blocks import (
-    BlockNorms,
-    capture_streams,
-    projection_weights,
-)
+from inactive_heads.engines.network.blocks import projection_weights
 from inactive_heads.engines.network.forward_pass import only_kept
 from inactive_heads.engines.network.head_outputs import HeadRun, route_heads
 from inactive_heads.engines.network.hf_attention import checked_sdpa, configs_of
 from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.rotary import RotaryAngles
 from inactive_heads.engines.network.state import NetworkState
+from inactive_heads.engines.network.stream import Writings, capture_streams, output_path
 from inactive_heads.engines.prefix_tree import Row
 from inactive_heads.errors import NotFinite
 
@@ -70,8 +66,7 @@ class FlashEngine:
     def __init__(self, network: PreTrainedModel, name: str) -> None:
         self.network = network
         self._paths: dict[int, OutputPath] = {}
-        self._blocks: dict[int, nn.Module] = {}
-        self._norm = cache(Norm.of)  # every layer needs the norms of all later layers
+        self._writings: Writings = {}
         self._shares: bool | None = None
         self._configs = configs_of(network)
         self._state = NetworkState(network)
@@ -79,7 +74,9 @@ class FlashEngine:
             look = first_look(network, name, self._forward)
         self.shape, self._projections = look.shape, look.projections
         self._altered = {layer: look.projections[layer] for layer in look.altered}
-        self._blocks, self._norms = look.blocks, look.norms
+        self._writings = look.writings
+        # Every layer needs the norms of all later layers.
+        self._norm = cache(partial(Norm.of, d_model=self.shape.d_model))
         if not look.finite:
             try:
                 self.run(TokenBatch.of([FIRST_TOKENS], device=self.device))
@@ -165,7 +162,7 @@ class FlashEngine:
         keep = batch.keep_last if keep is None else keep
         with ExitStack() as stack:
             if visitor is not None:
-                streams = stack.enter_context(capture_streams(self._blocks))
+                streams = stack.enter_context(capture_streams(self._writings))
                 run = VisitedRun(batch, visitor, streams, self.path)
                 stack.enter_context(route_heads(self._configs, batch, run, self._altered))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
@@ -275,19 +272,7 @@ class FlashEngine:
             projection = self._projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
             weights = rearrange(projection_weights(projection), split, head=self.shape.n_heads)
-            norms = self._norms.get(layer, BlockNorms())
-            self._paths[layer] = OutputPath(
-                weights,
-                getattr(projection, "bias", None),
-                None if norms.post is None else self._norm(norms.post),
-                norms.multiplier,
-                partial(self._readers, layer),
+            self._paths[layer] = output_path(
+                weights, getattr(projection, "bias", None), self._writings[layer], self._norm
             )
         return self._paths[layer]
-
-    def _readers(self, layer: int) -> Norm:
-        """The norms that read the stream after this layer's heads have written, as one."""
-        own = self._norms[layer].after if layer in self._norms else []
-        later = [self._norms[other] for other in self._norms if other > layer]
-        modules = own + [norm for norms in later for norm in (*norms.before, *norms.after)]
-        return Norm.together([self._norm(module) for module in modules], self.shape.d_model)

@@ -13,13 +13,12 @@ from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.attention_statistics import AttentionStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import OutputPath
-from inactive_heads.core.tensor_types import HeadVectors, KeyValueVectors, Residual
+from inactive_heads.core.tensor_types import HeadVectors, KeyValueVectors
 from inactive_heads.engines.attention.attend import attend, attend_to_all
 from inactive_heads.engines.attention.cascade import RowAttention
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences, Visitor, checked_answer
-from inactive_heads.engines.network.blocks import Streams
-from inactive_heads.engines.network.hf_attention import unsupported
+from inactive_heads.engines.network.stream import Streams, captured_stream
 
 
 @dataclass(eq=False)
@@ -52,20 +51,12 @@ class VisitedRun:
             outputs=z,
             attention=statistics,
             path=self.path(layer),
-            stream=partial(self._stream, layer),
+            stream=partial(captured_stream, self.streams, layer, z, self.path(layer)),
         )
         silence = self.visitor(heads)
         self.entropy_asked = heads.entropy_asked
         self.streams.pop(layer, None)
         return z if silence is None else silence.apply(z)
-
-    def _stream(self, layer: int) -> Residual:
-        if layer not in self.streams:
-            raise unsupported(
-                f"layer {layer}",
-                "stands in no list of blocks, so that its residual stream is not known",
-            )
-        return self.streams[layer]
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel
@@ -30,12 +30,19 @@ from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens_visit import HOOKS, LayerVisit, hook_name
 from inactive_heads.engines.network.forward_pass import only_kept
 from inactive_heads.engines.network.padding_side import padded_right
+from inactive_heads.engines.network.residual import Writing
 from inactive_heads.engines.network.state import NetworkState
+from inactive_heads.engines.network.stream import (
+    Writings,
+    capture_streams,
+    follow_stream,
+    output_path,
+)
 from inactive_heads.errors import NotFinite, UserError, naming
 from inactive_heads.third_party import explained
 
-_seen: WeakSet[Any] = WeakSet()
-"""The bridges that have passed the first look."""
+_followed: WeakKeyDictionary[Any, Writings] = WeakKeyDictionary()
+"""How the heads of bridges write that have passed the first look."""
 
 
 def bridge_of(network: PreTrainedModel, name: str) -> Any:
@@ -131,16 +138,20 @@ class LensEngine:
             d_vocab=cfg.d_vocab,
         )
         self._paths: dict[int, OutputPath] = {}
-        self._norm = cache(_norm)  # every layer needs the norms of all later layers
+        self._norm = cache(partial(_norm, d_model=self.shape.d_model))
         self._state = NetworkState(bridge)
-        if bridge not in _seen:
-            self._look_first()
-            _seen.add(bridge)
+        self._writings = _followed.get(bridge, {})
+        if bridge not in _followed:
+            self._writings = _followed[bridge] = self._look_first()
+            self._paths.clear()  # made before it was known how heads write
 
-    def _look_first(self) -> None:
+    def _look_first(self) -> Writings:
         """Runs four tokens, to prove that every layer shows its heads and that logits are finite.
 
         That z is what enters W_O holds by definition: ``hook_z`` is on the projection's input.
+
+        Returns:
+            How each layer's heads write into the residual stream.
         """
         name, shape, seen = self.bridge.cfg.model_name, self.shape, set[int]()
 
@@ -154,17 +165,32 @@ class LensEngine:
             seen.add(heads.layer)
 
         batch = TokenBatch.of([FIRST_TOKENS], device=self.device)
+        answers = CheckedVisitor(look)
+        blocks = list(self.bridge.blocks)
+        attentions = {layer: blocks[layer].attn for layer in shape.layers}
+        # HookedTransformer's attention has no module for its projection.
+        projections = {layer: getattr(one, "o", one) for layer, one in attentions.items()}
+        following = follow_stream(blocks, projections)
+
+        def forward() -> Logits:
+            with following as writings:
+                logits = self._forward(batch, answers, batch.keep_last)
+            found.update(writings)
+            return logits
+
+        found: Writings = {}
         problem = f"TransformerLens cannot run {name!r} on four tokens"
         with (
             explained(problem, "this version cannot measure it so"),
             naming(lambda _: f"{name!r}, on four tokens"),
         ):
-            self.run(batch, look)
+            self._run(batch, forward, batch.keep_last, answers)
         if missing := sorted(set(shape.layers) - seen):
             raise UserError(
                 f"TransformerLens does not show the heads of layer {missing[0]} of {name!r}, which "
                 "are in its list of hooks"
             )
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -211,10 +237,19 @@ class LensEngine:
         keep = batch.keep_last if keep is None else keep
         batch, visitor, keep = padded_right(batch, visitor, keep)
         answers = None if visitor is None else CheckedVisitor(visitor)
+        return self._run(batch, lambda: self._forward(batch, answers, keep), keep, answers)
+
+    def _run(
+        self,
+        batch: TokenBatch,
+        forward: Callable[[], Logits],
+        keep: TokenMask,
+        answers: CheckedVisitor | None,
+    ) -> Logits:
         lengths: Callable[[], list[int]] = batch.n_tokens.tolist
         try:
             with self._state.run(lengths):
-                return check_logits(self._forward(batch, answers, keep), kept_rows(batch, keep))
+                return check_logits(forward(), kept_rows(batch, keep))
         except NotFinite as fault:
             given = {} if answers is None else answers.of_row(fault.row)
             tokens = batch.tokens_of(fault.row)
@@ -229,8 +264,9 @@ class LensEngine:
         with ExitStack() as stack:
             if visitor is not None:
                 name = str(self.bridge.cfg.model_name)
+                streams = stack.enter_context(capture_streams(self._writings))
                 visits = [
-                    LayerVisit(name, batch, visitor, layer, self.path(layer))
+                    LayerVisit(name, batch, visitor, layer, self.path(layer), streams)
                     for layer in self.shape.layers
                 ]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
@@ -249,32 +285,31 @@ class LensEngine:
             The layer's path, made once.
         """
         if layer not in self._paths:
-            block = self.bridge.blocks[layer]
-            post, bias = getattr(block, "ln1_post", None), getattr(block.attn, "b_O", None)
-            self._paths[layer] = OutputPath(
-                block.attn.W_O.detach(),
+            attention = self.bridge.blocks[layer].attn
+            bias = getattr(attention, "b_O", None)
+            self._paths[layer] = output_path(
+                attention.W_O.detach(),
                 None if bias is None else bias.detach(),
-                None if post is None else self._norm(post),
-                getattr(self.bridge.cfg, "residual_multiplier", None) or 1.0,
-                partial(self._readers, layer),
+                self._writings.get(layer, Writing(unknown="the model has not run yet")),
+                self._norm,
             )
         return self._paths[layer]
 
-    def _readers(self, layer: int) -> Norm:
-        """The norms that read the stream after this layer's heads have written, as one."""
-        parallel = getattr(self.bridge.cfg, "parallel_attn_mlp", False)
-        places = [] if parallel else [(layer, "ln2")]
-        places += [
-            (other, name) for other in self.shape.layers for name in ("ln1", "ln2") if other > layer
-        ]
-        modules = [getattr(self.bridge.blocks[other], name, None) for other, name in places]
-        norms = [self._norm(module) for module in modules if module is not None]
-        return Norm.together([norm for norm in norms if norm is not None], self.shape.d_model)
+    def stream_factor(self, layer: int) -> float | None:
+        """The factor between ``hook_resid_pre`` and the stream that a layer's heads add to.
+
+        Args:
+            layer: one of ``shape.layers``.
+
+        Returns:
+            1 in most models; None if they add to something else.
+        """
+        place = self._writings[layer].place
+        if place is None or place.module is not self.bridge.blocks[layer] or not place.entering:
+            return None
+        return place.factor
 
 
-def _norm(component: Any) -> Norm | None:
-    """The norm that a component computes; None if its gain was folded into other weights."""
-    module = getattr(component, "original_component", component)
-    if not hasattr(module, "weight") and not hasattr(module, "w"):
-        return None
-    return Norm.of(module)
+def _norm(component: Any, d_model: int) -> Norm:
+    """The norm that a component computes."""
+    return Norm.of(getattr(component, "original_component", None) or component, d_model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -15,9 +16,9 @@ from inactive_heads.core.tensor_types import (
     HeadVectors,
     KeyValueVectors,
     Pattern,
-    Residual,
 )
 from inactive_heads.engines.base import Silence, Visitor
+from inactive_heads.engines.network.stream import Streams, captured_stream
 from inactive_heads.errors import UserError
 
 HOOKS = ("hook_v", "hook_pattern", "hook_z")
@@ -63,11 +64,16 @@ class LayerVisit:
     """
 
     def __init__(
-        self, model: str, batch: TokenBatch, visitor: Visitor, layer: int, path: OutputPath
+        self,
+        model: str,
+        batch: TokenBatch,
+        visitor: Visitor,
+        layer: int,
+        path: OutputPath,
+        streams: Streams,
     ) -> None:
         self.model, self.batch, self.visitor = model, batch, visitor
-        self.layer, self.path = layer, path
-        self.residual: Residual | None = None
+        self.layer, self.path, self.streams = layer, path, streams
         self.v: KeyValueVectors | None = None
         self.pattern: Pattern | None = None
         self.pending_z: HeadVectors | None = None
@@ -75,11 +81,7 @@ class LayerVisit:
 
     def hooks(self) -> list[tuple[str, Any]]:
         callbacks = {"hook_v": self.on_v, "hook_pattern": self.on_pattern, "hook_z": self.on_z}
-        attention = [(hook_name(self.layer, hook), call) for hook, call in callbacks.items()]
-        return [(residual_hook(self.layer), self.on_residual), *attention]
-
-    def on_residual(self, residual: Tensor, hook: object) -> None:
-        self.residual = residual
+        return [(hook_name(self.layer, hook), call) for hook, call in callbacks.items()]
 
     def on_v(self, v: Tensor, hook: object) -> None:
         self.v = v
@@ -112,17 +114,14 @@ class LayerVisit:
             outputs=z,
             attention=_PendingPattern(self),
             path=self.path,
-            stream=self.stream,
+            stream=partial(captured_stream, self.streams, self.layer, z, self.path),
         )
         silence = self.visitor(heads)
         self.visited = True
         # Release the tensors, so that one layer is held at a time.
-        self.v = self.pattern = self.pending_z = self.residual = None
+        self.v = self.pattern = self.pending_z = None
+        self.streams.pop(self.layer, None)
         return silence
-
-    def stream(self) -> Residual:
-        assert self.residual is not None, "hook_resid_pre runs before hook_z"
-        return self.residual
 
 
 class _PendingPattern:

@@ -104,7 +104,14 @@ def _cached_heads(cache: Any, engine: LensEngine, layer: int, batch: TokenBatch)
             raise UserError(
                 f"the cache lacks {residual_hook(layer)}, which a score asks for; keep it in the cache"
             )
-        return cache[residual_hook(layer)]
+        factor = engine.stream_factor(layer)
+        if factor is None:
+            raise UserError(
+                f"the heads of layer {layer} add to another stream than {residual_hook(layer)}, which "
+                "the cache does not have; score the model instead"
+            )
+        stream = cache[residual_hook(layer)]
+        return stream if factor == 1 else factor * stream
 
     return HeadActivations(
         layer=layer,

@@ -1,44 +1,49 @@
 """What heads write into the residual stream, against Hugging Face's own modules."""
 
-import copy
+import functools
 
 import pytest
 import torch
 from helpers import tiny_families as flash
 from helpers.closeness import assert_close
-from helpers.written import ENGINES, Look, expected, expected_reads
+from helpers.written import (
+    LAYOUTS,
+    Look,
+    engine_of,
+    expected,
+    expected_reads,
+    layers_with_attention,
+)
 from torch import nn
 
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.network.blocks import _multiplier
+
+CASES = [(name, engine) for name, layout in LAYOUTS.items() for engine in layout.engines]
 
 
-@pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.parametrize("model_type", flash.ARCHITECTURES)
-def test_what_is_written_is_what_the_modules_compute(model_type, name):
-    network = flash.tiny(model_type)
-    for module in network.modules():  # gains that are all alike would hide a wrong one
-        weight = getattr(module, "weight", None)
-        if weight is not None and weight.ndim == 1:
-            torch.nn.init.uniform_(weight, 0.5, 2)
+@pytest.mark.parametrize(("name", "engine"), CASES)
+def test_what_is_written_and_read_is_what_the_modules_compute(name, engine):
+    layout = LAYOUTS[name]
+    network = layout.tiny()
     samples = flash.samples((7, 4))
-    engine = ENGINES[name](copy.deepcopy(network))
+    run = engine_of(layout, engine, network)
     look = Look()
-    engine.run(TokenBatch.of(samples, side="left"), look)
-    assert len(look.layers) == len(engine.shape.layers)
+    run.run(TokenBatch.of(samples, side="left"), look)
+    assert sorted(look.layers) == layers_with_attention(network, layout)
     for row, tokens in enumerate(samples):
-        found = expected(network, model_type, tokens)
-        for layer, read in expected_reads(found, model_type):
-            mine = look.layers[layer][3][row, -len(tokens) :]
-            assert_close(mine, read, rtol=1e-4)
+        found = expected(network, layout, tokens)
+        reads = dict(expected_reads(network, layout, found))
         for layer, seen in found.items():
-            residual, written, stream, _ = (one[row, -len(tokens) :] for one in look.layers[layer])
-            assert_close(residual[:, 0], seen["residual"], rtol=1e-4)
-            assert_close(written, seen["written"], rtol=1e-4)
-            assert_close(stream, seen["stream"][0], rtol=1e-4, axis=-1)
+            stream, written, updated, read = (
+                one[row, -len(tokens) :] for one in look.layers[layer]
+            )
+            assert_close(stream, seen.stream.float(), rtol=1e-4)
+            assert_close(written, seen.vectors.norm(dim=-1).float(), rtol=1e-4)
+            assert_close(updated, seen.updated.float(), rtol=1e-4)
+            assert_close(read, reads[layer].float(), rtol=1e-4)
 
 
 def test_without_a_norm_what_is_written_is_the_result():
@@ -81,36 +86,80 @@ def test_the_scale_is_that_of_all_heads_and_the_bias():
     torch.testing.assert_close(path.written_scale(path.total(z)), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("factor", [1.0, 0.22])
-def test_a_multiplier_is_found_below_coordinates_that_are_thousands_of_times_larger(dtype, factor):
-    generator = torch.Generator().manual_seed(0)
-    stream, output = (torch.randn(1, 4, 64, generator=generator) for _ in range(2))
-    stream[0, 0, :3] = 3000.0
-    stream[0, :, 5] = 50.0
-    before, output = stream.to(dtype), output.to(dtype)
-    after = before + (factor * output).to(dtype)
-    assert _multiplier(after, before, output) == pytest.approx(factor, rel=0.02)
-    assert _multiplier(before, before, torch.zeros_like(before)) == 1
-    assert _multiplier(after + output.flip(2), before, output) is None
-    assert _multiplier(after, before[None], output) is None
+def gated(block, hidden_states, **others):
+    normed = block.input_layernorm(hidden_states)
+    gate = block.self_attn.q_proj(normed).mean(-1, keepdim=True).sigmoid()
+    stream = hidden_states + gate * block.self_attn(normed, **others)[0]
+    return stream + block.mlp(block.post_attention_layernorm(stream))
 
 
-def test_another_part_that_adds_where_attention_does_is_refused_when_it_matters():
-    network = flash.tiny("llama")
-    block = network.model.layers[1]
+def squared(block, hidden_states, **others):
+    stream = hidden_states * hidden_states.abs()
+    stream = stream + block.self_attn(block.input_layernorm(stream), **others)[0]
+    return stream + block.mlp(block.post_attention_layernorm(stream))
 
-    def beside(hidden_states, **others):
-        """As in hybrids: the MLP adds to the stream with attention, and once more after it."""
-        normed = block.input_layernorm(hidden_states)
-        stream = hidden_states + block.self_attn(normed, **others)[0] + block.mlp(normed)
-        return stream + block.mlp(block.post_attention_layernorm(stream))
 
-    block.forward = beside
-    engine = FlashEngine(network, "tiny")
-    batch = TokenBatch.of([[1, 2, 3]])
-    seen = []
-    engine.run(batch, lambda heads: seen.append(heads.result_norm))
-    assert len(seen) == 3
-    with pytest.raises(ih.UserError, match="no multiple of attention's output"):
-        engine.run(batch, lambda heads: seen.append(heads.read_norm))
+REFUSED = {
+    "gated": (
+        lambda: with_block("llama", 1, gated),
+        "LlamaRMSNorm reads no multiple of attention's output",
+        {1},
+        set(),
+    ),
+    "several streams": (
+        lambda: flash.tiny("gemma3n_text", **SEVERAL),
+        "Gemma3nTextDecoderLayer is entered by 2 residual streams side by side",
+        {0, 1, 2},
+        set(),
+    ),
+    "scaled by coordinate": (
+        lambda: flash.tiny("doge", num_key_value_heads=2),
+        "what DogeRMSNorm reads is no multiple of the residual stream",
+        {0, 1, 2},
+        set(),
+    ),
+    "changed after layer 0": (
+        lambda: with_block("llama", 1, squared),
+        "LlamaRMSNorm reads is no multiple of the residual stream",
+        {1},
+        {0},
+    ),
+}
+SEVERAL = {
+    "num_key_value_heads": 2,
+    "layer_types": ["full_attention"] * 3,
+    "num_kv_shared_layers": 0,
+    "vocab_size_per_layer_input": 97,
+    "hidden_size_per_layer_input": 8,
+    "laurel_rank": 8,
+    "altup_num_inputs": 2,
+}
+
+
+def with_block(model_type, layer, forward):
+    network = flash.tiny(model_type)
+    block = network.model.layers[layer]
+    block.forward = functools.partial(forward, block)
+    return network
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_said_is_refused_when_it_is_asked_and_only_then(case):
+    make, reason, unwritten, unread = REFUSED[case]
+    engine = FlashEngine(make(), "tiny")
+    shown = []
+
+    def look(heads):
+        shown.append(heads.result_norm)
+        for statistic, refused in (("written_norm", unwritten), ("read_norm", unwritten | unread)):
+            if heads.layer not in refused:
+                assert bool(getattr(heads, statistic).isfinite().all())
+                continue
+            with pytest.raises(ih.UserError, match="is not known") as error:
+                getattr(heads, statistic)
+            assert reason in str(error.value)
+            assert "\n" not in str(error.value)
+            assert len(str(error.value)) < 300
+
+    engine.run(TokenBatch.of([[1, 2, 3]]), look)
+    assert len(shown) == len(engine.shape.layers)

@@ -1,30 +1,212 @@
-"""What heads write into the residual stream and how it is read, from Hugging Face's own modules."""
+"""What heads write into the residual stream and how it is read, from Hugging Face's own modules.
+
+Each architecture's block is described by the names of its modules, as its source reads. What a head
+writes is what the stream loses when the head's output is zeroed, by a plain hook, in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from helpers import tiny_families as flash
+from helpers import tiny_families as families
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.engines.network.blocks import output_projection
 
-NORMALISED = ("gemma2", "gemma3_text", "olmo2")
-"""Architectures whose ``post_attention_layernorm`` stands before the residual stream."""
+USUAL = "post_attention_layernorm"
+GROUPED = {"num_key_value_heads": 2}
 
-READERS = {  # the norms of a block that read the stream as it enters, and after attention: in GPT-NeoX
-    # and Phi the MLP runs beside it
-    "gpt2": (("ln_1",), ("ln_2",)),
-    "gpt_neox": (
-        ("input_layernorm", "post_attention_layernorm"),
-        (),
-    ),
-    "phi": (("input_layernorm",), ()),
-    "olmo2": ((), ()),
-    "gemma2": (("input_layernorm",), ("pre_feedforward_layernorm",)),
-    "gemma3_text": (("input_layernorm",), ("pre_feedforward_layernorm",)),
-    "lfm2": (("operator_norm",), ("ffn_norm",)),
+
+@dataclass(frozen=True)
+class Layout:
+    """How the blocks of an architecture are put together.
+
+    Attributes:
+        model_type: the architecture.
+        options: of its config.
+        blocks: the list of blocks.
+        projections: the output projection's possible names in a block.
+        before: the norms that read the stream as it enters a block, if the block has them.
+        after: the norms that read the stream after attention.
+        centred: whether they are LayerNorms.
+        plus_one: whether they store their gain minus 1.
+        post: the norm of attention's output.
+        beside: modules whose output joins the stream together with attention's, and the factor.
+        multiplier: on what heads add.
+        adds_to: the module whose output heads add to, if not the block's input, and the factor.
+        ends: whether the norm after attention takes the stream's place.
+        engines: which engines can show its heads.
+    """
+
+    model_type: str
+    options: dict = field(default_factory=dict)
+    blocks: str = "model.layers"
+    projections: tuple[str, ...] = ("self_attn.o_proj",)
+    before: tuple[str, ...] = ("input_layernorm",)
+    after: tuple[str, ...] = (USUAL,)
+    centred: bool = False
+    plus_one: bool = False
+    post: str | None = None
+    beside: tuple[tuple[str, float], ...] = ()
+    multiplier: float = 1.0
+    adds_to: tuple[str, float] | None = None
+    ends: bool = False
+    engines: tuple[str, ...] = ("flash", "lens")
+
+    def tiny(self) -> nn.Module:
+        """A tiny model whose norms have gains and biases that differ by coordinate."""
+        network = families.tiny(self.model_type, **self.options)
+        for module in network.modules():
+            weight = getattr(module, "weight", None)
+            if weight is not None and weight.ndim == 1:
+                nn.init.uniform_(weight, 0.5, 2)
+        return network
+
+
+FALCON = {
+    "blocks": "transformer.h",
+    "projections": ("self_attention.dense",),
+    "centred": True,
 }
-USUAL_READERS = ("input_layernorm",), ("post_attention_layernorm",)
+GEMMA = {"after": ("pre_feedforward_layernorm",), "post": USUAL, "plus_one": True}
+NEOX = {
+    "blocks": "gpt_neox.layers",
+    "projections": ("attention.dense",),
+    "centred": True,
+}
+OPT = {
+    "blocks": "model.decoder.layers",
+    "projections": ("self_attn.out_proj",),
+    "centred": True,
+}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+MAMBA = {"mamba_n_heads": 4, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}
+ALPHA, BETA = 1.7, 0.6
+
+LAYOUTS = {
+    "gpt2": Layout(
+        "gpt2",
+        blocks="transformer.h",
+        projections=("attn.c_proj",),
+        before=("ln_1",),
+        after=("ln_2",),
+        centred=True,
+    ),
+    "gpt_neox": Layout(
+        "gpt_neox", before=("input_layernorm", USUAL), after=(), beside=(("mlp", 1),), **NEOX
+    ),
+    "gpt_neox in sequence": Layout("gpt_neox", {"use_parallel_residual": False}, **NEOX),
+    "phi": Layout(
+        "phi", projections=("self_attn.dense",), after=(), centred=True, beside=(("mlp", 1),)
+    ),
+    "cohere": Layout("cohere", GROUPED, after=(), centred=True, beside=(("mlp", 1),)),
+    "falcon": Layout(
+        "falcon",
+        {"new_decoder_architecture": True, "num_kv_heads": 1, "bias": True},
+        before=("ln_attn", "ln_mlp"),
+        after=(),
+        beside=(("mlp", 1),),
+        engines=("lens",),
+        **FALCON,
+    ),
+    "falcon, old": Layout(
+        "falcon", {}, after=(), beside=(("mlp", 1),), engines=("lens",), **FALCON
+    ),
+    "falcon in sequence": Layout("falcon", {"parallel_attn": False}, engines=("lens",), **FALCON),
+    "opt": Layout("opt", before=("self_attn_layer_norm",), after=("final_layer_norm",), **OPT),
+    "opt, norms after": Layout(
+        "opt",
+        {"do_layer_norm_before": False},
+        before=(),
+        after=("self_attn_layer_norm",),
+        ends=True,
+        engines=("flash",),
+        **OPT,
+    ),
+    "llama": Layout("llama"),
+    "qwen2": Layout("qwen2"),
+    "qwen3": Layout("qwen3"),
+    "mistral": Layout("mistral"),
+    "phi3": Layout("phi3"),
+    "gpt_oss": Layout("gpt_oss"),
+    "olmo": Layout("olmo", GROUPED, centred=True, engines=("flash",)),
+    "olmo2": Layout(
+        "olmo2", before=(), after=(), post=USUAL, beside=(("post_feedforward_layernorm", 1),)
+    ),
+    "gemma2": Layout("gemma2", **GEMMA),
+    "gemma3_text": Layout("gemma3_text", **GEMMA),
+    "granite": Layout("granite", multiplier=families.MULTIPLIER),
+    "granitemoehybrid": Layout(
+        "granitemoehybrid",
+        GROUPED
+        | EXPERTS
+        | MAMBA
+        | {
+            "residual_multiplier": 0.4,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "shared_intermediate_size": 24,
+        },
+        multiplier=0.4,
+        engines=("flash",),
+    ),
+    "bamba": Layout(
+        "bamba",
+        GROUPED | MAMBA | {"num_hidden_layers": 4, "attn_layer_indices": [0, 2]},
+        after=("pre_ff_layernorm",),
+        engines=("flash",),
+    ),
+    "lfm2": Layout(
+        "lfm2",
+        projections=("self_attn.out_proj",),
+        before=("operator_norm",),
+        after=("ffn_norm",),
+    ),
+    "falcon_h1": Layout(
+        "falcon_h1",
+        GROUPED
+        | MAMBA
+        | {"mamba_d_ssm": 64, "attention_out_multiplier": 0.6, "ssm_out_multiplier": 0.8},
+        after=("pre_ff_layernorm",),
+        beside=(("mamba", 0.8),),
+        multiplier=0.6,
+        engines=("flash",),
+    ),
+    "minimax": Layout(
+        "minimax",
+        GROUPED
+        | EXPERTS
+        | {
+            "head_dim": families.D_HEAD,
+            "layer_types": ["full_attention", "linear_attention", "full_attention"],
+            "full_attn_alpha_factor": ALPHA,
+            "full_attn_beta_factor": BETA,
+        },
+        multiplier=BETA,
+        adds_to=("input_layernorm", ALPHA),
+        ends=True,
+        engines=("flash",),
+    ),
+    "dbrx": Layout(
+        "dbrx",
+        {
+            "d_model": 32,
+            "n_heads": families.N_HEADS,
+            "n_layers": 3,
+            "max_seq_len": 64,
+            "attn_config": {"kv_n_heads": 2, "clip_qkv": 2.0, "rope_theta": 1e4},
+            "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
+        },
+        blocks="transformer.blocks",
+        projections=("norm_attn_norm.attn.out_proj",),
+        before=("norm_attn_norm.norm_1",),
+        after=("norm_attn_norm.norm_2",),
+        centred=True,
+        engines=("flash",),
+    ),
+}
 
 ENGINES = {
     "flash": lambda network: FlashEngine(network, "tiny"),
@@ -32,92 +214,134 @@ ENGINES = {
 }
 
 
-def expected(network, model_type, tokens):
-    """layer → (the stream's norm, what each head adds to it), of one input."""
-    found, handles = {}, []
-    blocks = {
-        module.layer_idx: (module, block)
-        for layers in network.modules()
-        if isinstance(layers, nn.ModuleList)
-        for block in layers
-        for module in block.modules()
-        if module in flash.attention_modules(network).values()
-    }
-    for layer, (attention, block) in blocks.items():
-        found[layer] = {}
+def engine_of(layout: Layout, name: str, network: nn.Module):
+    """An engine over a copy of a model."""
+    return ENGINES[name](copy.deepcopy(network))
 
-        def enter(module, args, kwargs, seen):
-            seen["stream"] = args[0] if args else kwargs["hidden_states"]
 
-        def project(module, args, seen):
-            seen["z"] = args[0]
+def find(block: nn.Module, names):
+    """The submodules of a block that it has, of these names."""
+    modules = dict(block.named_modules())
+    return [modules[name] for name in names if name in modules]
 
-        projection = output_projection(attention, flash.N_HEADS * flash.D_HEAD)
-        for handle in (
-            block.register_forward_pre_hook(
-                lambda m, a, k, seen=found[layer]: enter(m, a, k, seen), with_kwargs=True
-            ),
-            projection.register_forward_pre_hook(
-                lambda m, a, seen=found[layer]: project(m, a, seen)
-            ),
-        ):
-            handles.append(handle)
-        found[layer] |= {"projection": projection, "block": block}
+
+@dataclass
+class Written:
+    """One layer of one input, float64: ``vectors`` is (pos, head, d_model), others (pos, d_model)."""
+
+    stream: torch.Tensor
+    vectors: torch.Tensor
+    updated: torch.Tensor
+
+
+def run(network, layout, tokens, layer, silenced=None):
+    """What the hooks see in one layer, with one head's output zeroed or none."""
+    block = network.get_submodule(layout.blocks)[layer]
+    (projection,) = find(block, layout.projections)
+    seen, handles = {}, []
+
+    def first(one):
+        return (one[0] if isinstance(one, tuple) else one).detach().double().clone()
+
+    def keep(name, module, *, entering):
+        def on_input(_module, args, kwargs):
+            seen[name] = first(args if args else kwargs["hidden_states"]).flatten(0, -2)
+
+        def on_output(_module, _args, output):
+            seen[name] = first(output).flatten(0, -2)
+
+        handles.append(
+            module.register_forward_pre_hook(on_input, with_kwargs=True)
+            if entering
+            else module.register_forward_hook(on_output)
+        )
+
+    def silence(_module, args):
+        z = args[0].unflatten(-1, (families.N_HEADS, -1)).clone()
+        if silenced is not None:
+            z[..., silenced, :] = 0
+        return (z.flatten(-2),)
+
+    handles.append(projection.register_forward_pre_hook(silence))
+    keep("entering", block, entering=True)
+    keep("leaving", block, entering=False)
+    keep("projected", projection, entering=False)
+    for name in layout.after[:1]:
+        keep("after", *find(block, (name,)), entering=True)
+    names = [name for name, _ in layout.beside] + [layout.post] * bool(layout.post)
+    for name in names + ([layout.adds_to[0]] if layout.adds_to else []):
+        keep(name, *find(block, (name,)), entering=False)
     with torch.no_grad():
         network(torch.tensor([tokens]), use_cache=False)
-        for seen in found.values():
-            z = seen["z"][0].unflatten(-1, (flash.N_HEADS, flash.D_HEAD))
-            projection = seen["projection"]
-            bias = projection.bias if projection.bias is not None else torch.zeros(())
-            parts = []
-            for head in range(flash.N_HEADS):
-                alone = torch.zeros_like(z)
-                alone[:, head] = z[:, head]
-                parts.append(projection(alone.flatten(1)) - bias)
-            written = torch.stack(parts, dim=1)
-            whole = added = projection(z.flatten(1))
-            if model_type in NORMALISED:
-                added = seen["block"].post_attention_layernorm(whole)
-                # Elementwise: these norms multiply every coordinate by a factor of the token.
-                written = written * (added / whole)[:, None]
-            if model_type == "granite":
-                written, added = flash.MULTIPLIER * written, flash.MULTIPLIER * added
-            seen["written"] = written.norm(dim=-1)
-            seen["residual"] = seen["stream"][0].norm(dim=-1)
-            seen["vectors"], seen["updated"] = written, seen["stream"][0] + added
     for handle in handles:
         handle.remove()
+    updated = seen["after"] if layout.after else seen["leaving"]
+    for name, factor in layout.beside:
+        updated = updated - factor * seen[name]
+    name, factor = layout.adds_to or ("entering", 1)
+    return seen, factor * seen[name], updated
+
+
+def layers_with_attention(network, layout):
+    """The numbers of the layers that have heads."""
+    blocks = network.get_submodule(layout.blocks)
+    return [layer for layer, block in enumerate(blocks) if find(block, layout.projections)]
+
+
+def expected(network, layout, tokens) -> dict[int, Written]:
+    """What is written in every layer of one input, by the model in float64."""
+    network = copy.deepcopy(network).double()
+    network.set_experts_implementation("eager")  # the grouped product has no float64
+    found = {}
+    for layer in layers_with_attention(network, layout):
+        seen, stream, updated = run(network, layout, tokens, layer)
+        parts = []
+        for head in range(families.N_HEADS):
+            without = run(network, layout, tokens, layer, silenced=head)
+            if layout.post is None:
+                parts.append(updated - without[2])
+            else:  # the norm's scale is that of all heads; elementwise, it is a factor per token
+                share = seen["projected"] - without[0]["projected"]
+                parts.append(share * seen[layout.post] / seen["projected"])
+        found[layer] = Written(stream, torch.stack(parts, dim=1), updated)
     return found
 
 
-def expected_reads(found, model_type):
-    """layer → how much of each head is read, from what `expected` gave."""
-    before, after = READERS.get(model_type, USUAL_READERS)
-    for layer, seen in found.items():
-        norms = [getattr(seen["block"], name) for name in after]
-        norms += [
-            getattr(other["block"], name)
-            for later, other in found.items()
-            if later > layer
-            for name in (*before, *after)
-        ]
-        gains = [norm.weight + ("gemma" in model_type) for norm in norms]
-        gain = torch.stack(gains).square().mean(0).sqrt() if gains else torch.ones(())
-        vectors, stream = seen["vectors"], seen["updated"]
-        if norms and all(isinstance(norm, nn.LayerNorm) for norm in norms):
+def readers(network, layout, layer):
+    """The norms that read what a layer's heads write."""
+    blocks = network.get_submodule(layout.blocks)
+    norms = find(blocks[layer], layout.after)
+    if not layout.ends:
+        for block in blocks[layer + 1 :]:
+            norms += find(block, (*layout.before, *layout.after))
+    return norms
+
+
+def expected_reads(network, layout, found):
+    """layer → how much of each head is read, ``(pos, head)``, from what `expected` gave."""
+    for layer, written in found.items():
+        gains = []
+        for norm in readers(network, layout, layer):
+            weight = getattr(norm, "weight", None)
+            gains.append(torch.ones(()) if weight is None else weight.double() + layout.plus_one)
+        gain = torch.stack(gains).square().mean(0).sqrt().detach() if gains else torch.ones(())
+        vectors, stream = written.vectors, written.updated
+        if gains and layout.centred:
             vectors = vectors - vectors.mean(dim=-1, keepdim=True)
             stream = stream - stream.mean(dim=-1, keepdim=True)
         yield layer, (gain * vectors).norm(dim=-1) / stream.norm(dim=-1, keepdim=True)
 
 
 class Look:
+    """A visitor that keeps what it saw by layer."""
+
     def __init__(self):
         self.layers = {}
 
     def __call__(self, heads):
         self.layers[heads.layer] = (
-            heads.residual_norm,
-            heads.written_norm,
             heads.residual,
+            heads.written_norm,
+            heads.updated,
             heads.read_norm,
         )

@@ -15,16 +15,14 @@ from inactive_heads.scores.registry import get_score
 @pytest.mark.parametrize("name", modules.ENGINES)
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "gemma3_text", "olmo2"])
 def test_ron_is_its_formula(model_type, name):
-    network = tiny(model_type)
+    network, layout = tiny(model_type), modules.LAYOUTS[model_type]
     inputs = [*samples((7, 4)), [5]]
     found = {}
-    modules.ENGINES[name](network).run(
+    modules.engine_of(layout, name, network).run(
         TokenBatch.of(inputs), lambda heads: found.update({heads.layer: get_score("RON")(heads)})
     )
     for row, tokens in enumerate(inputs):
-        reads = modules.expected_reads(
-            modules.expected(tiny(model_type), model_type, tokens), model_type
-        )
+        reads = modules.expected_reads(network, layout, modules.expected(network, layout, tokens))
         for layer, read in reads:
             counted = read[1:] if len(tokens) > 1 else read
             expected = counted.double().square().mean(dim=0).sqrt().float()

@@ -33,13 +33,9 @@ class NetworkState:
         self._implementations = [
             (config, config._attn_implementation) for config in configs_of(network)
         ]
-        # Hooks that belong to the model. Those of TransformerLens's hook points are the caller's.
+        # Hooks that belong to the model.
         self._own_hooks = {
-            id(hook)
-            for module in self._modules.values()
-            if not hasattr(module, "fwd_hooks")
-            for hooks in _hooks_of(module)
-            for hook in hooks.values()
+            id(hook) for module in self._modules.values() for hook in _own_hooks(module)
         }
         self.angles = RotaryAngles(network)
 
@@ -93,6 +89,20 @@ class NetworkState:
 
 def _hooks_of(module: nn.Module) -> tuple[MutableMapping[int, Any], MutableMapping[int, Any]]:
     return module._forward_pre_hooks, module._forward_hooks
+
+
+def _own_hooks(module: nn.Module) -> Iterator[Callable[..., Any]]:
+    """The hooks on a module that are the model's. Those on hook points are the caller's, but for
+    the ones by which TransformerLens itself makes up for modules that do not run (OPT's MLP)."""
+    if not hasattr(module, "fwd_hooks"):
+        for hooks in _hooks_of(module):
+            yield from hooks.values()
+        return
+    handles: Any = module.fwd_hooks
+    for handle in handles:
+        origin = str(getattr(getattr(handle, "user_hook", None), "__module__", ""))
+        if handle.is_permanent and origin.startswith("transformer_lens."):
+            yield module._forward_hooks[handle.hook.id]
 
 
 def _guarded(hook: Callable[..., Any], place: str) -> Callable[..., None]:
