@@ -10,6 +10,7 @@ import xarray as xr
 
 from inactive_heads.ablation.ablations import Ablation
 from inactive_heads.ablation.recorder import ZeroedRecorder, zeroed_array
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Logits
@@ -26,11 +27,18 @@ class AblationRun:
     Attributes:
         logits: ``(sample, vocab)``, float32, on the CPU: next-token logits after each sample's
             last token.
-        zeroed: ``(sample, layer, head)``, booleans: the heads that were silenced.
+        zeroed: ``(sample, layer, head)``, booleans: the heads that were silenced. If layers differ
+            in their number of heads, the coordinate ``n_heads`` says how many each has.
     """
 
     logits: Logits
     zeroed: xr.DataArray
+
+    @property
+    def percent_zeroed(self) -> float:
+        """The percent of heads silenced, over all samples, layers and heads that exist."""
+        n_heads = self.zeroed.sizes["sample"] * int(exists_at(self.zeroed).sum())
+        return 100 * (int(self.zeroed.sum()) / n_heads)
 
 
 @default_settings()
@@ -45,7 +53,7 @@ def ablate(
     """Next-token logits with heads silenced, and which heads were.
 
         run = ih.ablate(model, samples, ih.PerInput("AHON (LN)", threshold=0.457))
-        float(run.zeroed.mean())  # the share of heads really silenced, 0 to 1
+        run.percent_zeroed  # the percent of heads really silenced
 
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.

@@ -22,8 +22,9 @@ from inactive_heads.ablation.heads_file import read_heads_file, write_heads_file
 from inactive_heads.analysis.heads.arguments import check_seed, one_number
 from inactive_heads.analysis.heads.head_lists import read_heads
 from inactive_heads.core.activations import HeadActivations
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.core.tensor_types import HeadMask, PerHead
-from inactive_heads.engines.base import ModelShape, Silence
+from inactive_heads.engines.base import Silence
 from inactive_heads.errors import UserError
 from inactive_heads.files import digest_of
 from inactive_heads.scores.registry import Score, ScoreLike, get_score
@@ -39,7 +40,7 @@ class Ablation(ABC):
         depends_on_activations: whether the answer depends on what the model computes. If not,
             `generate` can cache keys and values.
         replacement: ``(layer, head, d_head)`` from `mean_head_outputs`, replaces the output of
-            silenced heads; None for zero.
+            silenced heads; None for zero. NaN where a layer has fewer or narrower heads.
     """
 
     depends_on_activations: ClassVar[bool] = True
@@ -101,8 +102,11 @@ class Ablation(ABC):
         means = self.replacement
         if means is None:
             return Silence(mask)
-        own = means.sel(layer=layer).transpose("head", "d_head")
-        return Silence(mask, torch.as_tensor(own.values).float())
+        own = means.sel(layer=layer).transpose("head", "d_head").values[: mask.shape[-1]]
+        # A layer with narrower heads than others has NaN in the last columns.
+        filled = np.flatnonzero(~np.isnan(own).all(axis=0))
+        width = filled[-1] + 1 if len(filled) else 0
+        return Silence(mask, torch.as_tensor(own[:, :width]).float())
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from inactive_heads.analysis.heads.arguments import check_labelled
-from inactive_heads.engines.base import ModelShape
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.errors import UserError, shortened
 
 
@@ -23,14 +23,20 @@ def check_heads(heads: Sequence[tuple[int, int]], shape: ModelShape) -> None:
         UserError: a head is not one of the model's; the message names it.
     """
     for layer, head in heads:
-        if layer not in shape.layers or not 0 <= head < shape.n_heads:
-            first, last = min(shape.layers), max(shape.layers)
-            every = list(shape.layers) == list(range(first, last + 1))
-            layers = f"{first} to {last}" if every else shortened(list(shape.layers))
+        own = shape.of(layer).n_heads if layer in shape.layers else 0
+        if 0 <= head < own:
+            continue
+        if 0 < own < shape.n_heads:
             raise UserError(
-                f"head L{layer}H{head} is not in the model: its attention layers are {layers}, "
-                f"with heads 0 to {shape.n_heads - 1}"
+                f"head L{layer}H{head} is not in the model: layer {layer} has heads 0 to {own - 1}"
             )
+        first, last = min(shape.layers), max(shape.layers)
+        every = list(shape.layers) == list(range(first, last + 1))
+        layers = f"{first} to {last}" if every else shortened(list(shape.layers))
+        raise UserError(
+            f"head L{layer}H{head} is not in the model: its attention layers are {layers}, "
+            f"with heads 0 to {shape.n_heads - 1}"
+        )
 
 
 def check_sizes(about: Mapping[str, Any], shape: ModelShape) -> None:
@@ -102,5 +108,14 @@ def check_replacement(means: Any, shape: ModelShape) -> None:
             f"the replacement is of the layers {shortened(layers)}, the model has "
             f"{shortened(list(shape.layers))}; make it with mean_head_outputs on this model"
         )
-    if not np.isfinite(means.to_numpy()).all():
-        raise UserError("the replacement has values that are not finite; make it anew")
+    values = means.transpose("layer", "head", "d_head").to_numpy()
+    for layer, own, one in zip(shape.layers, shape.heads, values, strict=True):
+        there = np.zeros(one.shape, dtype=bool)
+        there[: own.n_heads, : own.d_head] = True
+        if not np.isfinite(one[there]).all():
+            raise UserError("the replacement has values that are not finite; make it anew")
+        if not np.isnan(one[~there]).all():
+            raise UserError(
+                f"the replacement has values in layer {layer} beyond its {own.n_heads} heads of width "
+                f"{own.d_head}; make it with mean_head_outputs on this model"
+            )

@@ -216,7 +216,9 @@ def generate(
                 step = len(shares[going[0]])
                 for row, token in zip(going, choose(logits, going, step), strict=True):
                     texts[row].append(token)
-                    shares[row].append(0.0 if recorder is None else recorder.masks[row].mean())
+                    shares[row].append(
+                        0.0 if recorder is None else float(recorder.shares([row])[0])
+                    )
                 going = [row for row in going if not ended(texts[row][len(encoded[row]) :])]
             for row, text in texts.items():
                 written[row] = text[len(encoded[row]) :]

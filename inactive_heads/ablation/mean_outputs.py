@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor
 
@@ -42,8 +41,8 @@ def mean_head_outputs(
         progress: whether to show a progress bar.
 
     Returns:
-        ``(layer, head, d_head)``, float64. The attributes hold the model's
-        provenance.
+        ``(layer, head, d_head)``, float64; NaN where a layer has fewer or narrower heads than
+        others. The attributes hold the model's provenance.
 
     Raises:
         UserError: ``samples`` is empty; a sample is empty, longer than the context, or has an
@@ -53,7 +52,7 @@ def mean_head_outputs(
     subject = as_model(model)
     encoded = encode_samples(subject, samples)
     shape = subject.shape
-    total = np.zeros((len(shape.layers), shape.n_heads, shape.d_head))
+    totals = [np.zeros((own.n_heads, own.d_head)) for own in shape.heads]
 
     with progress_bar("Averaging head outputs", len(encoded), show=progress) as advance:
 
@@ -65,20 +64,29 @@ def mean_head_outputs(
                 sums.append(real.double().sum(dim=0).cpu())
 
             subject.engine.run(batch, add)
-            total[:] += torch.stack(sums).numpy()
+            for total, own in zip(totals, sums, strict=True):
+                total += own.numpy()
             advance(len(batch.rows))
 
         run_in_batches(subject, encoded, run, batch_size=batch_size)
-    if not np.isfinite(total).all():
-        layer, head = (int(at) for at in np.argwhere(~np.isfinite(total))[0][:2])
-        raise UserError(
-            f"the outputs of L{shape.layers[layer]}H{head} are not finite on these samples; load "
-            'the model with dtype="float32", or get its weights again if they are damaged'
-        )
+    means = np.full((len(shape.layers), shape.n_heads, shape.d_head), np.nan)
+    for layer, total, mean in zip(shape.layers, totals, means, strict=True):
+        if not np.isfinite(total).all():
+            head = int(np.argwhere(~np.isfinite(total))[0][0])
+            raise UserError(
+                f"the outputs of L{layer}H{head} are not finite on these samples; load the model "
+                'with dtype="float32", or get its weights again if they are damaged'
+            )
+        mean[: total.shape[0], : total.shape[1]] = total / sum(map(len, encoded))
+    own_heads = shape.differing.get("n_heads")
     return xr.DataArray(
-        total / sum(map(len, encoded)),
+        means,
         dims=("layer", "head", "d_head"),
-        coords={"layer": list(shape.layers), "head": range(shape.n_heads)},
+        coords={
+            "layer": list(shape.layers),
+            "head": range(shape.n_heads),
+            **({} if own_heads is None else {"n_heads": ("layer", own_heads)}),
+        },
         name="mean_head_output",
         attrs=as_attrs(subject.provenance),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -30,7 +30,8 @@ class ZeroedRecorder:
         n_samples: the number of samples; ``batch.rows`` of each batch are indices into them.
 
     Attributes:
-        masks: ``(sample, layer, head)``, booleans: the heads silenced so far.
+        masks: ``(sample, layer, head)``, booleans: the heads silenced so far; false at heads that
+            a layer lacks.
 
     Raises:
         UserError: it is no ablation, or one that does not fit the model.
@@ -43,14 +44,26 @@ class ZeroedRecorder:
                 "Fixed(heads), Random(probability), or None"
             )
         ablation.check(shape)
-        self.ablation, self.layers = ablation, shape.layers
+        self.ablation, self.shape, self.layers = ablation, shape, shape.layers
         self.masks = np.zeros((n_samples, len(shape.layers), shape.n_heads), dtype=bool)
 
     def __call__(self, heads: HeadActivations) -> Silence | None:
         silence = checked_answer(self.ablation(heads), heads.outputs, heads.layer)
         mask = False if silence is None else silence.mask.cpu().numpy()
-        self.masks[list(heads.batch.rows), self.layers.index(heads.layer)] = mask
+        layer = self.layers.index(heads.layer)
+        self.masks[list(heads.batch.rows), layer, : self.shape.heads[layer].n_heads] = mask
         return silence
+
+    def shares(self, rows: Sequence[int] | slice = slice(None)) -> np.ndarray:
+        """The share of the model's heads silenced in each sample, between 0 and 1.
+
+        Args:
+            rows: the samples; all by default.
+
+        Returns:
+            ``(sample,)``. Heads that a layer lacks do not count.
+        """
+        return self.masks[rows].sum(axis=(1, 2)) / self.shape.total_heads
 
     def same_for_all(self) -> LayerSilences | None:
         """The heads silenced in each layer, if they are the same for all samples, and record them.
@@ -59,13 +72,13 @@ class ZeroedRecorder:
             A function from a layer to its answer, with a mask ``(1, head)``; None if the answers
             differ from input to input.
         """
-        n_heads = self.masks.shape[-1]
         for index, layer in enumerate(self.layers):
+            n_heads = self.shape.heads[index].n_heads
             silence = self.ablation.silence(layer, n_heads)
             if silence is None:
                 return None
-            self.masks[:, index] = silence.mask.numpy()
-        return partial(self.ablation.silence, n_heads=n_heads)
+            self.masks[:, index, :n_heads] = silence.mask.numpy()
+        return lambda layer: self.ablation.silence(layer, self.shape.of(layer).n_heads)
 
 
 def layer_silences(visitor: Visitor | None) -> LayerSilences | None:
@@ -92,14 +105,22 @@ def zeroed_array(model: Model, recorder: ZeroedRecorder | None, n_samples: int) 
         n_samples: the number of inputs.
 
     Returns:
-        ``(sample, layer, head)``, booleans, true where a head was silenced.
+        ``(sample, layer, head)``, booleans, true where a head was silenced. If layers differ in
+        their number of heads, it is false at heads that a layer lacks, and the coordinate
+        ``n_heads`` along "layer" says how many it has.
     """
     layers = list(model.shape.layers)
     shape = (n_samples, len(layers), model.shape.n_heads)
+    own = model.shape.differing.get("n_heads")
     return xr.DataArray(
         np.zeros(shape, dtype=bool) if recorder is None else recorder.masks,
         dims=("sample", "layer", "head"),
-        coords={"sample": range(n_samples), "layer": layers, "head": range(shape[-1])},
+        coords={
+            "sample": range(n_samples),
+            "layer": layers,
+            "head": range(shape[-1]),
+            **({} if own is None else {"n_heads": ("layer", own)}),
+        },
         name="zeroed",
         attrs=as_attrs(model.provenance),
     )

@@ -2,7 +2,7 @@
 
 What an engine must do, as the protocol `Engine` states in detail:
 
-1. Describe the model in ``shape``, a `ModelShape`.
+1. Describe the model in ``shape``, a `ModelShape`; `ModelShape.of_layers`, if layers differ.
 2. In ``run``, compute each attention layer's value vectors v and head outputs z, the input of W_O.
 3. Wrap them in `HeadActivations`, with their attention statistics (`PatternStatistics`, if you have
    the pattern) and their `OutputPath`, and call the visitor with it.
@@ -15,13 +15,15 @@ A `SharingEngine` can also run shared prefixes once. CONTRIBUTING.md has a compl
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.model_shape import HeadSizes, ModelShape
 from inactive_heads.core.output_path import OutputPath
-from inactive_heads.engines.base import Engine, ModelShape, SharingEngine, Silence, Visitor
+from inactive_heads.engines.base import Engine, SharingEngine, Silence, Visitor
 
 __all__ = [
     # the protocols, and what passes between an engine and a visitor
     "Engine",
     "SharingEngine",
+    "HeadSizes",
     "ModelShape",
     "Silence",
     "Visitor",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.core.tensor_types import HeadMask, HeadMeans, HeadVectors, Logits, TokenMask
 from inactive_heads.engines.prefix_tree import Row
 from inactive_heads.errors import UserError
@@ -171,48 +172,6 @@ class CheckedVisitor:
 
 LayerSilences = Callable[[int], Silence | None]
 """Returns the heads of a layer to silence, the same for all inputs: a mask of one row, or None."""
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """The sizes of a model, under TransformerLens's names.
-
-    All attention layers have the same sizes.
-
-    Attributes:
-        layers: the layers that have attention heads, in ascending order: all layers, except in
-            hybrids.
-        n_layers: number of layers, with or without attention heads.
-        n_heads: query heads per layer.
-        n_key_value_heads: key/value heads per layer, a divisor of ``n_heads``.
-        d_head: width of a head's value vectors and output z.
-        d_model: width of the residual stream.
-        n_ctx: the longest input, in tokens.
-        d_vocab: number of tokens that the model has logits for.
-    """
-
-    layers: tuple[int, ...]
-    n_layers: int
-    n_heads: int
-    n_key_value_heads: int
-    d_head: int
-    d_model: int
-    n_ctx: int
-    d_vocab: int
-
-    def bytes_per_token(self, itemsize: int) -> int:
-        """A rough estimate of the memory that one token takes in one layer.
-
-        Args:
-            itemsize: bytes per number in the model's dtype.
-
-        Returns:
-            Bytes, logits and attention patterns not included.
-        """
-        residual, heads = self.d_model, self.n_heads * self.d_head
-        # The residual stream, its norm and the sum, and three tensors of an MLP four times as wide;
-        # the heads' vectors, and what scores compute from them in float32.
-        return itemsize * (4 + 3 * 4) * residual + (6 * itemsize + 6 * 4) * heads
 
 
 @runtime_checkable

@@ -20,10 +20,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.model_shape import HeadSizes, ModelShape
 from inactive_heads.core.tensor_types import HeadVectors, Logits
 from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.base import ModelShape
 from inactive_heads.engines.network.blocks import output_projection
 from inactive_heads.engines.network.heads_apart import mixing_layer
 from inactive_heads.engines.network.hf_attention import (
@@ -71,7 +71,7 @@ def first_look(
 
     What is proven: attention sees no later token; what it returns is the input of the output
     projection, or that input still keeps heads apart; attention computed here gives the model's own
-    logits; all layers have heads of the same sizes.
+    logits. Layers may differ in their heads.
 
     Args:
         network: the model.
@@ -115,7 +115,8 @@ class _Looking:
         self, network: PreTrainedModel, subject: str, run: Callable[[TokenBatch], Logits]
     ) -> None:
         self._network, self._subject, self._run = network, subject, run
-        self._sizes: dict[int, tuple[int, int, int]] = {}
+        self._sizes: dict[int, HeadSizes] = {}
+        self._keys_and_values: dict[int, tuple[Tensor, Tensor]] = {}
         self._attentions: dict[int, nn.Module] = {}
         self._projections: dict[int, nn.Module] = {}
         self._changed: dict[int, bool] = {}
@@ -136,13 +137,9 @@ class _Looking:
         exact = network.dtype in (torch.float32, torch.float64)
         if exact and (logits - own).norm() > 0.01 * own.norm():
             raise self._unsupported("computes attention in a way of its own")
-        n_heads, n_key_value_heads, d_head = next(iter(self._sizes.values()))
-        shape = ModelShape(
-            layers=tuple(sorted(self._sizes)),
+        shape = ModelShape.of_layers(
+            self._sizes,
             n_layers=config.num_hidden_layers,
-            n_heads=n_heads,
-            n_key_value_heads=n_key_value_heads,
-            d_head=d_head,
             d_model=config.hidden_size,
             n_ctx=_context_length(config),
             d_vocab=own.shape[-1],
@@ -189,7 +186,10 @@ class _Looking:
         if layer in self._sizes:
             raise self._unsupported(f"computes attention more than once in layer {layer}")
         n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
-        self._sizes[layer] = (n_heads, inputs.key.shape[1], d_head)
+        owner = self._owner_of(inputs.key, inputs.value)
+        self._sizes[layer] = HeadSizes(n_heads, inputs.key.shape[1], d_head, owner)
+        if owner is None:
+            self._keys_and_values[layer] = inputs.key, inputs.value
         self._attentions[layer] = module
         projection = output_projection(module, n_heads * d_head)
         self._projections[layer] = projection
@@ -207,19 +207,21 @@ class _Looking:
         stack.callback(projection.register_forward_pre_hook(compare).remove)
         return z
 
+    def _owner_of(self, key: Tensor, value: Tensor) -> int | None:
+        """The earlier layer that made these keys and values; None if there is none."""
+        for layer, (known_key, known_value) in self._keys_and_values.items():
+            if _is_same_tensor(key, known_key) and _is_same_tensor(value, known_value):
+                return layer
+        return None
+
     def _check_layers(self) -> None:
-        kinds = sorted(set(self._sizes.values()))
-        if len(kinds) > 1:
-            raise self._unsupported(
-                f"has layers of different (heads, key/value heads, d_head) {kinds}"
-            )
         unseen = sorted(set(self._sizes) - set(self._changed))
         if unseen:
             raise self._unsupported(f"does not run the output projection of layer {unseen[0]}")
 
     def _check_heads_apart(self, altered: tuple[int, ...]) -> None:
         projections = {layer: self._projections[layer] for layer in altered}
-        most = max(n_heads for n_heads, *_ in self._sizes.values())
+        most = max(one.n_heads for one in self._sizes.values())
         try:
             layer = mixing_layer(self._network, self._run, FIRST_TOKENS, projections, most)
         except Unsupported as error:
@@ -242,6 +244,14 @@ def _context_length(config: PreTrainedConfig) -> int:
     """The longest input, in tokens; no bound for models that know no positions."""
     longest = getattr(config, "max_position_embeddings", None)
     return sys.maxsize if longest is None else int(longest)
+
+
+def _is_same_tensor(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.device != other.device:  # a copy, in a model that is spread over devices
+        return torch.equal(one, other.to(one.device))
+    return one.data_ptr() == other.data_ptr()
 
 
 def _same(entering: Tensor, z: HeadVectors) -> bool:

@@ -271,7 +271,8 @@ class FlashEngine:
         if layer not in self._paths:
             projection = self._projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
-            weights = rearrange(projection_weights(projection), split, head=self.shape.n_heads)
+            n_heads = self.shape.of(layer).n_heads
+            weights = rearrange(projection_weights(projection), split, head=n_heads)
             self._paths[layer] = output_path(
                 weights, getattr(projection, "bias", None), self._writings[layer], self._norm
             )

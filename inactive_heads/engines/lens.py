@@ -16,18 +16,19 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel
 
-from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.core.output_path import Norm, OutputPath
 from inactive_heads.core.tensor_types import (
     Logits,
     TokenMask,
 )
-from inactive_heads.engines.base import CheckedVisitor, ModelShape, Visitor
+from inactive_heads.engines.base import CheckedVisitor, Visitor
 from inactive_heads.engines.finite import check_logits, kept_rows, located
 from inactive_heads.engines.first_look import FIRST_TOKENS, has_bridge
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.lens_visit import HOOKS, LayerVisit, hook_name
+from inactive_heads.engines.lens_shape import Hooks, hooks_of, output_weights, shape_of, shown_shape
+from inactive_heads.engines.lens_visit import LayerVisit
 from inactive_heads.engines.network.forward_pass import only_kept
 from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.residual import Writing
@@ -41,8 +42,8 @@ from inactive_heads.engines.network.stream import (
 from inactive_heads.errors import NotFinite, UserError, naming
 from inactive_heads.third_party import explained
 
-_followed: WeakKeyDictionary[Any, Writings] = WeakKeyDictionary()
-"""How the heads of bridges write that have passed the first look."""
+_seen: WeakKeyDictionary[Any, tuple[ModelShape, Writings]] = WeakKeyDictionary()
+"""The sizes of bridges that have passed the first look, and how their heads write."""
 
 
 def bridge_of(network: PreTrainedModel, name: str) -> Any:
@@ -115,82 +116,52 @@ class LensEngine:
 
     def __init__(self, bridge: Any) -> None:
         self.bridge = bridge
-        cfg = bridge.cfg
+        self.shape = _seen[bridge][0] if bridge in _seen else shape_of(bridge)
         names = bridge.hook_dict
-        layers = tuple(
-            layer
-            for layer in range(cfg.n_layers)
-            if all(hook_name(layer, hook) in names for hook in HOOKS)
-        )
-        if not layers:
-            raise UserError(
-                f"no layer of {cfg.model_name!r} has attention heads that TransformerLens can "
-                f"show: it has none of the hooks {', '.join('attn.' + hook for hook in HOOKS)}"
-            )
-        self.shape = ModelShape(
-            layers=layers,
-            n_layers=cfg.n_layers,
-            n_heads=cfg.n_heads,
-            n_key_value_heads=cfg.n_key_value_heads or cfg.n_heads,
-            d_head=cfg.d_head,
-            d_model=cfg.d_model,
-            n_ctx=cfg.n_ctx,
-            d_vocab=cfg.d_vocab,
-        )
+        self._hooks = {layer: hooks_of(layer, names) for layer in self.shape.layers}
         self._paths: dict[int, OutputPath] = {}
         self._norm = cache(partial(_norm, d_model=self.shape.d_model))
         self._state = NetworkState(bridge)
-        self._writings = _followed.get(bridge, {})
-        if bridge not in _followed:
-            self._writings = _followed[bridge] = self._look_first()
+        self._writings: Writings = {}
+        if bridge not in _seen:
+            _seen[bridge] = self._look_first()
             self._paths.clear()  # made before it was known how heads write
+        self.shape, self._writings = _seen[bridge]
 
-    def _look_first(self) -> Writings:
+    def _look_first(self) -> tuple[ModelShape, Writings]:
         """Runs four tokens, to prove that every layer shows its heads and that logits are finite.
 
         That z is what enters W_O holds by definition: ``hook_z`` is on the projection's input.
 
         Returns:
-            How each layer's heads write into the residual stream.
+            The sizes that the hooks show, and how each layer's heads write into the residual stream.
         """
-        name, shape, seen = self.bridge.cfg.model_name, self.shape, set[int]()
-
-        def look(heads: HeadActivations) -> None:
-            expected = (shape.n_heads, shape.d_head)
-            if (found := tuple(heads.outputs.shape[2:])) != expected:
-                raise UserError(
-                    f"{name!r} shows (heads, d_head) = {found} in layer {heads.layer}, and its "
-                    f"config says {expected}: TransformerLens does not fit this model"
-                )
-            seen.add(heads.layer)
-
+        name = self.bridge.cfg.model_name
         batch = TokenBatch.of([FIRST_TOKENS], device=self.device)
-        answers = CheckedVisitor(look)
         blocks = list(self.bridge.blocks)
-        attentions = {layer: blocks[layer].attn for layer in shape.layers}
+        attentions = {layer: blocks[layer].attn for layer in self.shape.layers}
         # HookedTransformer's attention has no module for its projection.
         projections = {layer: getattr(one, "o", one) for layer, one in attentions.items()}
         following = follow_stream(blocks, projections)
-
-        def forward() -> Logits:
-            with following as writings:
-                logits = self._forward(batch, answers, batch.keep_last)
-            found.update(writings)
-            return logits
-
         found: Writings = {}
+
+        def run(hooks: Hooks) -> Logits:
+            lengths: Callable[[], list[int]] = batch.n_tokens.tolist
+            with self._state.run(lengths), self.bridge.hooks(fwd_hooks=list(hooks)):
+                with following as writings:
+                    logits = self._forward(batch, None, batch.keep_last)
+                found.update(writings)
+                return logits
+
         problem = f"TransformerLens cannot run {name!r} on four tokens"
         with (
             explained(problem, "this version cannot measure it so"),
             naming(lambda _: f"{name!r}, on four tokens"),
         ):
-            self._run(batch, forward, batch.keep_last, answers)
-        if missing := sorted(set(shape.layers) - seen):
-            raise UserError(
-                f"TransformerLens does not show the heads of layer {missing[0]} of {name!r}, which "
-                "are in its list of hooks"
-            )
-        return found
+            self.shape, logits = shown_shape(self.shape, name, self.hooks, run)
+            if not bool(logits.amax(dim=-1).isfinite().all()):
+                self.run(batch, lambda heads: None)  # says where that began
+        return self.shape, found
 
     @property
     def device(self) -> torch.device:
@@ -266,7 +237,9 @@ class LensEngine:
                 name = str(self.bridge.cfg.model_name)
                 streams = stack.enter_context(capture_streams(self._writings))
                 visits = [
-                    LayerVisit(name, batch, visitor, layer, self.path(layer), streams)
+                    LayerVisit(
+                        name, batch, visitor, layer, self.path(layer), streams, self.hooks(layer)
+                    )
                     for layer in self.shape.layers
                 ]
                 hooks = [hook for visit in visits for hook in visit.hooks()]
@@ -274,6 +247,17 @@ class LensEngine:
             stack.enter_context(only_kept(self.bridge.unembed, keep))
             # In a causal model, real tokens never read padding on the right: there is no other.
             return self.bridge(batch.tokens, return_type="logits")[0].float()
+
+    def hooks(self, layer: int) -> dict[str, str]:
+        """The hooks in which a layer's heads are read.
+
+        Args:
+            layer: one of ``shape.layers``.
+
+        Returns:
+            By name ("hook_v", "hook_pattern", "hook_z"), the hook's full name.
+        """
+        return self._hooks[layer]
 
     def path(self, layer: int) -> OutputPath:
         """How a layer's heads write into the residual stream.
@@ -287,8 +271,13 @@ class LensEngine:
         if layer not in self._paths:
             attention = self.bridge.blocks[layer].attn
             bias = getattr(attention, "b_O", None)
+            weights = (
+                output_weights(attention, self.shape.of(layer))
+                if self.shape.differing
+                else attention.W_O.detach()
+            )
             self._paths[layer] = output_path(
-                attention.W_O.detach(),
+                weights,
                 None if bias is None else bias.detach(),
                 self._writings.get(layer, Writing(unknown="the model has not run yet")),
                 self._norm,

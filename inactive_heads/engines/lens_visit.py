@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -39,6 +40,24 @@ def hook_name(layer: int, hook: str) -> str:
     return f"blocks.{layer}.attn.{hook}"
 
 
+def hooks_of(layer: int, names: Collection[str]) -> dict[str, str]:
+    """The hooks that show a layer's heads.
+
+    Value vectors are those that attention sums. In models that normalise what ``hook_v`` shows
+    (Gemma 4), they are shown by another hook.
+
+    Args:
+        layer: the layer's number.
+        names: the full names of the model's hooks.
+
+    Returns:
+        By name in `HOOKS`, in their order, the full name of the hook to read.
+    """
+    found = {hook: hook_name(layer, hook) for hook in HOOKS}
+    normed = hook_name(layer, "v_norm.hook_out")
+    return found | {"hook_v": normed} if normed in names else found
+
+
 def residual_hook(layer: int) -> str:
     """TransformerLens's name of the hook on the residual stream that enters a layer.
 
@@ -71,9 +90,10 @@ class LayerVisit:
         layer: int,
         path: OutputPath,
         streams: Streams,
+        names: Mapping[str, str],
     ) -> None:
         self.model, self.batch, self.visitor = model, batch, visitor
-        self.layer, self.path, self.streams = layer, path, streams
+        self.layer, self.path, self.streams, self.names = layer, path, streams, names
         self.v: KeyValueVectors | None = None
         self.pattern: Pattern | None = None
         self.pending_z: HeadVectors | None = None
@@ -81,7 +101,7 @@ class LayerVisit:
 
     def hooks(self) -> list[tuple[str, Any]]:
         callbacks = {"hook_v": self.on_v, "hook_pattern": self.on_pattern, "hook_z": self.on_z}
-        return [(hook_name(self.layer, hook), call) for hook, call in callbacks.items()]
+        return [(self.names[hook], call) for hook, call in callbacks.items()]
 
     def on_v(self, v: Tensor, hook: object) -> None:
         self.v = v

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from inactive_heads.ablation.ablations import Ablation
@@ -88,6 +89,7 @@ def run_task(
         )
     zeroed = zeroed_array(model, recorder, n)
     items = prepared.task.outcomes(prepared.by_item(logprobs))
-    percent = 100 * zeroed.values.reshape(n, -1).mean(axis=1)
+    percent = np.zeros(n) if recorder is None else 100 * recorder.shares()
     items["percent_zeroed"] = pd.Series(percent).groupby(prepared.owners).mean().to_numpy()
-    return Evaluation(items, prepared.task.metric, 100 * float(zeroed.mean()), zeroed)
+    n_heads = n * model.shape.total_heads
+    return Evaluation(items, prepared.task.metric, 100 * (int(zeroed.sum()) / n_heads), zeroed)

@@ -231,7 +231,7 @@ class HarnessModel(TokenizingModel):
                 batch_size=self.batch_size,
                 measure=targets_and_best,
             )
-        shares = np.zeros(len(inputs)) if recorder is None else recorder.masks.mean(axis=(1, 2))
+        shares = np.zeros(len(inputs)) if recorder is None else recorder.shares()
         self._note(grouped.tasks, (100 * shares).tolist())
         return grouped.answers(found)
 

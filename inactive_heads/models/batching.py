@@ -10,8 +10,8 @@ import psutil
 import torch
 
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.core.settings import default_settings
-from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.model import Model
 from inactive_heads.models.samples import Samples, read_samples

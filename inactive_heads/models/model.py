@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from inactive_heads.engines.base import Engine, ModelShape
+from inactive_heads.core.model_shape import ModelShape
+from inactive_heads.engines.base import Engine
 from inactive_heads.errors import UserError
 from inactive_heads.models.chat_template import ChatTemplate
 from inactive_heads.models.text_encoder import check_text

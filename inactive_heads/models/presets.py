@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, fields
 from importlib.resources import files
 from typing import Any
 
-from inactive_heads.engines.base import ModelShape
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.errors import UserError
 from inactive_heads.toml import string_of
 

@@ -114,7 +114,7 @@ def _text_scores(
         scores = labelled_scores(
             finished.array,
             get_scores(names),
-            model.shape.layers,
+            model.shape,
             list(map(len, prepared.samples)),
             provenance=model.provenance,
         )

@@ -16,11 +16,11 @@ from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
 from inactive_heads.core.tensor_types import Residual, TokenMask
 from inactive_heads.engines.lens import LensEngine
-from inactive_heads.engines.lens_visit import HOOKS, hook_name, residual_hook
+from inactive_heads.engines.lens_visit import HOOKS, residual_hook
 from inactive_heads.errors import UserError
 from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import ScoreLike
-from inactive_heads.scores.score_heads import labelled_scores
+from inactive_heads.scores.score_heads import key_value_heads, labelled_scores
 
 
 @default_settings()
@@ -56,7 +56,7 @@ def score_cache(
     found = get_scores(scores)
     engine = LensEngine(cache.model)
     layers = engine.shape.layers
-    needed = [hook_name(layer, hook) for layer in layers for hook in HOOKS]
+    needed = [name for layer in layers for name in engine.hooks(layer).values()]
     missing = [name for name in needed if not _has(cache, name)]
     if missing:
         raise UserError(
@@ -64,7 +64,7 @@ def score_cache(
             f"{', '.join(missing[:6])}{', …' if len(missing) > 6 else ''}; "
             f"run_with_cache with a names_filter that keeps {', '.join(HOOKS)}"
         )
-    z = cache[hook_name(layers[0], "hook_z")]
+    z = cache[engine.hooks(layers[0])["hook_z"]]
     if z.ndim != 4:
         raise UserError(f"the cache has no batch dimension: hook_z has shape {tuple(z.shape)}")
     mask = torch.ones(z.shape[:2]) if attention_mask is None else attention_mask
@@ -77,17 +77,19 @@ def score_cache(
         batch = TokenBatch(torch.zeros_like(mask, dtype=torch.long), mask)
     except ValueError as error:
         raise UserError(str(error)) from error
-    values = np.empty((len(found), len(z), len(layers), z.shape[2]), dtype=np.float32)
+    shape = (len(found), len(z), len(layers), engine.shape.n_heads)
+    values = np.full(shape, np.nan, dtype=np.float32)
     with torch.no_grad():
         for index, layer in enumerate(layers):
             heads = _cached_heads(cache, engine, layer, batch)
             for row, score in enumerate(found):
-                values[row, :, index] = score(heads).cpu().numpy()
-    provenance = {
-        "model": str(cache.model.cfg.model_name),
-        "n_key_value_heads": engine.shape.n_key_value_heads,
-    }
-    return labelled_scores(values, found, layers, batch.n_tokens.tolist(), provenance=provenance)
+                values[row, :, index, : engine.shape.heads[index].n_heads] = (
+                    score(heads).cpu().numpy()
+                )
+    provenance = {"model": str(cache.model.cfg.model_name), **key_value_heads(engine.shape)}
+    return labelled_scores(
+        values, found, engine.shape, batch.n_tokens.tolist(), provenance=provenance
+    )
 
 
 def _has(cache: Any, name: str) -> bool:
@@ -113,12 +115,13 @@ def _cached_heads(cache: Any, engine: LensEngine, layer: int, batch: TokenBatch)
         stream = cache[residual_hook(layer)]
         return stream if factor == 1 else factor * stream
 
+    names = engine.hooks(layer)
     return HeadActivations(
         layer=layer,
         batch=batch,
-        values=cache[hook_name(layer, "hook_v")],
-        outputs=cache[hook_name(layer, "hook_z")],
-        attention=PatternStatistics(batch, cache[hook_name(layer, "hook_pattern")]),
+        values=cache[names["hook_v"]],
+        outputs=cache[names["hook_z"]],
+        attention=PatternStatistics(batch, cache[names["hook_pattern"]]),
         path=engine.path(layer),
         stream=stream,
     )

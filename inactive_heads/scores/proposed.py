@@ -48,7 +48,9 @@ class _ReadOutputDistance:
     means: xr.DataArray
 
     def __call__(self, heads: HeadActivations) -> PerHead:
-        mean = torch.as_tensor(self.means.sel(layer=heads.layer).values).to(heads.z)
+        n_heads, d_head = heads.outputs.shape[2:]
+        own = self.means.sel(layer=heads.layer).values[:n_heads, :d_head]
+        mean = torch.as_tensor(own).to(heads.z)
         return _over_tokens(heads, heads.read_norm_of(heads.z - mean))
 
 

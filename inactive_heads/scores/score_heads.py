@@ -11,6 +11,7 @@ import xarray as xr
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.models.batching import encode_samples, run_in_batches
 from inactive_heads.models.load import as_model
 from inactive_heads.models.model import Model
@@ -49,7 +50,9 @@ def score_heads(
         ``(score, sample, layer, head)``, float32. The coordinate ``inactive`` is each score's
         inactive side, "below" or "above"; ``n_tokens`` is each sample's length. The attributes
         hold provenance: model, versions, time. A ratio is NaN where it is undefined, such as
-        AEQD (LN) of a one-token sample, whose entropy is 0.
+        AEQD (LN) of a one-token sample, whose entropy is 0. If layers differ in their number of
+        heads, "head" has a place for each head of the largest; scores are NaN at heads that a layer
+        lacks, and the coordinate ``n_heads`` along "layer" says how many it has.
 
     Raises:
         UserError: ``model`` is not a model; a score is unknown or given twice; ``samples`` is
@@ -82,17 +85,17 @@ class ScoreVisitor:
 
     def __init__(self, model: Model, scores: Sequence[Score], n_samples: int) -> None:
         self.scores = scores
+        self.model_shape = model.shape
         self.layers = model.shape.layers
-        # The size of a key/value cache depends on how many query heads share a key/value head.
-        groups = model.shape.n_key_value_heads
-        self.provenance = {**model.provenance, "n_key_value_heads": groups}
+        self.provenance = {**model.provenance, **key_value_heads(model.shape)}
         shape = (len(scores), n_samples, len(self.layers), model.shape.n_heads)
         self.values = np.full(shape, np.nan, dtype=np.float32)
 
     def __call__(self, heads: HeadActivations) -> None:
         layer, rows = self.layers.index(heads.layer), list(heads.batch.rows)
+        n_heads = self.model_shape.heads[layer].n_heads
         values = torch.stack([score(heads) for score in self.scores])
-        self.values[:, rows, layer] = values.cpu().numpy()  # one copy from a GPU
+        self.values[:, rows, layer, :n_heads] = values.cpu().numpy()  # one copy from a GPU
 
     def result(self, n_tokens: Sequence[int]) -> xr.DataArray:
         """The recorded scores as a labelled array.
@@ -101,17 +104,34 @@ class ScoreVisitor:
             n_tokens: each sample's length in tokens.
 
         Returns:
-            ``(score, sample, layer, head)``, float32; NaN for samples that were not run.
+            ``(score, sample, layer, head)``, float32; NaN for samples that were not run, and for
+            heads that a layer lacks.
         """
         return labelled_scores(
-            self.values, self.scores, self.layers, n_tokens, provenance=self.provenance
+            self.values, self.scores, self.model_shape, n_tokens, provenance=self.provenance
         )
+
+
+def key_value_heads(shape: ModelShape) -> dict[str, int]:
+    """The number of key/value heads as an attribute of scores.
+
+    The size of a key/value cache depends on how many query heads share a key/value head.
+
+    Args:
+        shape: the model's sizes.
+
+    Returns:
+        The attribute; none if layers differ in it: scores then have the number along "layer".
+    """
+    if "n_key_value_heads" in shape.differing:
+        return {}
+    return {"n_key_value_heads": shape.n_key_value_heads}
 
 
 def labelled_scores(
     values: np.ndarray,
     scores: Sequence[Score],
-    layers: Sequence[int],
+    shape: ModelShape,
     n_tokens: Sequence[int],
     *,
     provenance: dict[str, Any],
@@ -121,7 +141,7 @@ def labelled_scores(
     Args:
         values: ``(score, sample, layer, head)``.
         scores: gives the coordinates ``score`` and ``inactive``.
-        layers: each layer's number in the model.
+        shape: the model's sizes; those in which layers differ become coordinates along "layer".
         n_tokens: each sample's length in tokens.
         provenance: put into the attributes, with the versions of packages and the time.
 
@@ -136,8 +156,9 @@ def labelled_scores(
             "inactive": ("score", [score.inactive for score in scores]),
             "n_tokens": ("sample", list(n_tokens)),
             "sample": range(len(n_tokens)),
-            "layer": list(layers),
+            "layer": list(shape.layers),
             "head": range(values.shape[-1]),
+            **{name: ("layer", sizes) for name, sizes in shape.differing.items()},
         },
         name="score_value",
         attrs=as_attrs(provenance) | versions() | {"created": now()},

@@ -18,7 +18,7 @@ from inactive_heads.analysis.heads.arguments import (
     check_thresholds,
 )
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
-from inactive_heads.engines.base import ModelShape
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.errors import UserError, look_up, shortened
 from inactive_heads.files import digest_of
 from inactive_heads.models.model import Model
@@ -160,7 +160,7 @@ class Grid:
     ) -> tuple[tuple[int, int], ...]:
         if name == RANDOM:
             drawn = np.random.default_rng(self.seed).random((len(shape.layers), shape.n_heads))
-            chosen = drawn < percent / 100
+            chosen = (drawn < percent / 100) & shape.exists
         else:
             assert scores is not None, "a sweep of scores has scores"
             chosen = select_heads(scores, name, percent).transpose("layer", "head").values

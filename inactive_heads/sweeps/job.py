@@ -80,7 +80,7 @@ class Job:
             "unit": unit.name,
             "items": found.items.to_dict("list"),
             "n_zeroed": int(found.zeroed.sum()),
-            "n_heads": int(found.zeroed.size),
+            "n_heads": len(part.inputs) * self.model.shape.total_heads,
             "metric": found.metric,
         }
         return Finished(facts, np.empty(0, "f4") if looking is None else looking.values)

@@ -255,7 +255,7 @@ def _own_scores(
     return labelled_scores(
         np.concatenate(arrays, axis=1),
         list(job.scores.values()),
-        job.model.shape.layers,
+        job.model.shape,
         [len(one.tokens) for one in prepared.inputs],
         provenance=job.model.provenance,
     )

@@ -10,7 +10,7 @@ from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.ablation.fit import check_mask_shape
-from inactive_heads.engines.base import ModelShape
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.engines.lens import bridge_of
 
 MODEL = ih.as_model(bridge_of(tiny_llama(), "tiny"))  # 3 layers, 4 heads, 2 key/value heads

@@ -1,5 +1,7 @@
 """The points of a sweep's grid: which heads are chosen, by which scores, and drawn by which seed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -104,7 +106,7 @@ def test_heads_of_a_fixed_random_set_are_drawn_by_the_seed():
 
 
 def test_layers_of_a_fixed_set_are_the_models_own_numbers():
-    shape = MODEL.shape.__class__(**{**vars(MODEL.shape), "layers": (2, 5, 9)})
+    shape = dataclasses.replace(MODEL.shape, layers=(2, 5, 9))
     own = scores_of(0).assign_coords(layer=[2, 5, 9])
     grid = make_grid(MODEL, scores=["AHON", "Random"], percents=[40], mode="fixed")
     for point in grid.points("task", SHARDS, own, shape):

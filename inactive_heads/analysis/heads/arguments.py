@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from inactive_heads.analysis.heads.existing import check_absent
 from inactive_heads.errors import UserError, look_up, shortened
 
 
@@ -22,7 +23,7 @@ def check_scores(scores: Any, dims: Iterable[str] = ("score",)) -> None:
 
     Raises:
         UserError: it is no DataArray, lacks a dimension, or does not say in ``inactive`` on which
-            side heads are inactive.
+            side heads are inactive; or it has a number at a head that a layer lacks.
     """
     check_labelled(scores, ("score",), "scores", "score_heads")
     if missing := [dim for dim in dims if dim not in scores.dims]:
@@ -35,6 +36,7 @@ def check_scores(scores: Any, dims: Iterable[str] = ("score",)) -> None:
             "the scores do not say on which side heads are inactive: they need the coordinate "
             "'inactive' of score_heads"
         )
+    check_absent(scores, "scores")
     names = scores["score"].to_numpy().tolist()
     if len(set(names)) < len(names):
         raise UserError(f"the scores have a name twice: {shortened(names)}")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.analysis.heads.head_sets import inactive_at
 from inactive_heads.analysis.heads.thresholds import share_inactive
 from inactive_heads.errors import UserError
@@ -171,6 +172,12 @@ def _masks(
                 raise UserError(
                     f"checkpoints {labels[0]!r} and {label!r} differ in their {dim}s: {want}, {have}"
                 )
+        have, want = (exists_at(one).sum(axis=1).tolist() for one in (mask, first))
+        if have != want:
+            raise UserError(
+                f"checkpoints {labels[0]!r} and {label!r} differ in their heads per layer: {want}, "
+                f"{have}"
+            )
     return masks
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inactive_heads.analysis.heads.existing import check_absent
 from inactive_heads.errors import UserError, shortened
 
 _LABEL = re.compile(r"L(\d+)H(\d+)")
@@ -110,6 +111,7 @@ def _of_labelled_mask(mask: xr.DataArray) -> HeadList:
         )
     mask = mask.transpose(*_DIMS)
     chosen = _booleans(mask.to_numpy())
+    check_absent(mask.copy(data=chosen), "heads of the mask")
     layers, heads = (_labels(mask, dim) for dim in _DIMS)
     pairs = [(layers[row], heads[column]) for row, column in np.argwhere(chosen)]
     size = [None if dim in mask.coords else mask.sizes[dim] for dim in _DIMS]

@@ -15,6 +15,7 @@ import xarray as xr
 from einops import reduce
 from scipy import stats
 
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.analysis.heads.thresholds import share_inactive
 from inactive_heads.errors import UserError
 
@@ -165,67 +166,108 @@ def length_correlations(
     return xr.DataArray(found, dims=template.dims, coords=template.coords, name="spearman")
 
 
-def key_value_groups(inactive: xr.DataArray, n_key_value_heads: int) -> xr.DataArray:
+def key_value_groups(inactive: xr.DataArray, n_key_value_heads: int | None = None) -> xr.DataArray:
     """Return where all query heads that share keys and values are inactive.
 
     The keys and values of such a group are not needed for that input. Consecutive query heads
-    share keys and values.
+    share keys and values. So do layers that read another layer's (coordinate ``key_value_layer``):
+    their heads count in that layer's groups.
 
     Args:
-        inactive: booleans with the dimension head, from `inactive_at`.
-        n_key_value_heads: the number of key/value heads per layer.
+        inactive: booleans with the dimensions layer and head, from `inactive_at`.
+        n_key_value_heads: the number of key/value heads per layer; by default the coordinate of
+            that name, by layer, or the attribute.
 
     Returns:
-        Booleans with the dimension kv_head, the last one, in place of head.
+        Booleans with the dimension kv_head, the last one, in place of head; with the coordinate
+        ``defined``, if a group does not exist, or no score of its heads is a number.
 
     Raises:
-        UserError: the query heads cannot be divided evenly into that many groups.
+        UserError: the number is not known, or the query heads of a layer cannot be divided evenly
+            into that many groups.
     """
-    n_heads = inactive.sizes["head"]
-    if n_key_value_heads < 1 or n_heads % n_key_value_heads:
-        raise UserError(f"{n_heads} heads do not part into {n_key_value_heads} key/value groups")
-    mask = inactive.transpose(..., "head")
-    dims, pattern = (*mask.dims[:-1], "kv_head"), "... (kv group) -> ... kv"
+    mask = inactive.transpose(..., "layer", "head")
+    numbers = _key_value_heads(mask, n_key_value_heads)
+    exists, values = exists_at(mask), mask.to_numpy()
+    known = np.broadcast_to(exists, values.shape)
+    if "defined" in mask.coords:
+        known = known & mask["defined"].broadcast_like(mask).transpose(*mask.dims).to_numpy()
+    unneeded = np.zeros((*values.shape[:-1], max(numbers)), dtype=bool)
+    there = np.zeros_like(unneeded)
+    for i, number in enumerate(numbers):
+        own = int(exists[i].sum())
+        if number < 1 or own % number:
+            raise UserError(f"{own} heads do not part into {number} key/value groups")
+        pattern = "... (kv group) -> ... kv"
+        heads, scored = values[..., i, :own], known[..., i, :own]
+        unneeded[..., i, :number] = reduce(heads, pattern, "min", kv=number)
+        there[..., i, :number] = reduce(scored, pattern, "max", kv=number)
+    _join_shared(mask, unneeded, there)
     coords: dict[Any, Any] = {
         name: mask[name] for name in mask.coords if "head" not in mask[name].dims
     }
-    coords["kv_head"] = range(n_key_value_heads)
-    unneeded = mask.to_numpy()
-    if "defined" in mask.coords:
-        # A head that is not there needs no keys; a group without any is not there either.
-        defined = mask["defined"].broadcast_like(mask).transpose(*mask.dims).to_numpy()
-        there = reduce(defined, pattern, "max", kv=n_key_value_heads)
+    coords["kv_head"] = range(max(numbers))
+    dims = (*mask.dims[:-1], "kv_head")
+    if not there.all():
         coords["defined"] = (dims, there)
-        unneeded = (unneeded | ~defined) & np.repeat(there, n_heads // n_key_value_heads, axis=-1)
-    groups = reduce(unneeded, pattern, "min", kv=n_key_value_heads)
-    return xr.DataArray(groups, dims=dims, coords=coords)
+    return xr.DataArray(unneeded & there, dims=dims, coords=coords)
+
+
+def _key_value_heads(mask: xr.DataArray, given: int | None) -> list[int]:
+    """The number of key/value heads of every layer."""
+    if given is None:
+        if "n_key_value_heads" in mask.coords:
+            return [int(number) for number in mask["n_key_value_heads"].to_numpy()]
+        if (given := mask.attrs.get("n_key_value_heads")) is None:
+            raise UserError("the number of key/value heads is not known: give n_key_value_heads")
+    return [int(given)] * mask.sizes["layer"]
+
+
+def _join_shared(mask: xr.DataArray, unneeded: np.ndarray, there: np.ndarray) -> None:
+    """Counts the groups of layers that read another layer's keys and values in that layer's."""
+    if "key_value_layer" not in mask.coords:
+        return
+    layers = mask["layer"].to_numpy().tolist()
+    for i, owner in enumerate(mask["key_value_layer"].to_numpy().tolist()):
+        if owner == layers[i] or owner not in layers:
+            continue
+        at = layers.index(owner)
+        unneeded[..., at, :] &= unneeded[..., i, :]
+        there[..., i, :] = False
 
 
 def cache_shares(
-    inactive: xr.DataArray, n_key_value_heads: int, n_tokens: Sequence[int] | None = None
+    inactive: xr.DataArray,
+    n_key_value_heads: int | None = None,
+    n_tokens: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Return how much of the KV cache belongs to groups of query heads that are all inactive.
 
     Args:
         inactive: booleans ``(score, sample, layer, head)``, from `inactive_at`.
-        n_key_value_heads: the number of key/value heads per layer.
+        n_key_value_heads: the number of key/value heads per layer; by default the coordinate of
+            that name, by layer, or the attribute.
         n_tokens: the length of each input; by default the coordinate ``n_tokens``.
 
     Returns:
         One row per score, with the columns score and, in percent: cache, of the keys and values of
-        all inputs together (longer inputs hold more of them); always, of the groups that are
-        inactive on every input, which could be dropped for any text like these.
+        all inputs together (longer inputs and wider heads hold more of them); always, of the groups
+        that are inactive on every input, which could be dropped for any text like these.
 
     Raises:
-        UserError: no lengths are known, or the query heads cannot be divided evenly into that many
-            groups.
+        UserError: no lengths or no number of key/value heads are known, or the query heads cannot
+            be divided evenly into that many groups.
     """
     groups = key_value_groups(inactive, n_key_value_heads)
     weights = _lengths(inactive, n_tokens).astype(float)
     dims = ("layer", "kv_head")
-    per_input = share_inactive(groups, dims).transpose("score", "sample").to_numpy()
-    shares = share_inactive(groups, "sample")
-    always = (shares == 1).sum(dims) / shares.count(dims)
+    width = groups.coords.get("d_head", xr.ones_like(groups["layer"])).reset_coords(drop=True)
+    there = groups.coords.get("defined", xr.ones_like(groups)).reset_coords(drop=True)
+    held = (there * width).sum(dims)
+    freed = (groups.reset_coords(drop=True) * width).sum(dims)
+    per_input = (freed / held.where(held > 0)).transpose("score", "sample").to_numpy()
+    shares = share_inactive(groups, "sample").reset_coords(drop=True)
+    always = ((shares == 1) * width).sum(dims) / (np.isfinite(shares) * width).sum(dims)
     return pd.DataFrame(
         {
             "score": inactive["score"].to_numpy(),

@@ -17,6 +17,7 @@ from inactive_heads.analysis.heads.checkpoints import (
     turning_heads,
 )
 from inactive_heads.analysis.heads.distances import layer_distances, model_distances
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.analysis.heads.head_sets import inactive_at
 from inactive_heads.analysis.heads.model_families import finetuned_pairs, scale_steps
 from inactive_heads.analysis.heads.per_input import inactive_shares
@@ -218,10 +219,11 @@ def _finetuned(
 
 
 def _same_heads(first: xr.DataArray, second: xr.DataArray) -> bool:
-    return all(
+    alike = all(
         first[dim].to_numpy().tolist() == second[dim].to_numpy().tolist()
         for dim in ("layer", "head")
     )
+    return alike and bool((exists_at(first) == exists_at(second)).all())
 
 
 def _names(rows: pd.DataFrame) -> list[str]:
