@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 from markupsafe import Markup
 
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.html import as_json, environment, plain, source
 
 MOST_CELLS = 512
@@ -37,7 +38,8 @@ def head_table(
 
     Returns:
         JSON-compatible values. ``mean``, ``rank`` and ``rank_in_layer`` of each score are flat
-        lists, by layer, then by head.
+        lists, by layer, then by head, with ``n_heads`` places for each layer; ``heads_in`` says how
+        many heads each layer has.
     """
     entries = []
     for name, side in zip(scores["score"].to_numpy(), scores["inactive"].to_numpy(), strict=True):
@@ -51,6 +53,7 @@ def head_table(
             "scores": entries,
             "layers": scores["layer"].to_numpy(),
             "n_heads": scores.sizes["head"],
+            "heads_in": exists_at(scores).sum(axis=1),
             "n_tokens": [len(tokens) for tokens in words],
             "titles": [_title(tokens[:TITLE_LENGTH]) for tokens in words],
             "static": False,

@@ -16,6 +16,7 @@ import traitlets
 import xarray as xr
 
 from inactive_heads.ablation.ablations import Fixed
+from inactive_heads.analysis.heads.existing import LAYER_SIZES
 from inactive_heads.analysis.heads.thresholds import select_heads
 from inactive_heads.errors import UserError
 from inactive_heads.explorer.head_view import head_standings, head_view, token_losses, token_strings
@@ -90,10 +91,11 @@ class HeadExplorer(anywidget.AnyWidget):
             ``(layer, head)``, boolean, in the format of `select_heads`.
         """
         layers, heads = self.scores["layer"], self.scores["head"]
+        sizes = {name: self.scores[name] for name in LAYER_SIZES if name in self.scores.coords}
         mask = xr.DataArray(
             np.zeros((layers.size, heads.size), dtype=bool),
             dims=("layer", "head"),
-            coords={"layer": layers.to_numpy(), "head": heads.to_numpy()},
+            coords={"layer": layers.to_numpy(), "head": heads.to_numpy(), **sizes},
         )
         for layer, head in self.selection:
             mask.loc[{"layer": layer, "head": head}] = True

@@ -84,7 +84,11 @@ class Model:
 
     def __repr__(self) -> str:
         shape = self.shape
+        numbers = [one.n_heads for one in shape.heads]
+        heads = (
+            f"{min(numbers)} to {shape.n_heads}" if min(numbers) < shape.n_heads else shape.n_heads
+        )
         return (
-            f"Model({self.name!r}: {len(shape.layers)} layers of {shape.n_heads} heads, "
+            f"Model({self.name!r}: {len(shape.layers)} layers of {heads} heads, "
             f"{self.provenance['dtype']} on {self.provenance['device']}, engine {self.engine.name!r})"
         )

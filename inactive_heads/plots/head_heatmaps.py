@@ -9,10 +9,12 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
+from inactive_heads.analysis.heads.existing import check_absent, exists_at
 from inactive_heads.analysis.heads.head_lists import read_heads
 from inactive_heads.analysis.heads.head_sets import head_ranks, inactive_at
 from inactive_heads.analysis.heads.per_input import inactive_shares, layer_shares
 from inactive_heads.errors import UserError
+from inactive_heads.plots.absent_heads import hover_texts, strokes
 from inactive_heads.plots.style import TEMPLATE, escape
 
 
@@ -30,7 +32,7 @@ def head_heatmap(
 
     Colours span the 1st to the 99th percentile, so that one outlier does not flatten the rest.
     Hovering shows the head (L5H3), its exact value and its rank: 1 is furthest on the inactive
-    side.
+    side. A place with a stroke is no head: its layer has fewer (coordinate ``n_heads``).
 
     Args:
         values: ``(layer, head)``, such as the mean of a score over inputs.
@@ -44,8 +46,9 @@ def head_heatmap(
         The figure.
 
     Raises:
-        UserError: ``inactive`` is no set of heads, or one of other heads than ``values``; or
-            ``inactive_side`` is neither "below" nor "above".
+        UserError: ``inactive`` is no set of heads, or one of other heads than ``values``;
+            ``inactive_side`` is neither "below" nor "above"; or there is a value at a head that a
+            layer lacks.
     """
     figure = go.Figure(_heat_traces(values, inactive, _side(values, inactive_side)))
     name = str(values.coords["score"].to_numpy()) if "score" in values.coords else ""
@@ -130,8 +133,9 @@ def inactive_by_layer(scores: xr.DataArray, thresholds: xr.DataArray, percent: f
 
 def _heat_traces(values: xr.DataArray, inactive: Any, side: str) -> list[Any]:
     grid = values.transpose("layer", "head")
+    check_absent(grid.where(grid != 0), "values")  # 0 is what a mean of booleans has there
     layers, heads = _labels(grid, "layer"), _labels(grid, "head")
-    z = np.asarray(grid.to_numpy(), dtype=float)
+    z = np.where(exists_at(grid), np.asarray(grid.to_numpy(), dtype=float), np.nan)
     ranks, total = head_ranks(z, side), int(np.isfinite(z).sum())
     low, high = np.nanpercentile(z, [1, 99]) if total else (0.0, 1.0)
     hover = [
@@ -153,10 +157,10 @@ def _heat_traces(values: xr.DataArray, inactive: Any, side: str) -> list[Any]:
         reversescale=side == "above",
         xgap=1,
         ygap=1,
-        text=hover,
+        text=hover_texts(grid, hover),
         hovertemplate="%{text}<extra></extra>",
     )
-    dotted = [] if inactive is None else _named(inactive, layers, heads)
+    dotted = [] if inactive is None else _named(inactive, layers, heads, exists_at(grid))
     dots = go.Scatter(
         x=[head for _, head in dotted],
         y=[layer for layer, _ in dotted],
@@ -168,7 +172,9 @@ def _heat_traces(values: xr.DataArray, inactive: Any, side: str) -> list[Any]:
     return [heat, dots]
 
 
-def _named(inactive: Any, layers: Sequence[str], heads: Sequence[str]) -> list[tuple[str, str]]:
+def _named(
+    inactive: Any, layers: Sequence[str], heads: Sequence[str], exists: np.ndarray
+) -> list[tuple[str, str]]:
     """The heads of a set by the categories of the axes; those of a mask without labels by place."""
     pairs, (n_layers, n_heads) = read_heads(inactive)
     if n_layers not in (None, len(layers)) or n_heads not in (None, len(heads)):
@@ -179,7 +185,8 @@ def _named(inactive: Any, layers: Sequence[str], heads: Sequence[str]) -> list[t
     rows = [str(i) if n_layers is None else layers[i] for i, _ in pairs]
     columns = [str(j) if n_heads is None else heads[j] for _, j in pairs]
     for layer, head in zip(rows, columns, strict=True):
-        if layer not in layers or head not in heads:
+        known = layer in layers and head in heads
+        if not known or not exists[layers.index(layer), heads.index(head)]:
             raise UserError(f"head L{layer}H{head} is not among the values that are drawn")
     return list(zip(rows, columns, strict=True))
 
@@ -203,6 +210,8 @@ def _heat_layout(figure: go.Figure, values: xr.DataArray, title: str) -> go.Figu
         },
         height=int(np.clip(160 + 18 * values.sizes["layer"], 320, 1000)),
     )
+    if crossed := strokes(values):
+        figure.update_layout(shapes=crossed)
     return figure
 
 

@@ -7,6 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import xarray as xr
 
+from inactive_heads.analysis.heads.existing import exists_at
+from inactive_heads.plots.absent_heads import hover_texts, strokes
 from inactive_heads.plots.style import TEMPLATE, escape, line_style, matrix, matrix_layout
 
 _ALWAYS, _SOMETIMES, _NEVER = "#0072B2", "#56B4E9", "#BBBBBB"
@@ -175,8 +177,9 @@ def _bar_layout(rows: int, title: str, *, barmode: str) -> dict[str, object]:
 def _head_grid(values: xr.DataArray, *, unit: str, **look: object) -> go.Figure:
     grid = values.transpose("layer", "head")
     layers, heads = ([str(label) for label in grid[dim].to_numpy()] for dim in ("layer", "head"))
+    z = grid.where(exists_at(grid)).to_numpy() if (crossed := strokes(grid)) else grid.to_numpy()
     heat = go.Heatmap(
-        z=grid.to_numpy(),
+        z=z,
         x=heads,
         y=layers,
         xgap=1,
@@ -197,4 +200,18 @@ def _head_grid(values: xr.DataArray, *, unit: str, **look: object) -> go.Figure:
         },
         "height": int(np.clip(110 + 18 * len(layers), 320, 1000)),
     }
-    return go.Figure(heat, layout)
+    figure = go.Figure(heat, layout)
+    if crossed:
+        # An empty cell says what it is: no such head, or one whose value is not known.
+        names = [[f"L{layer}H{head}: not known" for head in heads] for layer in layers]
+        gaps = hover_texts(grid, names)
+        texts = [
+            [
+                f"L{layers[i]}H{heads[j]}: {z[i, j]:.3g}" if np.isfinite(z[i, j]) else gap
+                for j, gap in enumerate(row)
+            ]
+            for i, row in enumerate(gaps)
+        ]
+        look_up = {"text": texts, "hovertemplate": "%{text}<extra></extra>", "hoverongaps": True}
+        figure.update_traces(**look_up).update_layout(shapes=crossed)
+    return figure

@@ -17,6 +17,7 @@ from inactive_heads.analysis.heads.arguments import (
     check_scores,
     check_thresholds,
 )
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
 from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.errors import UserError, look_up, shortened
@@ -228,6 +229,12 @@ def make_grid(
                     f"the calibration has the {dim}s {shortened(theirs)}, the model "
                     f"{shortened(own)}; score this model's heads"
                 )
+        theirs = exists_at(calibration).sum(axis=1).tolist()
+        if "n_heads" in calibration.coords and theirs != model.shape.exists.sum(axis=1).tolist():
+            raise UserError(
+                f"the calibration's layers have {shortened(theirs)} heads, the model's "
+                f"{shortened([one.n_heads for one in model.shape.heads])}; score this model's heads"
+            )
     if shard_tokens is not None and shard_tokens < 1:
         raise UserError(f"shard_tokens must be at least 1, not {shard_tokens}")
     usual = SHARD_TOKENS.get(model.engine.device.type, SHARD_TOKENS["cpu"])

@@ -10,7 +10,7 @@ const CHANGES = [["alone", "loss change, alone"], ["zeroed", "loss change, selec
 
 function render({ model, el }) {
   const table = model.get("table"), layers = table.layers;
-  const nHeads = layers.length * table.n_heads;
+  const nHeads = table.heads_in.reduce((a, b) => a + b, 0);
   const scoreNow = () => table.scores.find((score) => score.name === model.get("score"));
   let weights = null; // of the pattern shown
   let pointed = null, pinned = null; // tokens
@@ -76,6 +76,7 @@ function render({ model, el }) {
   const indexOf = ([layer, head]) => layers.indexOf(layer) * table.n_heads + head;
 
   function clickHead(place, event) {
+    if (place.column >= table.heads_in[place.row]) return;
     if (event.shiftKey || event.ctrlKey || event.metaKey) toggleHead(headAt(place));
     else put({ head: headAt(place) });
   }
@@ -91,8 +92,9 @@ function render({ model, el }) {
     if (event.key === " " || event.key === "Enter") {
       if (head) toggleHead(head);
     } else if (step) {
-      const row = head ? layers.indexOf(head[0]) + step[0] : 0, column = head ? head[1] + step[1] : 0;
-      if (row >= 0 && row < layers.length && column >= 0 && column < table.n_heads) {
+      const row = head ? layers.indexOf(head[0]) + step[0] : 0, here = table.heads_in[row] || 0;
+      const column = !head ? 0 : step[0] ? Math.min(head[1], here - 1) : head[1] + step[1];
+      if (column >= 0 && column < here) {
         model.set("head", [layers[row], column]);
         clearTimeout(later); // whoever holds a key down wants the head that it ends at
         later = setTimeout(() => model.save_changes(), 200);
@@ -106,12 +108,13 @@ function render({ model, el }) {
     const score = scoreNow(), at = indexOf(head), rank = score.rank[at];
     if (!known(rank)) return `${score.name} is not known`;
     const percent = (100 * rank) / nHeads;
-    return `rank ${score.rank_in_layer[at]} of ${table.n_heads} in its layer, ${rank} of ${nHeads} in the model (first ${percent < 1 ? percent.toFixed(1) : percent.toFixed(0)}%)`;
+    return `rank ${score.rank_in_layer[at]} of ${table.heads_in[layers.indexOf(head[0])]} in its layer, ${rank} of ${nHeads} in the model (first ${percent < 1 ? percent.toFixed(1) : percent.toFixed(0)}%)`;
   }
 
   function pointHead(place, event) {
     if (!place) return hideTip();
     const head = headAt(place), score = scoreNow();
+    if (place.column >= table.heads_in[place.row]) return showTip(event, `no ${headName(head)}: layer ${head[0]} has ${table.heads_in[place.row]} heads`);
     showTip(event, `${headName(head)}\n${score.name} ${number(score.mean[place.index])}\n${placeWords(head)}`);
   }
 

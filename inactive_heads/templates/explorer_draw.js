@@ -59,9 +59,11 @@ function heatmap(table, act) {
   }
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
+      const x = left + column * width, y = top + row * height, there = column < table.heads_in[row];
+      if (!there) svg.append(draw("path", { class: "ih-none", d: `M${x + 1} ${y + height - 2}l${width - 3} ${3 - height}` }));
       const cell = draw("rect", {
-        x: left + column * width, y: top + row * height, width: width - 1, height: height - 1,
-        "data-head": `${table.layers[row]},${column}`,
+        x, y, width: width - 1, height: height - 1, "pointer-events": there ? null : "all",
+        "data-head": there ? `${table.layers[row]},${column}` : null,
       });
       cell.place = { row, column, index: cells.length };
       cells.push(cell);

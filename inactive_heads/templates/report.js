@@ -5,10 +5,25 @@
   const headsNow = () => (several ? payloads[chosen("model")] : Object.values(payloads)[0]) || null;
   let heads = headsNow();
   // Counts of inputs, which the page holds as bytes: one each, two or four, by what they can be.
-  const countsOf = (score) => {
-    const bytes = Uint8Array.from(atob(score.counts[share()]), (letter) => letter.charCodeAt(0));
+  const unpacked = (text) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const Width = heads.samples < 256 ? Uint8Array : heads.samples < 65536 ? Uint16Array : Uint32Array;
     return [...new Width(bytes.buffer)];
+  };
+  const countsOf = (score) => unpacked(score.counts[share()]);
+  // Layers may have fewer heads than the largest has; a score may be undefined on some inputs.
+  const headsIn = (row) => (heads.n_heads ? heads.n_heads[row] : heads.heads);
+  const exists = (i) => i % heads.heads < headsIn(Math.floor(i / heads.heads));
+  const knownOf = (score) => (score.known ? unpacked(score.known) : score.mean.map((_, i) => (exists(i) ? heads.samples : 0)));
+  const sum = (values) => values.reduce((a, b) => a + b, 0);
+  const noHead = (i) => `${headName(i)}<br>no such head: layer ${heads.layers[Math.floor(i / heads.heads)]} has ${headsIn(Math.floor(i / heads.heads))}`;
+  // A stroke through the place of every head that its layer lacks.
+  const strokes = () => {
+    const path = heads.layers.flatMap((_, row) => Array.from({ length: heads.heads - headsIn(row) }, (_, i) => {
+      const column = headsIn(row) + i;
+      return `M${column - 0.4},${row + 0.4}L${column + 0.4},${row - 0.4}`;
+    })).join("");
+    return path ? [{ type: "path", path, layer: "below", line: { color: "#808080", width: 1 } }] : [];
   };
 
   const selected = () => heads.scores.find((score) => score.name === chosen("score")) || heads.scores[0];
@@ -26,6 +41,7 @@
     title: { text: narrow() ? "" : title, side: "right", font: { color: look().ink } },
   });
   const headLayout = () => layout({
+    shapes: strokes(),
     height: Math.min(1000, Math.max(320, 90 + 18 * heads.layers.length)),
     // Categories, not numbers: a hybrid's layers have gaps, and a gap is not a wider row.
     xaxis: axis({ title: { text: "head" }, type: "category", tickangle: 0, showgrid: false, range: [-0.5, heads.heads - 0.5], categoryorder: "array", categoryarray: headNames() }),
@@ -33,18 +49,19 @@
   });
 
   function heatmap() {
-    const score = selected(), counts = countsOf(score);
+    const score = selected(), counts = countsOf(score), of = knownOf(score);
     const below = score.side === "below";
     const known = score.mean.filter((v) => v !== null).sort((a, b) => a - b);
     const rank = new Map();
     (below ? known : [...known].reverse()).forEach((v, i) => { if (!rank.has(v)) rank.set(v, i + 1); });
     const percent = heads.percents[share()];
     const text = score.mean.map((value, i) => {
+      if (!exists(i)) return noHead(i);
       const place = value === null ? "" : `<br>rank ${rank.get(value)} of ${known.length}`;
       return `<b>${headName(i)}</b><br>${escape(score.name)}: ${number(value)}${place}` +
-        `<br>inactive on ${counts[i]} of ${heads.samples} inputs at ${percent}%`;
+        `<br>inactive on ${counts[i]} of ${of[i]} inputs at ${percent}%`;
     });
-    const marked = counts.map((n, i) => (2 * n > heads.samples ? i : -1)).filter((i) => i >= 0);
+    const marked = counts.map((n, i) => (2 * n > of[i] ? i : -1)).filter((i) => i >= 0);
     return {
       traces: [
         {
@@ -65,8 +82,9 @@
   }
 
   function inputShares() {
-    const counts = countsOf(selected()), percents = counts.map((n) => (100 * n) / heads.samples);
-    const text = counts.map((n, i) => `<b>${headName(i)}</b><br>inactive on ${n} of ${heads.samples} inputs`);
+    const counts = countsOf(selected()), of = knownOf(selected());
+    const percents = counts.map((n, i) => (of[i] ? (100 * n) / of[i] : null));
+    const text = counts.map((n, i) => (exists(i) ? `<b>${headName(i)}</b><br>inactive on ${n} of ${of[i]} inputs` : noHead(i)));
     return {
       traces: [{
         type: "heatmap", z: grid(percents), x: headNames(), y: heads.layers, text: grid(text), zmin: 0, zmax: 100,
@@ -81,11 +99,11 @@
   function correlations() {
     const bytes = Int8Array.from(atob(selected().lengths || ""), (letter) => letter.charCodeAt(0));
     const values = [...bytes].map((hundredth) => (hundredth === -128 ? null : hundredth / 100));
-    const text = values.map((value, i) => `<b>${headName(i)}</b><br>${value === null ? "not known" : value}`);
+    const text = values.map((value, i) => (exists(i) ? `<b>${headName(i)}</b><br>${value === null ? "not known" : value}` : noHead(i)));
     return {
       traces: [{
         type: "heatmap", z: grid(values), x: headNames(), y: heads.layers, text: grid(text), zmin: -1, zmax: 1,
-        colorscale: [[0, "#b2182b"], [0.5, "#f7f7f7"], [1, "#2166ac"]], xgap: 1, ygap: 1, hoverongaps: false,
+        colorscale: [[0, "#b2182b"], [0.5, "#f7f7f7"], [1, "#2166ac"]], xgap: 1, ygap: 1,
         hovertemplate: "%{text}<extra></extra>", colorbar: bar("Spearman"),
       }],
       layout: headLayout(),
@@ -139,9 +157,11 @@
   }
 
   function layers() {
-    const pairs = heads.heads * heads.samples, names = heads.scores.map((score) => escape(score.name));
-    const z = heads.scores.map((score) =>
-      grid(countsOf(score)).map((row) => (100 * row.reduce((a, b) => a + b, 0)) / pairs));
+    const names = heads.scores.map((score) => escape(score.name));
+    const z = heads.scores.map((score) => {
+      const of = grid(knownOf(score)).map(sum);
+      return grid(countsOf(score)).map((row, i) => (of[i] ? (100 * sum(row)) / of[i] : null));
+    });
     return {
       traces: [{
         type: "heatmap", z, x: heads.layers, y: names, colorscale: "Cividis", reversescale: true,
@@ -199,10 +219,13 @@
     const beyond = score.bars ? score.bars.beyond : 0;
     document.querySelector(".beyond").textContent = beyond
       ? `${beyond} value${beyond === 1 ? "" : "s"} further out ${beyond === 1 ? "is" : "are"} not shown.` : "";
-    const counts = countsOf(score);
-    const always = counts.filter((n) => n === heads.samples).length, never = counts.filter((n) => n === 0).length;
+    const counts = countsOf(score), of = knownOf(score), known = of.filter((n) => n).length;
+    const always = counts.filter((n, i) => n && n === of[i]).length, never = counts.filter((n, i) => n === 0 && of[i]).length;
     document.querySelector(".often-split").textContent =
-      `${always} heads are inactive on every input, ${counts.length - always - never} on some, ${never} on none.`;
+      `${always} heads are inactive on every input, ${known - always - never} on some, ${never} on none.`;
+    const numbers = heads.layers.map((_, row) => headsIn(row));
+    document.querySelector(".absent").textContent = heads.n_heads
+      ? `Layers have ${Math.min(...numbers)} to ${Math.max(...numbers)} heads, ${sum(numbers)} in all: a place with a stroke is no head.` : "";
   }
 
   // What belongs to another choice is hidden, and so are sections of which nothing is left.

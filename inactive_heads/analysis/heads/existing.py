@@ -57,12 +57,13 @@ def check_absent(values: xr.DataArray, what: str) -> None:
         what: what it is, used in the error message.
 
     Raises:
-        UserError: it has a number, or true, at such a head; the message names the head.
+        UserError: it has a number (of integers, other than 0) or true at such a head; the message
+            names the head.
     """
     exists = existing_heads(values)
     if exists is None:
         return
-    filled = values if values.dtype == bool else values.notnull()
+    filled = values.notnull() if values.dtype.kind == "f" else values != 0
     wrong = (filled & ~exists).reset_coords(drop=True)
     wrong = wrong.any([dim for dim in wrong.dims if dim not in ("layer", "head")])
     if not wrong.any():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from inactive_heads import plots
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.analysis.heads.head_sets import fixed_agreement, inactive_at, score_agreement
 from inactive_heads.analysis.heads.per_input import (
     cache_shares,
@@ -51,9 +53,6 @@ def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
             continue
         model = label if len(models) > 1 else None
         where = f"{label}, " if len(models) > 1 else ""
-        # The number of key/value heads; files from elsewhere may lack it.
-        known = one.scores.attrs.get("n_key_value_heads")
-        shared = None if known is None else int(known)
         for percent in one.thresholds["percent"].to_numpy().astype(float).tolist():
             shown, at = Shown(model=model, percent=percent), f"{where}{percent:g}% of heads"
             inactive = inactive_at(one.scores, one.thresholds, percent)
@@ -71,7 +70,7 @@ def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
             grouped = one.scores if one.inputs is None else one.inputs
             texts += _groups(inactive_at(grouped, one.thresholds, percent), at, shown)
             texts += _lengths(inactive, at, shown)
-            cache += _cache(inactive, shared, at, shown)
+            cache += _cache(inactive, one.scores.attrs.get("n_key_value_heads"), at, shown)
             table = fixed_agreement(one.scores, percent, thresholds=one.thresholds)
             columns = {"score": ("score", ""), "iou": ("IoU", ".3f")}
             columns |= {"found": ("found", ".3f"), "right": ("right", ".3f")}
@@ -124,15 +123,21 @@ def _lengths(inactive: xr.DataArray, at: str, shown: Shown) -> Iterator[Table | 
         yield frame_table(title, frame, columns, folded=True, shown=shown)
 
 
-def _cache(
-    inactive: xr.DataArray, n_key_value_heads: int | None, at: str, shown: Shown
-) -> Iterator[Table | Chart]:
-    if n_key_value_heads is None or "n_tokens" not in inactive.coords:
-        return
-    table = cache_shares(inactive, n_key_value_heads)
-    group = inactive.sizes["head"] // n_key_value_heads
-    heads = f"{group} query heads share" if group > 1 else "every head has its own"
+def _cache(inactive: xr.DataArray, told: Any, at: str, shown: Shown) -> Iterator[Table | Chart]:
+    by_layer = inactive.coords.get("n_key_value_heads")
+    if (told is None and by_layer is None) or "n_tokens" not in inactive.coords:
+        return  # files from elsewhere may lack them
+    number = None if told is None else int(told)
+    table = cache_shares(inactive, number)
+    numbers = np.asarray(number if by_layer is None else by_layer)
+    groups = sorted(set((exists_at(inactive).sum(axis=1) // numbers).tolist()))
+    heads = f"{groups[0]} query heads share" if groups[-1] > 1 else "every head has its own"
+    if len(groups) > 1:
+        heads = f"{groups[0]} to {groups[-1]} query heads, by layer, share"
     title, note = f"Share of the KV cache: {at}", f"In this model {heads} keys and values."
+    if "key_value_layer" in inactive.coords:
+        n_shared = int((inactive["key_value_layer"] != inactive["layer"]).sum())
+        note += f" {n_shared} of {inactive.sizes['layer']} layers read another layer’s."
     columns = {"score": ("score", ""), "cache": ("on the inputs, %", ".2f")}
     columns |= {"always": ("on every input, %", ".2f")}
     yield Chart(title, plots.cache_bars(table), note=note, shown=shown)

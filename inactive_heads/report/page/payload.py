@@ -12,6 +12,7 @@ import xarray as xr
 
 from inactive_heads import plots
 from inactive_heads.analysis.curves.table import CURVE_KEYS, metrics_of
+from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.analysis.heads.head_sets import inactive_counts
 from inactive_heads.analysis.heads.histogram import histogram
 from inactive_heads.analysis.heads.per_input import length_correlations, lengths_vary
@@ -33,7 +34,9 @@ def heads_payload(
         ``samples``. An entry has its name, side, definition and colour; ``mean``, over inputs,
         layer by layer and head by head; ``cuts`` and ``counts`` (of inactive inputs, `packed`, in
         the order of ``mean``), one per percent; ``lengths``, the packed correlations with the
-        length, if lengths vary; and ``bars``, histogram and quantiles, if any value is finite.
+        length, if lengths vary; ``known``, the packed numbers of inputs whose score is a number, if
+        some are not; and ``bars``, histogram and quantiles, if any value is finite. If layers
+        differ in their heads, ``n_heads`` has the number of each layer.
     """
     known = [name for name in scores["score"].to_numpy() if name in thresholds["score"].to_numpy()]
     scores = scores.sel(score=known).transpose("score", "sample", "layer", "head")
@@ -41,6 +44,7 @@ def heads_payload(
     percents = [float(percent) for percent in thresholds["percent"].to_numpy()]
     lengths = length_correlations(scores).to_numpy() if lengths_vary(scores) else None
     counts = [inactive_counts(scores, thresholds, percent).to_numpy() for percent in percents]
+    exists = exists_at(scores)
     entries = []
     for i, name in enumerate(str(name) for name in scores["score"].to_numpy()):
         values = scores.to_numpy()[i].astype(float)
@@ -53,6 +57,9 @@ def heads_payload(
             "cuts": thresholds.transpose("score", "percent").to_numpy()[i],
             "counts": [packed(count[i], scores.sizes["sample"]) for count in counts],
         }
+        known_inputs = np.isfinite(values).sum(axis=0)
+        if (known_inputs < len(values))[exists].any():
+            entry["known"] = packed(known_inputs, len(values))
         if lengths is not None and np.isfinite(lengths[i]).any():
             entry["lengths"] = packed_correlations(lengths[i])
         if np.isfinite(values).any():
@@ -61,7 +68,9 @@ def heads_payload(
             entry["bars"] = {"low": edges[0], "high": edges[-1], "n": bars, "beyond": beyond}
             entry["bars"]["quantiles"] = quantiles
         entries.append(entry)
+    differing = {} if exists.all() else {"n_heads": exists.sum(axis=1)}
     return {
+        **differing,
         "scores": entries,
         "percents": percents,
         "layers": [str(layer) for layer in scores["layer"].to_numpy()],
