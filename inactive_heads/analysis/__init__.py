@@ -34,6 +34,7 @@ from inactive_heads.analysis.heads.distances import (
     model_distances,
     score_distances,
 )
+from inactive_heads.analysis.heads.existing import existing_heads
 from inactive_heads.analysis.heads.head_sets import (
     fixed_agreement,
     inactive_at,
@@ -92,6 +93,7 @@ __all__ = [
     "model_distances",
     "score_distances",
     # head sets
+    "existing_heads",
     "fixed_agreement",
     "inactive_at",
     "inactive_counts",

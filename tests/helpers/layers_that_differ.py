@@ -95,6 +95,17 @@ MODELS = {
         partial(tiny, "gemma3n_text", **GEMMA_3N, num_kv_shared_layers=2),
         [NARROW, NARROW, HeadSizes(4, 2, 8, 0), HeadSizes(4, 2, 8, 1)],
     ),
+    "laguna": Differing(  # its heads are gated
+        partial(
+            tiny,
+            "laguna",
+            **WINDOWED,
+            num_attention_heads_per_layer=[4, 8, 2, 6],
+            mlp_layer_types=["dense"] * 4,
+        ),
+        [HeadSizes(4, 2, 8), HeadSizes(8, 2, 8), HeadSizes(2, 2, 8), HeadSizes(6, 2, 8)],
+        True,
+    ),
     "mimo v2 flash": Differing(
         partial(tiny, "mimo_v2_flash", **WINDOWED, v_head_dim=12, mlp_layer_types=["dense"] * 4),
         [HeadSizes(4, 4, 12), HeadSizes(4, 2, 12)] * 2,
