@@ -60,7 +60,7 @@ def models(
     from inactive_heads.cli.preset_table import find_presets, preset_table
 
     # Files and pipes have no width to fit into.
-    width = None if sys.stdout.isatty() else 150
+    width = None if sys.stdout.isatty() else 170
     Console(width=width).print(preset_table(find_presets(own or ())))
 
 

@@ -15,14 +15,14 @@ from rich.table import Table
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.log_likelihood import MAX_LOGITS
 from inactive_heads.models.devices import choose_device, choose_dtype
+from inactive_heads.models.preset_sizes import Sizes
 from inactive_heads.models.presets import (
     PRESETS,
     Preset,
-    Sizes,
     parse_preset,
     preset_names,
+    read_preset,
 )
-from inactive_heads.toml import read_toml
 
 GB = 10**9
 BATCH_TOKENS = 8 * 1000
@@ -97,8 +97,8 @@ def find_presets(own: Sequence[str] = ()) -> dict[str, Preset]:
     found = {}
     for name in preset_names():
         with as_file(PRESETS / f"{name}.toml") as path:
-            if "model" in read_toml(path):
-                found[name] = _read(path)
+            if "model" in (table := read_preset(path)):
+                found[name] = parse_preset(table, path.name)
 
     def order(name: str) -> tuple[str, int, str]:
         sizes = found[name].sizes
@@ -152,10 +152,9 @@ def _cells(name: str, preset: Preset, device: torch.device, available: float) ->
     chosen = choose_dtype(preset.dtype, device, narrow=True)
     need = memory_needed(sizes, torch.bfloat16 if preset.dtype == "auto" else chosen)
     taken = memory_needed(sizes, chosen)
-    groups = "" if sizes.n_key_value_heads == sizes.n_heads else f" ({sizes.n_key_value_heads} kv)"
     return [
         shown,
-        f"{sizes.n_layers} × {sizes.n_heads}{groups}",
+        _layers_and_heads(sizes),
         _short(sizes.parameters),
         preset.dtype,
         chat,
@@ -167,8 +166,20 @@ def _cells(name: str, preset: Preset, device: torch.device, available: float) ->
     ]
 
 
+def _layers_and_heads(sizes: Sizes) -> str:
+    """Such as "32 × 32 (8 kv)", or "6 of 24 × 8 (2 kv)" of a model with attention in 6 layers."""
+    of_layer = sizes.heads.values()
+    with_heads = "" if len(of_layer) == sizes.n_layers else f"{len(of_layer)} of "
+    heads, groups = (
+        ", ".join(str(size) for size in dict.fromkeys(column))
+        for column in list(zip(*of_layer, strict=True))[:2]
+    )
+    shared = "" if groups == heads else f" ({groups} kv)"
+    return f"{with_heads}{sizes.n_layers} × {heads}{shared}"
+
+
 def _read(path: Path) -> Preset:
-    preset = parse_preset(read_toml(path), path.name)
+    preset = parse_preset(read_preset(path), path.name)
     if not preset.model:
         raise UserError(f'{path.name} has no model = "a hub name, folder or .gguf file"')
     return preset

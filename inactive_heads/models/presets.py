@@ -1,5 +1,6 @@
 """Presets: TOML files that name a model and how to run it.
 
+base = "smollm2-135m"    # another preset, whose keys hold where this file has none
 model = "HuggingFaceTB/SmolLM2-135M-Instruct"   # a hub name, folder or .gguf file
 name = "SmolLM2-135M-Instruct"   # the name in results; the model's own by default
 dtype = "bfloat16"       # default "auto"
@@ -16,7 +17,7 @@ paper = true             # one of the paper's models
 architecture = "llama"   # transformers' model_type
 parameters = 135e6
 n_layers = 30
-n_heads = 9
+n_heads = 9              # or a list, if layers differ: see `preset_sizes`
 n_key_value_heads = 3
 d_head = 64
 d_model = 576
@@ -29,57 +30,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib.resources import files
+from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Any
 
-from inactive_heads.core.model_shape import ModelShape
-from inactive_heads.errors import UserError
-from inactive_heads.toml import string_of
+from inactive_heads.errors import UserError, nearest
+from inactive_heads.models.preset_sizes import Sizes, parse_sizes
+from inactive_heads.toml import read_toml, string_of
 
 PRESETS = files("inactive_heads") / "presets"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """A stored model's sizes, under TransformerLens's names.
-
-    Attributes:
-        architecture: transformers' ``model_type``, such as "llama".
-        parameters: number of parameters.
-        n_layers: number of layers.
-        n_heads: query heads per layer.
-        n_key_value_heads: key/value heads per layer.
-        d_head: width of a head.
-        d_model: width of the residual stream.
-        d_mlp: width of the MLP's hidden layer.
-        n_ctx: the longest input, in tokens.
-        d_vocab: number of tokens in the vocabulary.
-    """
-
-    architecture: str
-    parameters: int
-    n_layers: int
-    n_heads: int
-    n_key_value_heads: int
-    d_head: int
-    d_model: int
-    d_mlp: int
-    n_ctx: int
-    d_vocab: int
-
-    @property
-    def shape(self) -> ModelShape:
-        """The sizes as an engine has them, with attention heads in every layer."""
-        return ModelShape(
-            layers=tuple(range(self.n_layers)),
-            n_layers=self.n_layers,
-            n_heads=self.n_heads,
-            n_key_value_heads=self.n_key_value_heads,
-            d_head=self.d_head,
-            d_model=self.d_model,
-            n_ctx=self.n_ctx,
-            d_vocab=self.d_vocab,
-        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +85,34 @@ def preset_names() -> list[str]:
     )
 
 
+def read_preset(path: Path) -> dict[str, Any]:
+    """The table of a .toml file, with the keys of the preset that it is based on.
+
+    Args:
+        path: the file. Its ``base``, if it has one, is the name of a preset that comes with the
+            package.
+
+    Returns:
+        The parsed table, without ``base``.
+
+    Raises:
+        UserError: the file cannot be read, or its base is no preset of a stored model.
+    """
+    table = read_toml(path)
+    if "base" not in table:
+        return table
+    base = string_of(table, "base", path.name)
+    if base not in preset_names():
+        near = nearest(base, preset_names())
+        guess = f"; did you mean {near!r}?" if near else ""
+        raise UserError(f"{path.name}: base = {base!r} is no preset of the package{guess}")
+    with as_file(PRESETS / f"{base}.toml") as file:
+        below = read_preset(file)
+    if "model" not in below:
+        raise UserError(f"{path.name}: base = {base!r} describes random weights; give another")
+    return {**below, **{key: value for key, value in table.items() if key != "base"}}
+
+
 def parse_preset(table: dict[str, Any], where: str) -> Preset:
     """The preset that a TOML table describes.
 
@@ -163,20 +150,5 @@ def parse_preset(table: dict[str, Any], where: str) -> Preset:
             f'{where}: batch_size = {batch_size!r}; give a whole number above 0, or "auto"'
         )
     if "sizes" in table:
-        given["sizes"] = _sizes(table["sizes"], where)
+        given["sizes"] = parse_sizes(table["sizes"], where)
     return Preset(**given)
-
-
-def _sizes(table: dict[str, Any], where: str) -> Sizes:
-    names = [one.name for one in fields(Sizes)]
-    if odd := sorted({*names} ^ {*table}):
-        raise UserError(
-            f"{where}: [sizes] needs {', '.join(names)}; {odd[0]} is not as it should be"
-        )
-    architecture = string_of(table, "architecture", where)
-    for name in names[1:]:
-        value = table[name]
-        # TOML's true becomes True, which is an int. Floats are allowed for numbers like 135e6.
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
-            raise UserError(f"{where}: {name} = {value!r}; give a number above 0")
-    return Sizes(str(architecture), *(int(table[name]) for name in names[1:]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from inactive_heads.errors import UserError, nearest, shortened
-from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names
+from inactive_heads.models.presets import PRESETS, Preset, parse_preset, preset_names, read_preset
 from inactive_heads.models.weights.adapter import AdaptedCheckpoint, base_of
 from inactive_heads.models.weights.bundled import demo_checkpoint
 from inactive_heads.models.weights.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ from inactive_heads.models.weights.hub import (
     fetch_model,
 )
 from inactive_heads.models.weights.random_weights import Architecture, parse_architecture
-from inactive_heads.toml import read_toml, string_of
+from inactive_heads.toml import string_of
 
 Stored = Checkpoint | AdaptedCheckpoint
 
@@ -243,7 +243,7 @@ def _base(source: str | Path, adapter: Checkpoint) -> Stored:
 
 
 def _from_toml(path: Path, revision: str | None, trust_remote_code: bool) -> Origin:
-    table = read_toml(path)
+    table = read_preset(path)
     where = path.name
     if "model" not in table and "architecture" not in table:
         raise UserError(
