@@ -14,7 +14,6 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -27,6 +26,7 @@ from inactive_heads.models.weights.completeness import check_all_used, check_rep
 from inactive_heads.models.weights.configuration import (
     check_causal,
     check_sizes,
+    loader_of,
     read_description,
 )
 from inactive_heads.models.weights.gguf.load import GgufFile
@@ -49,6 +49,9 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tekken.json",
 )
+
+UNPACKED_AS_READ = ("mxfp4", "fp8")
+"""Ways of quantizing whose weights transformers can unpack only while it reads them."""
 
 NO_ADAPTER = {"subfolder": "no adapter"}
 """Keeps transformers from loading an adapter that lies beside the weights, unmerged."""
@@ -98,6 +101,11 @@ class Checkpoint:
             config = AutoConfig.from_pretrained(self.folder, **self._options())
         if self.revision:  # transformers fixes some tokenizers by the model's name on the hub
             config._name_or_path = self.name
+        packed = getattr(config, "quantization_config", None)
+        if isinstance(packed, dict) and packed.get("quant_method") in UNPACKED_AS_READ:
+            packed["dequantize"] = (
+                True  # else they stay packed on GPUs that multiply them as they are
+            )
         check_causal(config, self.name)
         return config
 
@@ -168,7 +176,7 @@ class Checkpoint:
             )
         problem = f"the weights of {self.name!r} cannot be loaded"
         with quiet(), explained(problem, remedy):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = loader_of(self.config).from_pretrained(
                 self.folder,
                 config=self.config,
                 dtype=dtype,

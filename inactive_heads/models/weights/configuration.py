@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
 )
 
@@ -35,6 +36,9 @@ SLACK = 4
 """A network may have this many times the numbers that the files store: buffers, shared layers."""
 SMALL = 1 << 26
 """A network of fewer numbers than this is built whatever the files store."""
+LOADED_WHOLE = ("mistral3",)
+"""Types of images and text that transformers has no causal language model of, although their text part
+is one: they are loaded with the tower for images, and given text only."""
 
 
 def read_description(folder: Path, name: str, remedy: str, *, trust_remote_code: bool) -> None:
@@ -84,6 +88,21 @@ def read_description(folder: Path, name: str, remedy: str, *, trust_remote_code:
         )
 
 
+def loader_of(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads a configuration's network as a language model.
+
+    Args:
+        config: the configuration.
+
+    Returns:
+        An auto class with ``from_config`` and ``from_pretrained``.
+    """
+    text = type(config.get_text_config())
+    if config.model_type in LOADED_WHOLE and text in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForImageTextToText
+    return AutoModelForCausalLM
+
+
 def check_causal(config: PretrainedConfig, name: str) -> None:
     """Refuse a configuration that is not of a causal language model.
 
@@ -105,12 +124,14 @@ def check_causal(config: PretrainedConfig, name: str) -> None:
         config, "is_decoder", True
     )
     own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    if encoder or not (type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or own):
+    whole = loader_of(config) is AutoModelForImageTextToText
+    classes = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING if whole else MODEL_FOR_CAUSAL_LM_MAPPING
+    if encoder or not (type(config) in classes or own):
         raise UserError(
             f"{name!r} ({written}) is not a causal language model; only decoders can be scored"
         )
     if not own and config.architectures:
-        _check_class(config.architectures, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], name)
+        _check_class(config.architectures, classes[type(config)], name)
 
 
 def check_sizes(config: PretrainedConfig, stored: Sequence[StoredTensor], name: str) -> None:
@@ -149,7 +170,7 @@ def check_sizes(config: PretrainedConfig, stored: Sequence[StoredTensor], name: 
     remedy = "get the config.json that belongs to the weights"
     with quiet(), explained(f"{name!r} cannot be built from its config.json", remedy):
         with torch.device("meta"):
-            network = AutoModelForCausalLM.from_config(config)
+            network = loader_of(config).from_config(config)
         built = sum(
             weight.numel() for many in (network.parameters(), network.buffers()) for weight in many
         )
