@@ -17,6 +17,8 @@ import torch
 from helpers import reference
 from helpers.closeness import assert_close
 from helpers.places import ROOT
+from helpers.preset_configs import CONFIGS
+from helpers.preset_networks import tiny as scaled_down
 from helpers.tiny_families import samples, tiny
 
 import inactive_heads as ih
@@ -31,7 +33,7 @@ START, END = "<!-- table: written by tests/engines/test_families.py -->", "<!-- 
 FAMILIES = {
     "gpt2": "GPT-2: learned positions, biases, q, k and v in one matrix",
     "gpt_neox": "Pythia: rotary positions on a part, biases, q, k and v of a head after another",
-    "llama": "Llama 3, SmolLM2: grouped-query attention",
+    "llama": "Llama 3, SmolLM2, Falcon 3: grouped-query attention",
     "olmo2": "OLMo 2: norms of q and k, a norm after attention",
     "qwen2": "Qwen2.5: grouped-query attention, biases of q, k and v",
     "qwen3": "Qwen3: grouped-query attention, norms of q and k per head",
@@ -41,6 +43,22 @@ FAMILIES = {
     "phi": "Phi-1.5, Phi-2: rotary positions on a part, biases",
     "phi3": "Phi-3.5, Phi-4: q, k and v in one matrix, sliding window",
 }
+BY_PRESET = {
+    "gemma4_text": "Gemma 4",
+    "qwen3_5_text": "Qwen3.5",
+    "qwen3_5_moe_text": "Qwen3.5",
+    "qwen3_next": "Qwen3-Next",
+    "llama4_text": "Llama 4",
+    "gpt_oss": "gpt-oss",
+    "olmo3": "OLMo 3",
+    "smollm3": "SmolLM3",
+    "granitemoehybrid": "Granite 4",
+    "ministral3": "Ministral 3",
+    "lfm2": "LFM2",
+    "deepseek_v2": "DeepSeek-V2-Lite",
+    "mixtral": "Mixtral",
+}
+"""Architectures of which tests/models/test_preset_sizes.py runs scaled-down presets."""
 ENGINES: dict[str, Callable] = {
     "flash": lambda network: FlashEngine(network, "tiny"),
     "lens": lambda network: LensEngine(bridge_of(network, "tiny")),
@@ -131,14 +149,28 @@ def test_what_cannot_be_visited_says_which_architecture_and_what_is_missing(
 def test_every_preset_is_of_a_family_that_is_checked():
     presets = find_presets()
     assert all(preset.sizes is not None for preset in presets.values())
-    assert {preset.sizes.architecture for preset in presets.values()} <= set(FAMILIES)
+    used = {preset.sizes.architecture for preset in presets.values()}
+    assert used == {*FAMILIES, *BY_PRESET} - {"gemma2"}
+    assert {presets[name].sizes.architecture for name in CONFIGS} == set(BY_PRESET)
+
+
+def runs(architecture):
+    """Whether the flash engine runs a scaled-down preset of an architecture."""
+    presets = find_presets()
+    name = next(one for one in CONFIGS if presets[one].sizes.architecture == architecture)
+    try:
+        FlashEngine(scaled_down(name), name)
+    except ih.UserError:
+        return "refused"
+    return YES
 
 
 def table():
     """The table of the page, as the checks give it."""
     of_family: dict[str, list[str]] = {}
     for name, preset in find_presets().items():
-        of_family.setdefault(preset.sizes.architecture, []).append(f"`{name}`")
+        if not name.endswith("-paper"):
+            of_family.setdefault(preset.sizes.architecture, []).append(f"`{name}`")
     lines = [
         "| architecture | engine | 15 scores | zeroing per input | shared beginnings run once |",
         "|---|---|---|---|---|",
@@ -153,6 +185,9 @@ def table():
     for family, about in FAMILIES.items():
         presets = ", ".join(of_family.get(family, ["none"]))
         lines.append(f"| {family} | {about.split(':')[0]} | {presets} |")
+    lines += ["", "| architecture | models | presets | flash |", "|---|---|---|---|"]
+    for family, models in BY_PRESET.items():
+        lines.append(f"| {family} | {models} | {', '.join(of_family[family])} | {runs(family)} |")
     return "\n".join(lines)
 
 

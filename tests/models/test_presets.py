@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 from helpers.models_on_disk import save_folder
-from transformers import AutoConfig, AutoModelForCausalLM
+from helpers.preset_networks import PLAIN, built, plain_options
 from typer.testing import CliRunner
 
 import inactive_heads as ih
@@ -25,16 +25,31 @@ PAPER = {
     *(f"OLMo-2-1124-7B{form}" for form in ("", "-SFT", "-DPO", "-Instruct")),
     *(f"Qwen2.5-{size}" for size in ("0.5B", "1.5B", "3B", "7B", "7B-Instruct", "14B")),
 }
+GATED = ("meta-llama/", "google/gemma-3-", "mistralai/Mistral-7B-", "mistralai/Mixtral-")
+WIDER = ("qwen3", "gemma3_text")
+"""Architectures whose heads together may be wider than the residual stream."""
 GB = 10**9
 
 
 def test_the_paper_s_fourteen_models_are_presets_under_its_names():
-    assert {preset.name for preset in PRESETS.values() if preset.paper} == PAPER
+    of_paper = {name: preset for name, preset in PRESETS.items() if preset.paper}
+    as_run = {name for name in of_paper if name.endswith("-paper")}
+    assert {of_paper[name].name for name in set(of_paper) - as_run} == PAPER
+    assert {of_paper[name].name for name in as_run} == {f"{name} (paper)" for name in PAPER}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PRESETS if name.endswith("-paper")))
+def test_a_model_as_the_paper_ran_it_differs_in_bos_alone(name):
+    as_run, plain = PRESETS[name], PRESETS[name.removesuffix("-paper")]
+    assert as_run == replace(plain, name=f"{plain.name} (paper)", bos="off")
+    assert plain.bos == "auto"
 
 
 def test_what_people_use_today_is_there():
     families = {name.split("-")[0] for name in PRESETS}
     assert families >= {"gpt2", "pythia", "smollm2", "qwen3", "gemma", "mistral", "phi"}
+    assert families >= {"qwen3.5", "llama", "gpt", "olmo", "smollm3", "granite", "ministral"}
+    assert families >= {"lfm2", "deepseek", "falcon3", "mixtral"}
     assert {"gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"} <= set(PRESETS)
 
 
@@ -49,50 +64,29 @@ def test_a_preset_says_what_can_be_loaded(name):
     else:
         assert name.split("-")[0] in preset.model.lower()
     last = preset.model.split("/")[-1].lower()
-    finetuned = last.endswith(("-instruct", "-it", "-sft", "-dpo")) or "-instruct-" in last
-    always_chat = (last.startswith("qwen3-") and not last.endswith("-base")) or last == "phi-4"
-    assert preset.chat_template == (finetuned or always_chat)
-    owner = preset.model.split("/")[0]
-    assert preset.gated == (owner in ("meta-llama", "google", "mistralai"))
+    finetuned = last.endswith(("-instruct", "-it", "-sft", "-dpo", "-chat"))
+    finetuned = finetuned or "-instruct-" in last or last.startswith("lfm2-") or last == "phi-4"
+    has_base = last.startswith(("qwen3-", "qwen3.5-", "smollm3-", "granite-4.0-"))
+    assert preset.chat_template == (finetuned or (has_base and not last.endswith("-base")))
+    thinks = last.startswith(("qwen3-", "qwen3.5-", "smollm3-")) and "-next-" not in last
+    asked = preset.chat_template_args.get("enable_thinking")
+    assert asked == (False if thinks and preset.chat_template else None)
+    assert preset.gated == preset.model.startswith(GATED)
 
 
 def n_parameters(sizes, n_layers, tied):
     """Of a model of these sizes with so many layers, on a device that holds no numbers."""
-    names = {
-        "vocab_size": sizes.d_vocab,
-        "hidden_size": sizes.d_model,
-        "intermediate_size": sizes.d_mlp,
-        "num_hidden_layers": n_layers,
-        "num_attention_heads": sizes.n_heads,
-        "num_key_value_heads": sizes.n_key_value_heads,
-        "head_dim": sizes.d_head,
-        "max_position_embeddings": sizes.n_ctx,
-        "tie_word_embeddings": tied,
-        "pad_token_id": 0,
-    }
-    if sizes.architecture == "gpt2":
-        names = {
-            "vocab_size": sizes.d_vocab,
-            "n_embd": sizes.d_model,
-            "n_inner": sizes.d_mlp,
-            "n_layer": n_layers,
-            "n_head": sizes.n_heads,
-            "n_positions": sizes.n_ctx,
-        }
-    if sizes.architecture == "gpt_neox":
-        del names["num_key_value_heads"], names["head_dim"]
+    options = plain_options(replace(sizes, n_layers=n_layers), tied=tied)
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(sizes.architecture, **names)
-        )
+        network = built(sizes.architecture, options)
     return sum(weight.numel() for weight in network.parameters())
 
 
-@pytest.mark.parametrize("model", sorted({preset.model for preset in PRESETS.values()}))
-def test_sizes_make_that_many_parameters(model):
-    sizes = next(preset.sizes for preset in PRESETS.values() if preset.model == model)
-    heads = sizes.n_heads * sizes.d_head
-    assert heads == sizes.d_model or sizes.architecture in ("qwen3", "gemma3_text")
+@pytest.mark.parametrize(
+    "sizes", {preset.sizes for preset in PRESETS.values() if preset.sizes.architecture in PLAIN}
+)
+def test_sizes_make_that_many_parameters(sizes):
+    assert sizes.n_heads * sizes.d_head == sizes.d_model or sizes.architecture in WIDER
     counted = []
     for tied in (True, False):
         one, two = (n_parameters(sizes, n_layers, tied) for n_layers in (1, 2))
@@ -176,3 +170,34 @@ def test_sizes_are_numbers_above_0():
     for wrong in (0, -1, "12", True):
         with pytest.raises(UserError, match="f: n_heads = .*; give a number above 0"):
             parse_preset({"model": "m", "sizes": sizes | {"n_heads": wrong}}, "f")
+
+
+def test_a_preset_may_be_based_on_another(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "qwen3-0.6b"\ndtype = "float32"\nchat_template_args = {}')
+    found = find_presets([str(mine)])["mine"]
+    assert found == replace(PRESETS["qwen3-0.6b"], dtype="float32", chat_template_args={})
+    mine.write_text('base = "llama-3.1-8b-paper"\nbos = "auto"')
+    found = find_presets([str(mine)])["mine"]
+    assert found == replace(PRESETS["llama-3.1-8b"], name="Llama-3.1-8B (paper)")
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        (
+            '"qwen3-0.6"',
+            "base = 'qwen3-0.6' is no preset of the package; did you mean 'qwen3-0.6b'",
+        ),
+        ('"mine"', "base = 'mine' is no preset of the package"),
+        ('"gpt2-style-tiny"', "base = 'gpt2-style-tiny' describes random weights"),
+        ("3", "base = 3; give a text in quotes"),
+    ],
+)
+def test_a_base_that_is_no_preset_of_a_stored_model_is_refused(base, message, tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(f"base = {base}")
+    with pytest.raises(UserError, match=f"mine.toml: {message}"):
+        find_presets([str(mine)])
+    with pytest.raises(UserError, match=f"mine.toml: {message}"):
+        ih.load_model(mine)
