@@ -62,8 +62,8 @@ def test_every_preset_s_sizes_are_checked():
         assert preset.sizes in checked or preset.sizes.architecture in PLAIN, name
 
 
-MENDING = ("gemma-4", "qwen3.5", "qwen3-next")
-"""Models that no engine runs yet."""
+MENDING = ("gemma-4",)
+"""Models that the engine refuses: their layers differ in the width of heads."""
 
 
 @pytest.mark.parametrize("name", CONFIGS)
