@@ -5,10 +5,11 @@
 
 A seeded sample of lines of the modules that numbers come from; on each line one small fault (see
 `mutations`): a comparison turned, a constant off by one, a mask dropped. The faulty file stands in
-a copy of the project; the tests that are about it run there, nearest first, until one fails. A
-fault that none notices is listed with its file, line and difference: it needs a test, or it
-changes nothing. At the end the tests that caught faults are run without any, for a test that fails
-anyway has caught nothing.
+a copy of the project; the tests that are about it run there, nearest first (see `nearest_tests`),
+until one fails. If none fails within `--patience`, the tests that were not reached get a second
+look, with more patience. A fault that none notices is listed with its file, line and difference:
+it needs a test, or it changes nothing. At the end the tests that caught faults are run without
+any, for a test that fails anyway has caught nothing.
 
 Third-party modules are imported once, and a process is forked for every fault.
 """
@@ -16,73 +17,58 @@ Third-party modules are imported once, and a process is forked for every fault.
 from __future__ import annotations
 
 import argparse
-import ast
-import contextlib
-import importlib
-import json
-import os
 import random
-import re
-import shutil
-import signal
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mutant_runs import (
+    compile_all,
+    copy_of_project,
+    ended,
+    fail_anyway,
+    fork_tests,
+    import_third_party,
+    put_in,
+    result_of,
+    seconds_silent,
+    take_out,
+)
 from mutations import Mutation, mutations_of
+from nearest_tests import Nearness
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 ROOT = Path(__file__).parents[1]
 CORE = "core scores ablation evaluation analysis engines tasks sweeps/grid.py sweeps/unit.py"
 CORE += " models/batching.py"
-LATE = re.compile(r"explorer|plots|report|cli|benchmarks|notebooks|docs|structure|families|gemma")
-"""Tests that take long and are seldom about one line."""
-PARTS = ("inactive_heads", "tests", "benchmarks", "docs", "notebooks")
+TIMED_OUT = "(a test that never ended)"
+CRASHED = "(no test could be run)"
+SILENT = 400
+"""Seconds without the end of a test after which one is taken to never end."""
+NEAREST, ALIKE = 12, 12
+"""Of a first look: the test files nearest to the faulty module, for collecting all takes long; and
+the test functions to begin with, which speak most like the faulty line."""
 
 
 @dataclass
-class Run:
-    """A process that runs tests on one fault."""
+class Look:
+    """The tests that run on a fault, and what they found.
 
-    mutation: Mutation
-    copy: Path
-    started: float
-
-
-class Watch:
-    """A pytest plugin: says which test failed first, and stops when time is up.
-
-    Args:
-        result: the file to write what was found to.
+    Attributes:
+        mutation: the fault.
         seconds: of processor time, after which no further test begins.
+        passed: the ids of the tests that have passed.
+        failed: those that have failed: one, or none.
+        second: whether this is the second look.
     """
 
-    def __init__(self, result: Path, seconds: float) -> None:
-        self.result, self.seconds = result, seconds
-        self.failed: list[str] = []
-        self.passed = 0
-
-    def pytest_collectreport(self, report: object) -> None:
-        self._note(report)
-
-    def pytest_runtest_logreport(self, report: object) -> None:
-        self._note(report)
-        self.passed += report.when == "call" and report.passed
-
-    def _note(self, report: object) -> None:
-        if report.failed:
-            self.failed.append(report.nodeid)
-            self.result.write_text(json.dumps({"failed": self.failed, "passed": self.passed}))
-
-    def pytest_runtest_protocol(self, item: object) -> None:
-        if time.process_time() > self.seconds:
-            item.session.shouldstop = "time is up"
-
-    def pytest_sessionfinish(self) -> None:
-        self.result.write_text(json.dumps({"failed": self.failed, "passed": self.passed}))
+    mutation: Mutation
+    seconds: float
+    passed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    second: bool = False
 
 
 def main() -> None:
@@ -94,8 +80,8 @@ def main() -> None:
         import_third_party()
         nearest = Nearness(without=compile_all(copies))
         judged = run_sample(sample, copies, nearest, options)
-        caught_by = {found["failed"][0] for _, found in judged if found["failed"]}
-        broken = fail_anyway(sorted(caught_by - {TIMED_OUT, CRASHED}), copies[0], options)
+        caught_by = {one.failed[0] for one in judged if one.failed}
+        broken = fail_anyway(sorted(caught_by - {TIMED_OUT, CRASHED}), copies[0])
     print_result(judged, broken, options.seed, len(sample))
 
 
@@ -106,12 +92,13 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--seed", type=int, default=0, help="of the sample; another one makes other faults")
-    add("--minutes", type=float, default=20, help="when no further fault is begun (20)")
+    add("--minutes", type=float, default=20, help="for all of it, about (20)")
     add("--number", type=int, default=10_000, help="the most faults to make (no limit)")
     add("--only", nargs="+", default=CORE.split(), metavar="PATH", help="files or folders (core)")
     add("--line", type=int, help="every fault of this line alone, of the one file of --only")
     add("--processes", type=int, default=2, help="faults at a time, one core each (2)")
     add("--patience", type=float, default=60, help="seconds of tests for one fault (60)")
+    add("--second", type=float, default=240, help="seconds of a second look at a survivor (240)")
     add("--tests", nargs="+", help="the test files to run, in place of those nearest to the fault")
     return parser
 
@@ -135,243 +122,91 @@ def sample_of(only: Sequence[str], seed: int, line: int | None) -> list[Mutation
     return sample
 
 
-def copy_of_project(folder: Path) -> Path:
-    """A copy in which a file may be changed, beside a link to the data that tests use."""
-    for part in PARTS:
-        ignored = shutil.ignore_patterns("__pycache__", "_build", ".ipynb_checkpoints")
-        shutil.copytree(ROOT / part, folder / "project" / part, ignore=ignored)
-    for file in ROOT.iterdir():
-        if file.is_file():
-            shutil.copy2(file, folder / "project" / file.name)
-    if (ROOT.parent / "shared").exists():
-        (folder / "shared").symlink_to(ROOT.parent / "shared")
-    return folder / "project"
-
-
-def import_third_party() -> None:
-    """Import what the package imports, and not the package itself: every process has its own."""
-    reading, writing = os.pipe()
-    if not (pid := os.fork()):
-        sys.path.insert(0, str(ROOT))
-        for file in sorted((ROOT / "inactive_heads").rglob("*.py")):
-            parts = file.relative_to(ROOT).with_suffix("").parts
-            if parts[-1] not in ("__init__", "__main__"):
-                importlib.import_module(".".join(parts))
-        known = [name for name in sys.modules if name.split(".")[0] != "inactive_heads"]
-        os.write(writing, "\n".join(known).encode())
-        os._exit(0)
-    os.close(writing)
-    with open(reading) as names:
-        for name in names.read().split():
-            with contextlib.suppress(Exception):  # some are made at run time
-                importlib.import_module(name)
-    os.waitpid(pid, 0)
-    for name in ("hypothesis", "beartype", "pytest"):
-        importlib.import_module(name)
-
-
-TIMED_OUT = "(a test that never ended)"
-CRASHED = "(no test could be run)"
-
-
 def run_sample(
     sample: Sequence[Mutation],
     copies: Sequence[Path],
     nearest: Nearness,
     options: argparse.Namespace,
-) -> list[tuple[Mutation, dict]]:
-    """Each fault that was made, with the tests that failed."""
-    waiting, running, judged = list(reversed(sample[: options.number])), {}, []
-    stop = time.monotonic() + 60 * options.minutes
+) -> list[Look]:
+    """Each fault that was made, with the tests that failed.
+
+    The last fifth of the time is for second looks: every fault that was made has had its own.
+    """
+    waiting = [Look(one, options.patience) for one in reversed(sample[: options.number])]
+    survived: list[Look] = []
+    running: dict[int, tuple[Look, Path]] = {}
+    judged: list[Look] = []
+    stop = time.monotonic() + 0.8 * 60 * options.minutes
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn()) as bar:
         task = bar.add_task("Faults caught", total=len(waiting))
-        while running or (waiting and time.monotonic() < stop):
-            free = [copy for copy in copies if copy not in [run.copy for run in running.values()]]
-            if free and waiting and time.monotonic() < stop:
-                mutation = waiting.pop()
-                tests = options.tests or nearest.tests(mutation.path)
-                put_in(mutation, free[0])
-                pid = fork_tests(free[0], ["-x", *tests], seconds=options.patience, faulty=True)
-                running[pid] = Run(mutation, free[0], time.monotonic())
+        while running or survived or (waiting and time.monotonic() < stop):
+            free = [one for one in copies if one not in [copy for _, copy in running.values()]]
+            if free and (survived or (waiting and time.monotonic() < stop)):
+                look = survived.pop() if survived else waiting.pop()
+                pid = begin(look, free[0], options.tests, nearest)
+                running[pid] = look, free[0]
                 continue
-            for pid, run in list(running.items()):
-                too_long = time.monotonic() - run.started > 60 + 6 * options.patience
-                if ended(pid, kill=too_long):
-                    del running[pid]
-                    how = TIMED_OUT if too_long else CRASHED
-                    found = result_of(run.copy) or {"failed": [how], "passed": 0}
-                    take_out(run.mutation, run.copy)
-                    judged.append((run.mutation, found))
-                    if not found["failed"]:
-                        text = listed(run.mutation, found)
-                        bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
-                    caught = sum(bool(found["failed"]) for _, found in judged)
-                    bar.update(task, completed=len(judged), description=f"Caught {caught}, made")
+            for pid, (look, copy) in list(running.items()):
+                too_long = seconds_silent(copy) > SILENT
+                if not ended(pid, kill=too_long):
+                    continue
+                del running[pid]
+                found = result_of(copy) or {
+                    "failed": [TIMED_OUT if too_long else CRASHED],
+                    "passed": [],
+                }
+                take_out(look.mutation, copy)
+                passed = look.passed + found["passed"]
+                if not found["failed"] and not look.second:
+                    survived.append(Look(look.mutation, options.second, passed, second=True))
+                    continue
+                judged.append(Look(look.mutation, look.seconds, passed, found["failed"]))
+                if not found["failed"]:
+                    text = listed(judged[-1])
+                    bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+                caught = sum(bool(one.failed) for one in judged)
+                bar.update(task, completed=len(judged), description=f"Caught {caught}, made")
             time.sleep(0.05)
     return judged
 
 
-def put_in(mutation: Mutation, copy: Path) -> None:
-    """Put a fault into a copy of the project; the file without it stays beside it."""
-    file = copy / mutation.path
-    shutil.copy2(file, file.with_suffix(".right"))
-    file.write_text(mutation.source, "utf-8")
-
-
-def take_out(mutation: Mutation, copy: Path) -> None:
-    """Put the file back as it was, its time of change too, by which compiled files go."""
-    file = copy / mutation.path
-    file.with_suffix(".right").replace(file)
-
-
-def compile_all(copies: Sequence[Path]) -> set[str]:
-    """Collect all tests in every copy, which compiles them and the package once and for all.
+def begin(look: Look, copy: Path, tests: Sequence[str] | None, nearest: Nearness) -> int:
+    """Put a fault into a copy, and run the tests that have not passed on it yet.
 
     Returns:
-        Test files that cannot be collected, with or without a fault.
+        The id of the process in which they run.
     """
-    broken = set()
-    collect = ["--collect-only", "--continue-on-collection-errors", "tests"]
-    for pid, copy in [(fork_tests(copy, collect), copy) for copy in copies]:
-        while not ended(pid, kill=False):
-            time.sleep(0.05)
-        if (found := result_of(copy)) is None:
-            raise SystemExit((copy / "log.txt").read_text("utf-8"))
-        broken |= set(found["failed"])
-    for test in sorted(broken):
-        print(f"{test} cannot be collected without any fault either: it is left out")
-    return broken
+    alike = nearest.functions_about(look.mutation, ALIKE)
+    files = nearest.tests(look.mutation.path)
+    if not look.second:
+        files = list(dict.fromkeys([*files[:NEAREST], *(file for file, _ in alike)]))
+    put_in(look.mutation, copy)
+    return fork_tests(
+        copy,
+        ["-x", *(tests or files)],
+        seconds=look.seconds,
+        first=alike,
+        without=look.passed,
+        faulty=True,
+    )
 
 
-def fork_tests(
-    copy: Path, arguments: Sequence[str], *, seconds: float = 1e6, faulty: bool = False
-) -> int:
-    """The id of a process that runs tests in a copy of the project.
-
-    Args:
-        copy: the copy.
-        arguments: pytest's.
-        seconds: of processor time, after which no further test begins.
-        faulty: whether a file of the copy is faulty: what is compiled of it is not kept.
-    """
-    (copy / "result.json").unlink(missing_ok=True)
-    if pid := os.fork():
-        return pid
-    os.setsid()
-    os.chdir(copy)
-    log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.environ["PYTHONPATH"] = str(copy)
-    sys.path.insert(0, str(copy))
-    sys.dont_write_bytecode = faulty
-    import pytest
-
-    given = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    watch = Watch(copy / "result.json", time.process_time() + seconds)
-    try:
-        pytest.main([*given, *arguments], plugins=[watch])
-    finally:
-        sys.stdout.flush()
-        os._exit(0)
-
-
-def ended(pid: int, *, kill: bool) -> bool:
-    """Whether a process has ended; what is left of its own processes ends with it."""
-    done = os.waitpid(pid, os.WNOHANG)[0] == pid
-    if done or kill:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-    if kill and not done:
-        os.waitpid(pid, 0)
-    return done or kill
-
-
-def result_of(copy: Path) -> dict | None:
-    """What the tests in a copy have written; None if they came to no end."""
-    file = copy / "result.json"
-    return json.loads(file.read_text()) if file.exists() else None
-
-
-class Nearness:
-    """Which test files are about a module: by their place, and by the names that they mention."""
-
-    def __init__(self, without: set[str]) -> None:
-        package = ROOT / "inactive_heads"
-        self.names: dict[str, set[str]] = {}
-        self.imports: dict[str, set[str]] = {}
-        for file in package.rglob("*.py"):
-            tree = ast.parse(file.read_text("utf-8"))
-            path = str(file.relative_to(ROOT))
-            self.names[path] = set(_defined(tree))
-            self.imports[path] = {
-                str(Path(*node.module.split(".")).with_suffix(".py"))
-                for node in ast.walk(tree)
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("inactive_")
-            }
-        self.words = {
-            str(file.relative_to(ROOT)): set(re.findall(r"\w+", file.read_text("utf-8")))
-            for file in (ROOT / "tests").rglob("test_*.py")
-            if str(file.relative_to(ROOT)) not in without
-        }
-
-    def tests(self, path: str) -> list[str]:
-        """The test files in which a fault of a file may show, the nearest first."""
-        module = Path(path)
-        users, level = {path: 1.0}, {path}
-        for step in (1, 2, 3):  # who uses it, and who uses those
-            level = {user for user, used in self.imports.items() if used & level} - users.keys()
-            users |= dict.fromkeys(level, 0.25**step)
-        near = {}
-        for test, words in self.words.items():
-            place = Path(test)
-            # A rare name says more than many that half the tests mention.
-            shared = [(weight, len(self.names[user] & words)) for user, weight in users.items()]
-            near[test] = sum(weight * min(n, 4) for weight, n in shared)
-            if place.parent.relative_to("tests") == module.parent.relative_to("inactive_heads"):
-                near[test] += 2
-                near[test] += 20 * (place.stem == f"test_{module.stem}")
-            near[test] *= 0.1 if LATE.search(test) and not LATE.search(path) else 1
-        return sorted((test for test in near if near[test] > 0), key=near.get, reverse=True)
-
-
-def _defined(tree: ast.Module) -> Iterator[str]:
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-        if isinstance(node, ast.ClassDef):
-            methods = (one.name for one in node.body if isinstance(one, ast.FunctionDef))
-            yield from (name for name in methods if len(name) > 6 and not name.startswith("__"))
-
-
-def fail_anyway(tests: Sequence[str], copy: Path, options: argparse.Namespace) -> set[str]:
-    """Those of the tests that fail without any fault too."""
-    if not tests:
-        return set()
-    pid = fork_tests(copy, tests)
-    while not ended(pid, kill=False):
-        time.sleep(0.1)
-    found = result_of(copy)
-    return set(tests) if found is None else set(found["failed"])
-
-
-def listed(mutation: Mutation, found: dict) -> str:
+def listed(look: Look) -> str:
     """A fault that no test noticed."""
-    place = f"{mutation.path}:{mutation.line}: {mutation.kind}"
-    return f"{place} ({found['passed']} tests passed)\n{mutation.diff}\n"
+    fault = look.mutation
+    place = f"{fault.path}:{fault.line}: {fault.kind}"
+    return f"{place} ({len(look.passed)} tests passed)\n{fault.diff}\n"
 
 
-def print_result(
-    judged: Sequence[tuple[Mutation, dict]], broken: set[str], seed: int, possible: int
-) -> None:
+def print_result(judged: Sequence[Look], broken: set[str], seed: int, possible: int) -> None:
     """The share of faults caught, and every fault that no test noticed."""
     for test in sorted(broken):
         print(f"fails without any fault, so what it caught is not counted: {test}")
-    counted = [(one, found) for one, found in judged if not broken & set(found["failed"])]
-    missed = [(one, found) for one, found in counted if not found["failed"]]
-    for one, found in sorted(missed, key=lambda pair: (pair[0].path, pair[0].line)):
-        print(listed(one, found))
+    counted = [one for one in judged if not broken & set(one.failed)]
+    missed = [one for one in counted if not one.failed]
+    for one in sorted(missed, key=lambda look: (look.mutation.path, look.mutation.line)):
+        print(listed(one))
     caught = len(counted) - len(missed)
     share = f"{caught / len(counted):.1%}" if counted else "none"
     print(f"{caught} of {len(counted)} faults caught ({share}); seed {seed}, {possible} lines")

@@ -70,7 +70,7 @@ QUIET_KEYWORDS = frozenset(
 QUIET_CALLS = "warn progress_bar advance cast field dataclass lru_cache cache hexdigest empty_cache"
 QUIET_CALLS += " print add_task"
 QUIET_NAMES = re.compile(r"MAX_|CHUNK|BYTES|FASTEST|TOKENS|TYPE_CHECKING|FORMAT")
-QUIET_FUNCTIONS = frozenset(["__repr__", "__hash__", "_repr_html_"])
+QUIET_FUNCTIONS = frozenset(["__repr__", "__hash__", "_repr_html_", "bytes_per_token"])
 
 
 @dataclass(frozen=True)
