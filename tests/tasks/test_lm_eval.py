@@ -95,6 +95,17 @@ def test_a_group_has_its_tasks_for_subjects(tasks):
         load(tasks, "all_words", subjects=["gaps"])
 
 
+def test_what_is_saved_of_a_group_has_its_subjects_in_alphabetical_order(tasks, tmp_path):
+    names = ["elm", "ash", "fir", "box", "yew", "oak"]
+    for name in names:
+        edited(tasks, tmp_path, "words", task=name)
+        (tmp_path / "words.yaml").rename(tmp_path / f"{name}.yaml")
+    (tmp_path / "trees.yaml").write_text(yaml.safe_dump({"group": "trees", "task": names}))
+    task = load(tmp_path, "trees", limit=6)
+    assert [item.subject for item in task.items] == names
+    assert task.about["subjects"] == sorted(names)
+
+
 def test_shots_are_drawn_as_the_harness_draws_them(tasks, model):
     from lm_eval.tasks import TaskManager
 
@@ -150,6 +161,10 @@ def test_what_is_not_multiple_choice_says_so(tasks, tmp_path):
     folder = edited(tasks, tmp_path / "several", "words", doc_to_target="{{[0, 1]}}")
     with pytest.raises(ih.UserError, match="has several right answers"):
         load(folder, "words")
+    for kind in ("image", "audio"):
+        folder = edited(tasks, tmp_path / kind, "words", **{f"doc_to_{kind}": "ask"})
+        with pytest.raises(ih.UserError, match="task 'words' .* asks about images or sound; run"):
+            load(folder, "words")
     folder = edited(tasks, tmp_path / "none", "words", doc_to_target="nothing")
     with pytest.raises(
         ih.UserError, match="document 0 of the task 'words' has no right answer: 'nothing'"

@@ -1,8 +1,13 @@
 import json
+import pydoc_data.topics
+from types import SimpleNamespace
 
+import datasets
+import numpy as np
 import pandas as pd
 import pytest
 from helpers.tiny_models import tiny_llama
+from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.engines.lens import LensEngine, bridge_of
@@ -22,6 +27,25 @@ def test_the_bundled_texts_are_english_prose():
     assert all(len(text) >= 500 for text in texts)
     assert ih.load_texts(n=3, seed=1) == ih.load_texts(n=3, seed=1) != ih.load_texts(n=3, seed=2)
     assert len(set(ih.load_texts(n=60))) == 60
+    topics = [text.strip() for _, text in sorted(pydoc_data.topics.topics.items())]
+    assert texts == [text for text in dict.fromkeys(topics) if len(text) >= 500]
+
+
+def test_texts_of_the_hub_are_streamed_in_the_seeds_order(monkeypatch):
+    rows = datasets.Dataset.from_dict({"text": [f"text {index}" for index in range(1500)]})
+    asked = []
+
+    def load_dataset(*args, **options):
+        asked.append((args, options))
+        return rows.to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for n, seed in ((3, 0), (5, 7), (None, 7)):
+        order = rows.to_iterable_dataset().shuffle(seed=seed, buffer_size=1000)
+        expected = [row["text"] for row in order.take(n or 100)]
+        assert ih.load_texts("fineweb-edu", n=n, seed=seed) == expected
+    place = ("HuggingFaceFW/fineweb-edu", "sample-10BT")
+    assert asked == [(place, {"split": "train", "streaming": True})] * 3
 
 
 def test_files_and_folders(tmp_path):
@@ -65,6 +89,40 @@ def test_cutting_is_at_random_seeded_and_within_its_bounds(model):
     assert len(lengths) > 10
     with pytest.raises(ih.UserError, match="text 0 has 2 tokens, fewer than 10"):
         ih.cut_at_random(model, ["ab"])
+
+
+def test_cutting_reaches_its_bounds(model):
+    text = list(range(6))
+    lengths = {
+        len(ih.cut_at_random(model, [text], shortest=4, longest=9, seed=s)[0]) for s in range(40)
+    }
+    assert lengths == {4, 5, 6}
+    assert ih.cut_at_random(model, [text], shortest=6, longest=6) == [text]
+    assert ih.cut_at_random(model, [text], shortest=1, longest=1) == [[0]]
+    assert len(ih.cut_at_random(model, [[1] * 70], shortest=64, longest=70)[0]) == 64
+    for shortest, longest in ((0, 5), (6, 5)):
+        with pytest.raises(ih.UserError, match=f"between {shortest} and {longest} tokens"):
+            ih.cut_at_random(model, [text], shortest=shortest, longest=longest)
+
+
+def test_lengths_are_drawn_as_in_the_paper():
+    model = SimpleNamespace(shape=SimpleNamespace(n_ctx=10**6))
+    texts = [[7] * 5000, [7] * 12, [7] * 5000]
+    for seed in (None, 0, 3):
+        with unchecked():
+            options = {} if seed is None else {"seed": seed}
+            cut = ih.cut_at_random(model, texts, **options)
+        draw = np.random.default_rng(seed or 0)
+        assert [len(tokens) for tokens in cut] == [
+            draw.integers(10, most + 1) for most in (3000, 12, 3000)
+        ]
+
+
+def test_a_fixed_length_keeps_the_first_tokens(model):
+    assert ih.cut_to(model, [[5, 6, 7], [8]], 2) == [[5, 6], [8]]
+    assert ih.cut_to(model, [[5, 6, 7], [8]], 1) == [[5], [8]]
+    with pytest.raises(ih.UserError, match="cut to at least 1 token, not 0"):
+        ih.cut_to(model, [[5, 6, 7]], 0)
 
 
 def test_nothing_is_cut_unless_asked(model):

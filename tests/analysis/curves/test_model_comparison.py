@@ -142,6 +142,12 @@ def test_families_by_name():
         ("Qwen2.5-3B", "Qwen2.5-14B"),
         ("Pythia-70m", "pythia-1.4b"),
     ]
+    assert scale_steps(["X-1500M", "X-1b", "X-600m"]) == [("X-600m", "X-1b"), ("X-1b", "X-1500M")]
+    # Of several bases, the one with the longest name; the mark of a base is no part of it.
+    assert finetuned_pairs(["A", "A-1-base", "A-1-x", "A_2"]) == [
+        ("A-1-base", "A-1-x"),
+        ("A", "A_2"),
+    ]
 
 
 @needs_published

@@ -70,6 +70,71 @@ def test_heads_that_finetuning_changes():
     assert changed_heads(COURSE[0][1], COURSE[0][1], CUTS, 10).empty
 
 
+def test_half_of_the_inputs_is_not_most():
+    two_of_four = scores_of([0, 0], [0, 0], [1, 0], [1, 1])
+    assert inactive_states([("a", two_of_four), ("b", two_of_four)], CUTS, 10)[
+        0, 0, 0
+    ].values.tolist() == [
+        False,
+        True,
+    ]
+    none, half = scores_of(*[[1.0]] * 4), scores_of([0.0], [0.0], [1.0], [1.0])
+    assert changed_heads(none, half, CUTS, 10).empty
+    assert changed_heads(half, none, CUTS, 10).empty
+    # 51 of 101 inputs are more than half of them.
+    none, most = scores_of(*[[1.0]] * 101), scores_of(*[[0.0]] * 51, *[[1.0]] * 50)
+    assert changed_heads(none, most, CUTS, 10)["after"].tolist() == pytest.approx([5100 / 101])
+    assert changed_heads(most, none, CUTS, 10)["before"].tolist() == pytest.approx([5100 / 101])
+
+
+def test_tables_go_score_by_score_and_by_how_much_turns():
+    """Two scores whose names are not in alphabetical order, two layers, two heads, one input."""
+    coords = {"score": ["Z", "A"], "inactive": ("score", ["below", "above"]), "layer": [2, 7]}
+    cuts = xr.DataArray(
+        [[0.5], [0.5]], dims=("score", "percent"), coords={"score": ["Z", "A"], "percent": [10.0]}
+    )
+
+    def scores(*values):
+        return xr.DataArray(
+            np.array(values, dtype=float).reshape(2, 1, 2, 2),
+            dims=("score", "sample", "layer", "head"),
+            coords={**coords, "head": range(2)},
+        )
+
+    # L2H0 and L7H0 turn once, L7H1 twice, L2H1 never; of A, all but L7H1 turn once.
+    course = [
+        ("first", scores([1, 1, 1, 1], [0, 0, 0, 0])),
+        ("second", scores([1, 1, 0, 0], [1, 1, 1, 0])),
+        ("third", scores([0, 1, 0, 1], [1, 1, 1, 0])),
+    ]
+    turning = turning_heads(inactive_states(course, cuts, 10))
+    assert turning[["score", "layer", "head", "turns"]].to_numpy().tolist() == [
+        ["Z", 7, 1, 2],
+        ["Z", 2, 0, 1],
+        ["Z", 7, 0, 1],
+        ["A", 2, 0, 1],
+        ["A", 2, 1, 1],
+        ["A", 7, 0, 1],
+    ]
+    assert turning["back"].tolist() == [True, *[False] * 5]
+    counts = transition_counts(inactive_states(course, cuts, 10))
+    assert counts.to_numpy().tolist() == [
+        ["Z", "first", "second", 2, 0, 2],
+        ["Z", "second", "third", 1, 1, 2],
+        ["A", "first", "second", 3, 0, 3],
+        ["A", "second", "third", 0, 0, 3],
+    ]
+    changed = changed_heads(course[0][1], course[1][1], cuts, 10)
+    assert changed[["score", "layer", "head"]].to_numpy().tolist() == [
+        ["Z", 7, 0],
+        ["Z", 7, 1],
+        ["A", 2, 0],
+        ["A", 2, 1],
+        ["A", 7, 0],
+    ]
+    assert changed["change"].tolist() == [100] * 5
+
+
 def test_what_is_no_course_is_refused():
     with pytest.raises(UserError, match=r"two checkpoints or more, not \['step 0'\]"):
         checkpoint_shares(COURSE[:1], CUTS, 10)

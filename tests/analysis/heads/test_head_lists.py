@@ -121,6 +121,8 @@ def test_agreement_goes_by_labels():
         (xr.DataArray(MASK), "different dimensions"),
         (SCORES, "not float64"),
         (MASK.T, "different shapes"),
+        (MASK[0], r"different shapes: \(3, 4\), \(4,\)"),
+        (MASK[None], r"different shapes: \(3, 4\), \(1, 3, 4\)"),
         ("AHON", "not 'AHON'"),
     ],
 )

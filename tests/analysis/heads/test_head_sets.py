@@ -8,6 +8,7 @@ import xarray as xr
 
 import inactive_heads as ih
 from inactive_heads.analysis import fixed_agreement, inactive_at, score_agreement
+from inactive_heads.analysis.heads.head_sets import head_ranks
 
 
 @pytest.fixture
@@ -70,3 +71,23 @@ def test_fixed_against_per_input_by_hand():
 def test_undefined_agreement_stays_unknown(scores):
     row = fixed_agreement(scores, 0).iloc[0]
     assert np.isnan(row[["iou", "found", "right"]].astype(float)).all()
+
+
+def test_rank_1_is_furthest_on_the_inactive_side():
+    values = np.array([[3.0, 1.0, np.nan], [1.0, 5.0, 2.0]])
+    np.testing.assert_array_equal(head_ranks(values, "below"), [[4, 1, np.nan], [1, 5, 3]])
+    np.testing.assert_array_equal(head_ranks(values, "above"), [[2, 4, np.nan], [4, 1, 3]])
+
+
+def test_an_input_without_inactive_heads_does_not_count_for_what_is_found():
+    # Below 3: head 0 on the first input, no head on the second. The fixed set is head 0.
+    scores = xr.DataArray(
+        np.array([[[[1.0, 5, 6, 7]], [[4.0, 5, 6, 7]]]]),
+        dims=("score", "sample", "layer", "head"),
+        coords={"score": ["S"], "inactive": ("score", ["below"])},
+    )
+    cuts = xr.DataArray(
+        [[3.0]], dims=("score", "percent"), coords={"score": ["S"], "percent": [50.0]}
+    )
+    row = fixed_agreement(scores, 50, thresholds=cuts).iloc[0]
+    assert row[["iou", "found", "right"]].tolist() == [0.5, 1.0, 0.5]

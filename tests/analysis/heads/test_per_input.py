@@ -18,6 +18,7 @@ from inactive_heads.analysis import (
     length_shares,
     split_heads,
 )
+from inactive_heads.analysis.heads.per_input import lengths_vary
 from inactive_heads.errors import UserError
 
 
@@ -70,6 +71,29 @@ def test_shares_by_length(inactive):
         length_shares(inactive.drop_vars("n_tokens"))
 
 
+def test_bins_have_about_as_many_inputs_each():
+    lengths = np.array([9, 1, 8, 2, 7, 3, 6, 4, 5, 10]) ** 2
+    mask = xr.DataArray(
+        (lengths > 30)[None, :, None, None],
+        dims=("score", "sample", "layer", "head"),
+        coords={"score": ["S"], "n_tokens": ("sample", lengths)},
+    )
+    found = length_shares(mask)  # five bins
+    assert found["n"].to_numpy().tolist() == [2] * 5
+    assert found["shortest"].to_numpy().tolist() == [1, 9, 25, 49, 81]
+    assert found["longest"].to_numpy().tolist() == [4, 16, 36, 64, 100]
+    np.testing.assert_allclose(found["mean"], [2.5, 12.5, 30.5, 56.5, 90.5])
+    np.testing.assert_allclose(found.sel(score="S"), [0, 0, 0.5, 1, 1])
+    assert length_shares(mask, bins=1)["n"].to_numpy().tolist() == [10]
+
+
+def test_a_trend_needs_three_lengths():
+    for lengths, vary in (([5, 5, 5], False), ([5, 6, 5], False), ([5, 6, 7], True)):
+        given = xr.DataArray(np.zeros(3), dims="sample")
+        assert lengths_vary(given.assign_coords(n_tokens=("sample", lengths))) is vary
+        assert not lengths_vary(given)
+
+
 def test_correlation_with_length_is_spearman_s():
     rng = np.random.default_rng(0)
     values = rng.integers(0, 6, (2, 12, 3, 4)).astype(float)  # with ties
@@ -103,6 +127,9 @@ def test_key_value_groups_and_the_cache(inactive):
     assert alone["cache"] == pytest.approx((0.5 * 10 + 0.75 * 30 + 0.5 * 60) / 100 * 100)
     with pytest.raises(UserError, match="4 heads do not part into 3"):
         key_value_groups(inactive, 3)
+    with pytest.raises(UserError, match="4 heads do not part into 0"):
+        key_value_groups(inactive, 0)
+    assert key_value_groups(inactive, 1).to_numpy().tolist() == [[[[False]]] * 3]
 
 
 def test_scores_say_how_heads_share_keys_and_values():

@@ -85,6 +85,35 @@ def test_files_of_thresholds_name_what_is_wrong(tmp_path):
         read_thresholds(tmp_path / "none.csv")
 
 
+def test_what_a_file_of_thresholds_may_hold(tmp_path):
+    path = tmp_path / "t.csv"
+    head = "task,model,score,percent,threshold,note\n"
+    path.write_text(f"{head}q,m,S,0,-1e300,x\nq,m,S,100,1e300,y\nq,m,S,99.5,0,z\n")
+    found = read_thresholds(path)
+    assert list(found) == ["task", "model", "score", "percent", "threshold"]
+    assert found["percent"].tolist() == [0, 100, 99.5]
+    assert found["threshold"].tolist() == [-1e300, 1e300, 0]
+    for cells, message in (
+        ("-0.5,1", "percent in row 0 is -0.5, not a percentage from 0 to 100"),
+        ("100.5,1", "percent in row 0 is 100.5, not a percentage"),
+        ("10,inf", "threshold in row 0 is inf, not a finite number"),
+        ("10,-inf", "threshold in row 0 is -inf, not a finite number"),
+        (",1", "percent in row 0 is empty"),
+    ):
+        path.write_text(f"{head}q,m,S,{cells},\n")
+        with pytest.raises(UserError, match=message):
+            read_thresholds(path)
+
+
+def test_rows_stand_in_the_order_in_which_they_appear():
+    rows = [("z", "T", 20, 1.0), ("a", "S", 5, 2.0), ("a", "T", 20, -3.0), ("z", "S", 5, 2.0)]
+    found = threshold_stability(table(rows))
+    assert found[["score", "percent"]].to_numpy().tolist() == [["T", 20], ["S", 5]]
+    assert found[["z", "a"]].to_numpy().tolist() == [[1, -3], [2, 2]]
+    assert found[["spread", "relative_spread"]].to_numpy().tolist() == [[4, 2], [0, 0]]
+    assert list(found)[3:5] == ["z", "a"]
+
+
 @pytest.mark.skipif(not PUBLISHED.exists(), reason=f"no published thresholds at {PUBLISHED}")
 def test_published_thresholds():
     found = threshold_stability(read_thresholds(PUBLISHED))
