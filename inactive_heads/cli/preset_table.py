@@ -168,10 +168,12 @@ def _cells(name: str, preset: Preset, device: torch.device, available: float) ->
 
 def _layers_and_heads(sizes: Sizes) -> str:
     """Such as "32 × 32 (8 kv)", or "6 of 24 × 8 (2 kv)" of a model with attention in 6 layers."""
-    of_layer = sizes.shape.heads
+    of_layer = sizes.heads.values()
     with_heads = "" if len(of_layer) == sizes.n_layers else f"{len(of_layer)} of "
-    heads = ", ".join(dict.fromkeys(str(one.n_heads) for one in of_layer))
-    groups = ", ".join(dict.fromkeys(str(one.n_key_value_heads) for one in of_layer))
+    heads, groups = (
+        ", ".join(str(size) for size in dict.fromkeys(column))
+        for column in list(zip(*of_layer, strict=True))[:2]
+    )
     shared = "" if groups == heads else f" ({groups} kv)"
     return f"{with_heads}{sizes.n_layers} × {heads}{shared}"
 

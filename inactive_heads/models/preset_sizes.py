@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from inactive_heads.core.model_shape import HeadSizes, ModelShape
+from inactive_heads.engines.base import ModelShape
 from inactive_heads.errors import UserError
 from inactive_heads.toml import string_of
 
@@ -52,13 +52,25 @@ class Sizes:
     d_vocab: int
 
     @property
-    def shape(self) -> ModelShape:
-        """The sizes as an engine has them."""
+    def heads(self) -> dict[int, tuple[int, int, int]]:
+        """By layer that has attention heads: query heads, key/value heads, and d_head."""
         columns = [_of_layers(getattr(self, name), self.n_layers) for name in PER_LAYER]
         rows = enumerate(zip(*columns, strict=True))
-        return ModelShape.of_layers(
-            {layer: HeadSizes(*sizes) for layer, sizes in rows if sizes[0]},
+        return {layer: (own, groups, width) for layer, (own, groups, width) in rows if own}
+
+    @property
+    def shape(self) -> ModelShape:
+        """The sizes as an engine has them; of layers that differ, the largest."""
+        heads = self.heads
+        n_heads, n_key_value_heads, d_head = (
+            max(sizes) for sizes in zip(*heads.values(), strict=True)
+        )
+        return ModelShape(
+            layers=tuple(heads),
             n_layers=self.n_layers,
+            n_heads=n_heads,
+            n_key_value_heads=n_key_value_heads,
+            d_head=d_head,
             d_model=self.d_model,
             n_ctx=self.n_ctx,
             d_vocab=self.d_vocab,

@@ -69,8 +69,11 @@ def test_a_mask_of_a_model_whose_layers_do_not_all_have_heads_needs_their_number
 def test_a_file_of_heads_says_for_which_model_they_are(tmp_path):
     path = tmp_path / "heads.json"
     mask = np.eye(3, 4, dtype=bool)
-    ih.Fixed(mask, about={"model": "other", "percent": np.float32(10), "n": np.int64(3)}).save(path)
-    assert json.loads(path.read_text())["n_layers"] == 3
+    about = {"model": "other", "percent": np.float32(10), "n": np.int64(3), "from": path}
+    ih.Fixed(mask, about=about).save(path)
+    written = json.loads(path.read_text())
+    assert (written["n_layers"], written["n_heads"]) == (3, 4)
+    assert (written["percent"], written["n"], written["from"]) == (10, 3, str(path))
     assert zeroed(ih.Fixed.load(path)) == [(0, 0), (1, 1), (2, 2)]
     content = json.loads(path.read_text()) | {"n_layers": 30, "n_heads": 9}
     path.write_text("\ufeff" + json.dumps(content), "utf-8")  # a BOM, as editors write it

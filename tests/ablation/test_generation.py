@@ -120,6 +120,32 @@ def test_heads_that_do_not_depend_on_the_text_are_silenced_with_a_cache(llama, a
     np.testing.assert_allclose(found.percent_zeroed, zeroed)
 
 
+@pytest.mark.parametrize(
+    ("ablation", "cached"),
+    [
+        (None, True),
+        (ih.Fixed([(1, 2)]), True),
+        (ih.Random(0.4), True),
+        (ih.PerInput("AHON (LN)", 0.9), False),
+    ],
+)
+def test_every_token_is_run_once_if_no_heads_are_chosen_anew(llama, ablation, cached):
+    prompt, lengths = [5, 6, 7, 8], []
+    embedding = llama.engine.network.get_input_embeddings()
+    handle = embedding.register_forward_hook(
+        lambda module, given, output: lengths.append(given[0].shape[-1])
+    )
+    try:
+        generate(llama, [prompt], ablation, max_new_tokens=4, progress=False)
+    finally:
+        handle.remove()
+    if cached:  # an ablation has been asked about the prompt before
+        assert lengths[-4:] == [4, 1, 1, 1]
+        assert len(lengths) == (4 if ablation is None else 5)
+    else:
+        assert lengths == [4, 5, 6, 7]
+
+
 def test_the_lens_engine_writes_the_same(tmp_path):
     lens, flash = (load(tmp_path, tiny_llama(), engine=engine) for engine in ("lens", "flash"))
     ablation = ih.PerInput("AHON (LN)", threshold(flash))
@@ -185,6 +211,21 @@ def test_samples_come_as_often_as_they_are_likely():
     assert (shares(top_k=2)[[1, 3]] == 0).all()
     assert (shares(top_p=0.5)[1:] == 0).all()
     assert (shares(seed=1) != shares(seed=2)).any()
+
+
+def test_what_filters_nothing_draws_alike():
+    logits, rows = torch.randn(50, 20, generator=torch.Generator().manual_seed(0)), range(50)
+    expected = Sampling(seed=4)(logits, rows, 0)
+    for options in ({"top_p": 1.0}, {"top_p": 1}, {"top_k": 0}, {"top_k": 20}):
+        assert Sampling(seed=4, **options)(logits, rows, 0) == expected
+    assert Sampling(seed=4, top_k=1)(logits, rows, 0) == greedy(logits, rows, 0)
+    assert Sampling(seed=4)(logits, rows, 1) != expected
+
+
+def test_a_context_is_written_full(llama):
+    full = generate(llama, [[5] * 60, [6]], max_new_tokens=4)
+    assert [len(own) for own in full.tokens] == [4, 4]
+    assert [len(own) for own in generate(llama, [[5] * 63], max_new_tokens=1).tokens] == [1]
 
 
 def test_what_cannot_be_written_is_refused(llama):

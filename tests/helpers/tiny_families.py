@@ -35,12 +35,7 @@ _LINEAR = {
 }
 GATED = {
     "bitnet": GROUPED,  # a norm of all heads together
-    "afmoe": _SMALL  # a gate for every coordinate
-    | {
-        "sliding_window": 4,
-        "num_dense_layers": 3,
-        "layer_types": ["sliding_attention", "full_attention", "full_attention"],
-    },
+    "afmoe": _SMALL | {"sliding_window": 4, "num_dense_layers": 3},  # a gate for every coordinate
     "laguna": _SMALL | {"sliding_window": 4, "mlp_layer_types": ["dense"] * 3},  # for every head
     "qwen3_5_text": _SMALL | _LINEAR,
     "qwen3_next": _SMALL | _LINEAR | {"mlp_only_layers": [0, 1, 2]},

@@ -7,7 +7,6 @@ writes is what the stream loses when the head's output is zeroed, by a plain hoo
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -36,8 +35,8 @@ class Layout:
         plus_one: whether they store their gain minus 1.
         post: the norm of attention's output.
         beside: modules whose output joins the stream together with attention's, and the factor.
-        adds_to: the module whose output heads add to, if not the block's input.
-        factor: on what heads add to, by layer.
+        multiplier: on what heads add.
+        adds_to: the module whose output heads add to, if not the block's input, and the factor.
         ends: whether the norm after attention takes the stream's place.
         engines: which engines can show its heads.
     """
@@ -52,8 +51,8 @@ class Layout:
     plus_one: bool = False
     post: str | None = None
     beside: tuple[tuple[str, float], ...] = ()
-    adds_to: str | None = None
-    factor: Callable[[int], float] = lambda layer: 1.0
+    multiplier: float = 1.0
+    adds_to: tuple[str, float] | None = None
     ends: bool = False
     engines: tuple[str, ...] = ("flash", "lens")
 
@@ -71,12 +70,6 @@ FALCON = {
     "blocks": "transformer.h",
     "projections": ("self_attention.dense",),
     "centred": True,
-}
-BLOOM = {
-    "blocks": "transformer.h",
-    "projections": ("self_attention.dense",),
-    "centred": True,
-    "engines": ("lens",),
 }
 GEMMA = {"after": ("pre_feedforward_layernorm",), "post": USUAL, "plus_one": True}
 NEOX = {
@@ -123,14 +116,6 @@ LAYOUTS = {
         "falcon", {}, after=(), beside=(("mlp", 1),), engines=("lens",), **FALCON
     ),
     "falcon in sequence": Layout("falcon", {"parallel_attn": False}, engines=("lens",), **FALCON),
-    "bloom": Layout("bloom", **BLOOM),
-    "bloom, norms' outputs added": Layout(
-        "bloom",
-        {"apply_residual_connection_post_layernorm": True},
-        adds_to="input_layernorm",
-        ends=True,
-        **BLOOM,
-    ),
     "opt": Layout("opt", before=("self_attn_layer_norm",), after=("final_layer_norm",), **OPT),
     "opt, norms after": Layout(
         "opt",
@@ -153,7 +138,7 @@ LAYOUTS = {
     ),
     "gemma2": Layout("gemma2", **GEMMA),
     "gemma3_text": Layout("gemma3_text", **GEMMA),
-    "granite": Layout("granite"),
+    "granite": Layout("granite", multiplier=families.MULTIPLIER),
     "granitemoehybrid": Layout(
         "granitemoehybrid",
         GROUPED
@@ -164,6 +149,7 @@ LAYOUTS = {
             "layer_types": ["linear_attention", "full_attention", "linear_attention"],
             "shared_intermediate_size": 24,
         },
+        multiplier=0.4,
         engines=("flash",),
     ),
     "bamba": Layout(
@@ -185,31 +171,7 @@ LAYOUTS = {
         | {"mamba_d_ssm": 64, "attention_out_multiplier": 0.6, "ssm_out_multiplier": 0.8},
         after=("pre_ff_layernorm",),
         beside=(("mamba", 0.8),),
-        engines=("flash",),
-    ),
-    "qwen3_next": Layout(
-        "qwen3_next",
-        GROUPED
-        | {
-            "head_dim": families.D_HEAD,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 8,
-            "linear_value_head_dim": 8,
-            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-            "num_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 16,
-            "shared_expert_intermediate_size": 16,
-        },
-        plus_one=True,
-    ),
-    "beam": Layout(
-        "beam",
-        GROUPED | {"head_dim": families.D_HEAD},
-        after=("pre_feedforward_layernorm",),
-        post=USUAL,
-        factor=lambda layer: (1 - 1 / (2 * layer + 2)) ** 0.5,
+        multiplier=0.6,
         engines=("flash",),
     ),
     "minimax": Layout(
@@ -222,8 +184,8 @@ LAYOUTS = {
             "full_attn_alpha_factor": ALPHA,
             "full_attn_beta_factor": BETA,
         },
-        adds_to="input_layernorm",
-        factor=lambda layer: ALPHA,
+        multiplier=BETA,
+        adds_to=("input_layernorm", ALPHA),
         ends=True,
         engines=("flash",),
     ),
@@ -307,7 +269,7 @@ def run(network, layout, tokens, layer, silenced=None):
     for name in layout.after[:1]:
         keep("after", *find(block, (name,)), entering=True)
     names = [name for name, _ in layout.beside] + [layout.post] * bool(layout.post)
-    for name in names + ([layout.adds_to] if layout.adds_to else []):
+    for name in names + ([layout.adds_to[0]] if layout.adds_to else []):
         keep(name, *find(block, (name,)), entering=False)
     with torch.no_grad():
         network(torch.tensor([tokens]), use_cache=False)
@@ -316,7 +278,8 @@ def run(network, layout, tokens, layer, silenced=None):
     updated = seen["after"] if layout.after else seen["leaving"]
     for name, factor in layout.beside:
         updated = updated - factor * seen[name]
-    return seen, layout.factor(layer) * seen[layout.adds_to or "entering"], updated
+    name, factor = layout.adds_to or ("entering", 1)
+    return seen, factor * seen[name], updated
 
 
 def layers_with_attention(network, layout):
@@ -339,7 +302,7 @@ def expected(network, layout, tokens) -> dict[int, Written]:
                 parts.append(updated - without[2])
             else:  # the norm's scale is that of all heads; elementwise, it is a factor per token
                 share = seen["projected"] - without[0]["projected"]
-                parts.append(share * (updated - stream) / seen["projected"])
+                parts.append(share * seen[layout.post] / seen["projected"])
         found[layer] = Written(stream, torch.stack(parts, dim=1), updated)
     return found
 

@@ -62,11 +62,20 @@ def test_every_preset_s_sizes_are_checked():
         assert preset.sizes in checked or preset.sizes.architecture in PLAIN, name
 
 
+MENDING = ("gemma-4",)
+"""Models that the engine refuses: their layers differ in the width of heads."""
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_scaled_down_model_is_scored_and_zeroed_at_the_projection(name):
     network = tiny(name)
     n_heads = network.config.get_text_config().num_attention_heads
-    engine = FlashEngine(copy.deepcopy(network), name)
+    try:
+        engine = FlashEngine(copy.deepcopy(network), name)
+    except UserError as error:
+        if not name.startswith(MENDING):
+            raise
+        pytest.skip(f"refused: {error}")
     model = Model(engine, None, {"model": name}, lambda text: [])
     norms, plain = run_at_projections(network, n_heads)
     found = ih.score_heads(model, INPUTS, scores=["AHON"]).sel(score="AHON")

@@ -4,7 +4,13 @@ import pytest
 from helpers.unchecked import unchecked
 
 import inactive_heads as ih
-from inactive_heads.scores.registry import REGISTRY, get_score, listed_scores
+from inactive_heads.scores.registry import (
+    REGISTRY,
+    Score,
+    get_score,
+    listed_scores,
+    register_score,
+)
 
 
 @pytest.fixture
@@ -50,6 +56,17 @@ def test_a_name_whose_normalized_form_is_taken_is_not_half_registered(registry):
     with pytest.raises(ih.UserError, match=r"'MY \(LN\)' is registered already"):
         ih.score_function("MY", inactive="below")(score)
     assert "MY" not in registry
+
+
+def test_no_score_takes_the_place_of_another(registry):
+    before = registry["AHON"]
+    other = Score("AHON", score, "above")
+    with pytest.raises(ih.UserError, match="'AHON' is registered already; choose another name"):
+        register_score(other)
+    assert registry["AHON"] is before
+    register_score(own := Score("MY", score, "above"))
+    assert get_score("MY") is own
+    assert "MY (LN)" not in registry
 
 
 @pytest.mark.parametrize(

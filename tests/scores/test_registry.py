@@ -195,6 +195,27 @@ def test_a_fingerprint_leaves_out_docstrings_and_comments():
     assert fingerprint(nested) == fingerprint(nested_documented)
 
 
+class Weighted:
+    """A score with attributes, in the order in which they were set."""
+
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+    def __call__(self, heads):
+        return heads.at_first_token(heads.z_norm)
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_names():
+    for make in (partial(partial, twice), Weighted):
+        one, other = make(first=1, second=2), make(second=2, first=1)
+        assert fingerprint(one) == fingerprint(other)
+        assert fingerprint(one) != fingerprint(make(first=2, second=1))
+    # 0 and 8 lie in one place of a small set, which then has the order in which they came.
+    assert list(frozenset([0, 8])) != list(frozenset([8, 0]))
+    assert fingerprint(frozenset([0, 8])) == fingerprint(frozenset([8, 0]))
+    assert fingerprint(frozenset([0, 8])) != fingerprint(frozenset([0, 16]))
+
+
 @pytest.mark.parametrize("changed", [three_times, twice_at_last])
 def test_a_fingerprint_sees_constants_and_called_names(changed):
     assert fingerprint(twice) != fingerprint(changed)

@@ -10,6 +10,7 @@ from helpers.tiny_models import SAMPLES, tiny_llama
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.lens import bridge_of
+from inactive_heads.engines.lens_visit import HOOKS
 
 NETWORK = tiny_llama()
 BRIDGE = bridge_of(copy.deepcopy(NETWORK), "tiny")
@@ -32,6 +33,23 @@ def test_a_cache_without_the_hooks_says_which():
         torch.tensor([[1, 2, 3]]), names_filter=lambda n: "hook_z" in n
     )
     with pytest.raises(ih.UserError, match="lacks 6 hooks .*blocks.0.attn.hook_v, .*names_filter"):
+        ih.score_cache(cache)
+
+
+def test_a_cache_without_the_residual_stream_serves_scores_that_do_without():
+    tokens = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    _, cache = BRIDGE.run_with_cache(tokens, names_filter=lambda n: n.endswith(HOOKS))
+    found = ih.score_cache(cache, scores=["AHON"])
+    assert_close(found, ih.score_heads(BRIDGE, tokens, scores=["AHON"]), rtol=1e-5)
+    with pytest.raises(
+        ih.UserError, match="the cache lacks blocks.0.hook_resid_pre, which a score"
+    ):
+        ih.score_cache(cache, scores=["RRN"])
+
+
+def test_a_cache_without_a_batch_is_refused():
+    _, cache = BRIDGE.run_with_cache(torch.tensor([[1, 2, 3]]), remove_batch_dim=True)
+    with pytest.raises(ih.UserError, match=r"no batch dimension: hook_z has shape \(3, 4, 8\)"):
         ih.score_cache(cache)
 
 

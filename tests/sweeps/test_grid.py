@@ -183,6 +183,20 @@ def test_a_grid_of_nothing_said_is_the_papers():
             {"mode": "fixed", "thresholds": ih.choose_thresholds(scores_of(0), [10, 25])},
             "give calibration, not thresholds",
         ),
+        (
+            {"thresholds": ih.choose_thresholds(scores_of(0), [10, 25]) * np.nan},
+            "a threshold is NaN",
+        ),
+        (
+            {"thresholds": ih.choose_thresholds(scores_of(0), [10]).squeeze(drop=True)},
+            "the thresholds have no coordinate 'percent'",
+        ),
+        ({"calibration": scores_of(0).mean("sample")}, "the scores have no dimension 'sample'"),
+        ({"calibration": scores_of(0).drop_vars("inactive")}, "on which side"),
+        (
+            {"mode": "fixed", "calibration": scores_of(0).isel(head=[0, 1])},
+            r"the calibration has the heads \[0, 1\], the model \[0, 1, 2, 3\]",
+        ),
         ({"shard_tokens": 0}, "shard_tokens must be at least 1, not 0"),
         ({"percents": [101]}, "not 101"),
         ({"scores": []}, "no score was asked for"),

@@ -182,15 +182,42 @@ def test_settings_of_the_caller_have_no_effect(loaded, setting):
     assert not network.training
 
 
-@pytest.mark.parametrize("setting", ["default dtype float64", "training", "autocast"])
-def test_the_callers_settings_stand_again_after_a_run(loaded, setting):
+def settings_of(network):
+    """What a caller can see of its own settings."""
+    return {
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "inference": torch.is_inference_mode_enabled(),
+        "precision": torch.get_float32_matmul_precision(),
+        "training": {name: module.training for name, module in network.named_modules()},
+        "attention": network.config._attn_implementation,
+        "tuples": not network.config.return_dict,
+    }
+
+
+SEEN = {
+    "dtype": "default dtype float64",
+    "device": "device context",
+    "autocast": "autocast",
+    "inference": "inference mode",
+    "precision": "TF32 products",
+    "training": "training",
+    "attention": "flex attention",
+    "tuples": "tuples",
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_the_callers_settings_stand_again_after_a_run(loaded, name):
     model, network, _ = loaded
-    with SETTINGS[setting](network):
-        before = torch.get_default_dtype(), network.training, torch.is_autocast_enabled("cpu")
+    usual = settings_of(network)
+    with SETTINGS[SEEN[name]](network):
+        before = settings_of(network)
         ih.score_heads(model, INPUTS, progress=False)
-        after = torch.get_default_dtype(), network.training, torch.is_autocast_enabled("cpu")
+        after = settings_of(network)
     assert before == after
-    assert before != (torch.float32, False, False)
+    assert before[name] != usual[name]
 
 
 @pytest.mark.parametrize("place", ["mlp", "o_proj", "a pre-hook", "all modules"])
@@ -267,16 +294,3 @@ def test_a_model_is_loaded_alike_under_any_setting(setting):
         assert name == other_name
         assert torch.equal(one, other)
     assert found.provenance["dtype"] == expected.provenance["dtype"]
-
-
-def test_hooks_by_which_transformerlens_shows_a_layer_are_the_models_and_others_the_callers():
-    """In OPT, an MLP is no module of its own: TransformerLens fires its hooks from two others."""
-    network = tiny("opt")
-    network.set_attn_implementation("eager")
-    bridge = bridge_of(network, "tiny")
-    found = ih.score_heads(bridge, INPUTS, progress=False)
-    expected = ih.score_heads(Model(FlashEngine(tiny("opt"), "tiny"), None, {}, list), INPUTS)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
-    bridge.add_hook("blocks.1.attn.hook_z", lambda z, hook: z * 2, is_permanent=True)
-    with pytest.raises(ih.UserError, match="a hook on module .* changes what"):
-        ih.score_heads(bridge, INPUTS, progress=False)

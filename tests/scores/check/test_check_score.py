@@ -1,6 +1,7 @@
 """The check of a score: what it lets pass, and what it catches, by the name of the clause."""
 
 import functools
+import re
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from helpers.closeness import assert_close
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.scores.check.tiny_models import grouped_model, plain_model, ungrouped_model
+from inactive_heads.scores.registry import RatioScore
 
 CLAUSES = (
     *("shape", "finite", "one token", "repeatable", "grouped-query attention", "padding"),
@@ -104,6 +106,12 @@ def in_the_models_dtype(heads):
     return heads.mean_over_tokens(heads.outputs.pow(2).sum(dim=-1))
 
 
+def in_float16_alone(heads):
+    """What float16 rounds is less than what bfloat16 does."""
+    half = heads.outputs.dtype == torch.float16
+    return heads.mean_over_tokens((heads.outputs if half else heads.z).pow(2).sum(dim=-1))
+
+
 def of_the_engine_alone(heads):
     known = 1 if type(heads.attention).__module__.endswith("lens_visit") else 2
     return known * heads.mean_over_tokens(heads.z_norm)
@@ -138,6 +146,7 @@ BAD = {
     writes_into_the_weights: ("model unchanged", "weights transformer.h.0.attn.c_proj.weight"),
     looks_for_bos: ("BOS", "an ActivationCache has none"),
     in_the_models_dtype: ("dtype", "on activations in bfloat16"),
+    in_float16_alone: ("dtype", "on activations in float16"),
     of_the_engine_alone: ("engines", "by the engine lens"),
     raises: ("shape", "AttributeError: .* 'no_such_thing'"),
     per_token: ("shape", r"returns shape \(3, 7, 4\)"),
@@ -165,6 +174,26 @@ def test_what_cannot_be_judged_says_why():
         "not decided",
         "only a score that passes repeatable can be judged",
     )
+
+
+def test_a_ratio_may_be_undefined_but_not_for_padding():
+    def ratio(heads):
+        return heads.mean_over_tokens(heads.z_norm).where(
+            torch.tensor(heads.batch.unpadded), torch.nan
+        )
+
+    check = ih.check_score(RatioScore("R", ratio, "below"))
+    assert [one.clause for one in check.failed] == ["padding"]
+    assert re.search(r"after the input, L\dH\d of input 0 is nan, not \d", check.failed[0].message)
+
+    def undefined_on_one_token(heads):
+        several = (heads.batch.n_tokens > 1)[:, None]
+        return heads.mean_over_tokens(heads.z_norm).where(several, torch.nan)
+
+    check = ih.check_score(RatioScore("R", undefined_on_one_token, "below"))
+    assert check.passed, check
+    (one_token,) = (one for one in check.findings if one.clause == "one token")
+    assert one_token.message.startswith("NaN on a single token")
 
 
 @pytest.mark.parametrize("name", ih.PAPER_SCORES)
