@@ -7,6 +7,7 @@ writes is what the stream loses when the head's output is zeroed, by a plain hoo
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -35,8 +36,8 @@ class Layout:
         plus_one: whether they store their gain minus 1.
         post: the norm of attention's output.
         beside: modules whose output joins the stream together with attention's, and the factor.
-        multiplier: on what heads add.
-        adds_to: the module whose output heads add to, if not the block's input, and the factor.
+        adds_to: the module whose output heads add to, if not the block's input.
+        factor: on what heads add to, by layer.
         ends: whether the norm after attention takes the stream's place.
         engines: which engines can show its heads.
     """
@@ -51,8 +52,8 @@ class Layout:
     plus_one: bool = False
     post: str | None = None
     beside: tuple[tuple[str, float], ...] = ()
-    multiplier: float = 1.0
-    adds_to: tuple[str, float] | None = None
+    adds_to: str | None = None
+    factor: Callable[[int], float] = lambda layer: 1.0
     ends: bool = False
     engines: tuple[str, ...] = ("flash", "lens")
 
@@ -138,7 +139,7 @@ LAYOUTS = {
     ),
     "gemma2": Layout("gemma2", **GEMMA),
     "gemma3_text": Layout("gemma3_text", **GEMMA),
-    "granite": Layout("granite", multiplier=families.MULTIPLIER),
+    "granite": Layout("granite"),
     "granitemoehybrid": Layout(
         "granitemoehybrid",
         GROUPED
@@ -149,7 +150,6 @@ LAYOUTS = {
             "layer_types": ["linear_attention", "full_attention", "linear_attention"],
             "shared_intermediate_size": 24,
         },
-        multiplier=0.4,
         engines=("flash",),
     ),
     "bamba": Layout(
@@ -171,7 +171,31 @@ LAYOUTS = {
         | {"mamba_d_ssm": 64, "attention_out_multiplier": 0.6, "ssm_out_multiplier": 0.8},
         after=("pre_ff_layernorm",),
         beside=(("mamba", 0.8),),
-        multiplier=0.6,
+        engines=("flash",),
+    ),
+    "qwen3_next": Layout(
+        "qwen3_next",
+        GROUPED
+        | {
+            "head_dim": families.D_HEAD,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 16,
+        },
+        plus_one=True,
+    ),
+    "beam": Layout(
+        "beam",
+        GROUPED | {"head_dim": families.D_HEAD},
+        after=("pre_feedforward_layernorm",),
+        post=USUAL,
+        factor=lambda layer: (1 - 1 / (2 * layer + 2)) ** 0.5,
         engines=("flash",),
     ),
     "minimax": Layout(
@@ -184,8 +208,8 @@ LAYOUTS = {
             "full_attn_alpha_factor": ALPHA,
             "full_attn_beta_factor": BETA,
         },
-        multiplier=BETA,
-        adds_to=("input_layernorm", ALPHA),
+        adds_to="input_layernorm",
+        factor=lambda layer: ALPHA,
         ends=True,
         engines=("flash",),
     ),
@@ -269,7 +293,7 @@ def run(network, layout, tokens, layer, silenced=None):
     for name in layout.after[:1]:
         keep("after", *find(block, (name,)), entering=True)
     names = [name for name, _ in layout.beside] + [layout.post] * bool(layout.post)
-    for name in names + ([layout.adds_to[0]] if layout.adds_to else []):
+    for name in names + ([layout.adds_to] if layout.adds_to else []):
         keep(name, *find(block, (name,)), entering=False)
     with torch.no_grad():
         network(torch.tensor([tokens]), use_cache=False)
@@ -278,8 +302,7 @@ def run(network, layout, tokens, layer, silenced=None):
     updated = seen["after"] if layout.after else seen["leaving"]
     for name, factor in layout.beside:
         updated = updated - factor * seen[name]
-    name, factor = layout.adds_to or ("entering", 1)
-    return seen, factor * seen[name], updated
+    return seen, layout.factor(layer) * seen[layout.adds_to or "entering"], updated
 
 
 def layers_with_attention(network, layout):
@@ -302,7 +325,7 @@ def expected(network, layout, tokens) -> dict[int, Written]:
                 parts.append(updated - without[2])
             else:  # the norm's scale is that of all heads; elementwise, it is a factor per token
                 share = seen["projected"] - without[0]["projected"]
-                parts.append(share * seen[layout.post] / seen["projected"])
+                parts.append(share * (updated - stream) / seen["projected"])
         found[layer] = Written(stream, torch.stack(parts, dim=1), updated)
     return found
 
