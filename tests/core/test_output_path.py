@@ -67,6 +67,28 @@ def test_a_norm_is_known_by_what_it_computes(centred):
     assert_close(found.linear(x) * found.scale(x), norm(x), rtol=1e-4)
 
 
+class Bare(nn.Module):
+    """A norm without weights, as in OLMo and nanochat."""
+
+    def __init__(self, centred, eps):
+        super().__init__()
+        self.centred, self.added = centred, eps
+
+    def forward(self, x):
+        x = x - x.mean(-1, keepdim=True) if self.centred else x
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.added)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-5, 1e-3])
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_norm_without_weights_is_known_with_what_it_adds_to_the_mean_square(centred, eps):
+    found = Norm.of(Bare(centred, eps), 16)
+    assert (found.centred, found.gain.tolist()) == (centred, [1.0] * 16)
+    assert found.eps == pytest.approx(eps, rel=0.01)
+    with pytest.raises(ih.UserError, match="Bare is neither"):
+        Norm.of(Bare(centred, eps))
+
+
 def test_an_unknown_norm_is_named():
     class Other(nn.RMSNorm):
         def forward(self, x):

@@ -72,6 +72,12 @@ FALCON = {
     "projections": ("self_attention.dense",),
     "centred": True,
 }
+BLOOM = {
+    "blocks": "transformer.h",
+    "projections": ("self_attention.dense",),
+    "centred": True,
+    "engines": ("lens",),
+}
 GEMMA = {"after": ("pre_feedforward_layernorm",), "post": USUAL, "plus_one": True}
 NEOX = {
     "blocks": "gpt_neox.layers",
@@ -117,6 +123,14 @@ LAYOUTS = {
         "falcon", {}, after=(), beside=(("mlp", 1),), engines=("lens",), **FALCON
     ),
     "falcon in sequence": Layout("falcon", {"parallel_attn": False}, engines=("lens",), **FALCON),
+    "bloom": Layout("bloom", **BLOOM),
+    "bloom, norms' outputs added": Layout(
+        "bloom",
+        {"apply_residual_connection_post_layernorm": True},
+        adds_to="input_layernorm",
+        ends=True,
+        **BLOOM,
+    ),
     "opt": Layout("opt", before=("self_attn_layer_norm",), after=("final_layer_norm",), **OPT),
     "opt, norms after": Layout(
         "opt",

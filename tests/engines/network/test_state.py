@@ -294,3 +294,16 @@ def test_a_model_is_loaded_alike_under_any_setting(setting):
         assert name == other_name
         assert torch.equal(one, other)
     assert found.provenance["dtype"] == expected.provenance["dtype"]
+
+
+def test_hooks_by_which_transformerlens_shows_a_layer_are_the_models_and_others_the_callers():
+    """In OPT, an MLP is no module of its own: TransformerLens fires its hooks from two others."""
+    network = tiny("opt")
+    network.set_attn_implementation("eager")
+    bridge = bridge_of(network, "tiny")
+    found = ih.score_heads(bridge, INPUTS, progress=False)
+    expected = ih.score_heads(Model(FlashEngine(tiny("opt"), "tiny"), None, {}, list), INPUTS)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    bridge.add_hook("blocks.1.attn.hook_z", lambda z, hook: z * 2, is_permanent=True)
+    with pytest.raises(ih.UserError, match="a hook on module .* changes what"):
+        ih.score_heads(bridge, INPUTS, progress=False)

@@ -284,8 +284,15 @@ def test_what_is_not_known_is_said(body):
     assert writings[0].unread == (UNKNOWN[body] if breaks else None)
 
 
-def test_heads_whose_output_leaves_the_stream_again_are_not_read_by_later_layers():
-    writings = Network(llama, taken_back, llama).followed()
+def half_taken_back(block, x):
+    a = block.a(block.n1(x))
+    x = x + a
+    return x + block.mlp(block.n2(x)) - 0.5 * a
+
+
+@pytest.mark.parametrize("body", [taken_back, half_taken_back])
+def test_heads_whose_output_leaves_the_stream_again_are_not_read_by_later_layers(body):
+    writings = Network(llama, body, llama).followed()
     assert writings[1].unread == "the block Block takes back what its heads add"
     assert writings[0].unread is None
 
