@@ -43,7 +43,9 @@ class ModelSpec:
         positional=True,
     )
     engine: str = option(
-        "flash", "How heads are read: flash (fast) or lens (TransformerLens hooks)."
+        "auto",
+        "How heads are read: flash (fast), lens (TransformerLens hooks), or auto: flash if it can "
+        "read the model's, else lens.",
     )
     dtype: str = option("auto", "auto, float32, bfloat16 or float16.")
     device: str = option("auto", "auto, cpu, cuda, cuda:1, …")

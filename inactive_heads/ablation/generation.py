@@ -183,9 +183,10 @@ def generate(
     recorder = None if ablation is None else ZeroedRecorder(ablation, subject.shape, len(encoded))
     engine, constant = subject.engine, ablation is None or not ablation.depends_on_activations
     if decide == "prompt" and not constant and not isinstance(engine, FlashEngine):
+        other = "" if "flash" in subject.refused else ', or try engine="flash"'
         raise UserError(
-            f'decide="prompt" keeps a cache, which engine={engine.name!r} cannot; use '
-            'engine="flash", or decide="every-step"'
+            f'decide="prompt" keeps a cache, which engine={engine.name!r} cannot; give '
+            f'decide="every-step"{other}'
         )
     for index, tokens in enumerate(encoded):
         check_room(subject, tokens, max_new_tokens, f"prompt {index}")

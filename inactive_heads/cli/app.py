@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -10,8 +11,11 @@ from rich.console import Console
 
 from inactive_heads.cli.error_exit import one_line_errors
 from inactive_heads.cli.evaluate import evaluate
+from inactive_heads.cli.options import specs_as_options
 from inactive_heads.cli.report import report
 from inactive_heads.cli.terminal import write_anywhere
+from inactive_heads.errors import UserError
+from inactive_heads.specs import ModelSpec
 
 app = typer.Typer(
     help="Which attention heads of a language model do nothing, and how do you know?",
@@ -47,21 +51,50 @@ def lm_eval(
 
 @app.command()
 @one_line_errors
+@specs_as_options(model=["source"])
 def models(
-    own: Annotated[
+    *,
+    given: Annotated[
         list[str] | None,
-        typer.Argument(help="Presets of your own (.toml files); else all that come along."),
+        typer.Argument(
+            metavar="[MODEL]...",
+            help="Presets of your own (.toml files); all that come along if none is given. With "
+            "--check: the model, as other commands take it.",
+        ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Load a model and say what works with it."),
+    ] = False,
+    model: ModelSpec,
 ) -> None:
     """List the presets: sizes, dtype, chat template, and the memory and hardware each needs.
 
     Any other model is given by its hub name, folder or file.
-    """
-    from inactive_heads.cli.preset_table import find_presets, preset_table
 
+    With --check, one model is loaded, and everything is tried on a few tokens: which engine can
+    show its heads (and why the other cannot), layers, heads, scores, zeroing, shared prefixes,
+    generation, tokenizer. The exit status is 0 if its heads can be scored. The options are those
+    with which it is loaded.
+
+    Examples: inactive-heads models; inactive-heads models --check my-model/;
+    inactive-heads models --check architecture.toml --dtype bfloat16
+    """
     # Files and pipes have no width to fit into.
     width = None if sys.stdout.isatty() else 170
-    Console(width=width).print(preset_table(find_presets(own or ())))
+    if check:
+        from inactive_heads.cli.model_check import check_model, check_table
+
+        if given and len(given) > 1:
+            raise UserError(f"--check takes one model, not {len(given)}: {', '.join(given)}")
+        found = check_model(replace(model, source=given[0] if given else None))
+        Console(width=width).print(check_table(found))
+        return
+    if model != ModelSpec():
+        raise UserError("options of a model need --check: without it, presets are listed")
+    from inactive_heads.cli.preset_table import find_presets, preset_table
+
+    Console(width=width).print(preset_table(find_presets(given or ())))
 
 
 @app.command()

@@ -82,32 +82,11 @@ def first_look(
         What was found.
 
     Raises:
-        UserError: something cannot be proven; the message says what, and which engine can show the
-            model's heads, if any.
+        Unsupported: something cannot be proven; ``reason`` says what.
+        UserError: the model does not run.
     """
-    architecture = type(network).__name__
-    subject = f"the architecture {architecture} of {name!r}"
-    try:
-        return _Looking(network, subject, run).found()
-    except Unsupported as error:
-        remedy = (
-            'use engine="lens"'
-            if has_bridge(architecture)
-            else "nor can TransformerLens: this version cannot measure it"
-        )
-        raise UserError(f'{error.reason}: engine="flash" cannot show its heads; {remedy}') from None
-
-
-def has_bridge(architecture: str) -> bool:
-    """Whether TransformerLens has a bridge for an architecture, which engine="lens" needs.
-
-    Args:
-        architecture: the name of the network's class.
-    """
-    # TransformerLens takes seconds to import, and only an error message needs it.
-    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-
-    return architecture in SUPPORTED_ARCHITECTURES
+    subject = f"the architecture {type(network).__name__} of {name!r}"
+    return _Looking(network, subject, run).found()
 
 
 class _Looking:

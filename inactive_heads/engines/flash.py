@@ -57,8 +57,8 @@ class FlashEngine:
         name: the model's name, used in error messages.
 
     Raises:
-        UserError: the model does not compute its attention through transformers' attention
-            interface, or has attention of an unknown kind; the message says to use engine="lens".
+        Unsupported: the model does not compute its attention through transformers' attention
+            interface, or has attention of an unknown kind.
     """
 
     name = "flash"

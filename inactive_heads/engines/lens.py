@@ -25,11 +25,11 @@ from inactive_heads.core.tensor_types import (
 )
 from inactive_heads.engines.base import CheckedVisitor, Visitor
 from inactive_heads.engines.finite import check_logits, kept_rows, located
-from inactive_heads.engines.first_look import FIRST_TOKENS, has_bridge
-from inactive_heads.engines.flash import FlashEngine
+from inactive_heads.engines.first_look import FIRST_TOKENS
 from inactive_heads.engines.lens_shape import Hooks, hooks_of, output_weights, shape_of, shown_shape
 from inactive_heads.engines.lens_visit import LayerVisit
 from inactive_heads.engines.network.forward_pass import only_kept
+from inactive_heads.engines.network.hf_attention import Unsupported, unsupported_if_it_fails
 from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.residual import Writing
 from inactive_heads.engines.network.state import NetworkState
@@ -39,8 +39,7 @@ from inactive_heads.engines.network.stream import (
     follow_stream,
     output_path,
 )
-from inactive_heads.errors import NotFinite, UserError, naming
-from inactive_heads.third_party import explained
+from inactive_heads.errors import NotFinite, naming
 
 _seen: WeakKeyDictionary[Any, tuple[ModelShape, Writings]] = WeakKeyDictionary()
 """The sizes of bridges that have passed the first look, and how their heads write."""
@@ -61,30 +60,21 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
         The bridge in evaluation mode. It runs the model's own modules.
 
     Raises:
-        UserError: TransformerLens does not support the architecture.
+        Unsupported: TransformerLens does not support the architecture.
     """
     # TransformerLens takes seconds to import, and only this engine needs it.
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
     from transformer_lens.model_bridge.sources import build_bridge_from_module
 
     architecture = type(network).__name__
-    problem = f"TransformerLens has no bridge for the architecture {architecture} of {name!r}"
-    if not has_bridge(architecture):
-        raise UserError(f"{problem}; {_flash_remedy(network, name)}")
-    with explained(problem, 'try engine="flash"'):
+    subject = f"the architecture {architecture} of {name!r}"
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise Unsupported(f"TransformerLens has no bridge for {subject}", "lens")
+    with unsupported_if_it_fails(f"TransformerLens's bridge does not fit {subject}", "lens"):
         bridge = build_bridge_from_module(
             network, architecture, hf_config=network.config, model_name=name
         )
     return bridge.eval()
-
-
-def _flash_remedy(network: PreTrainedModel, name: str) -> str:
-    """What the other engine can do, tried."""
-    try:
-        FlashEngine(network, name)
-    except UserError as error:
-        reason = str(error).partition(": engine=")[0]
-        return f'nor can engine="flash" show its heads: {reason[:120]}'
-    return 'use engine="flash"'
 
 
 class LensEngine:
@@ -109,7 +99,7 @@ class LensEngine:
         shape: the model's sizes; ``shape.layers`` are those that have all hooks in `HOOKS`.
 
     Raises:
-        UserError: no layer has these hooks.
+        Unsupported: no layer has these hooks, or they do not show its heads.
     """
 
     name = "lens"
@@ -153,9 +143,8 @@ class LensEngine:
                 found.update(writings)
                 return logits
 
-        problem = f"TransformerLens cannot run {name!r} on four tokens"
         with (
-            explained(problem, "this version cannot measure it so"),
+            unsupported_if_it_fails(f"TransformerLens cannot run {name!r} on four tokens", "lens"),
             naming(lambda _: f"{name!r}, on four tokens"),
         ):
             self.shape, logits = shown_shape(self.shape, name, self.hooks, run)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,50 +11,24 @@ import torch
 from transformers import PreTrainedModel
 
 from inactive_heads.core.settings import default_settings
-from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.lens import LensEngine, bridge_of
+from inactive_heads.engines.lens import LensEngine
 from inactive_heads.errors import UserError
 from inactive_heads.models.chat_template import ChatTemplate
+from inactive_heads.models.choose_engine import AUTO, ENGINES, choose_engine
 from inactive_heads.models.devices import choose_device, choose_dtype, devices_of
 from inactive_heads.models.model import EngineName, Model, Rule
 from inactive_heads.models.resolve import find_model, find_tokenizer
 from inactive_heads.models.text_encoder import TextEncoder, bridge_encoder
-from inactive_heads.models.weights.finite import check_finite, watch_products
 from inactive_heads.specs import DeviceMap, ModelSpec
-from inactive_heads.third_party import explained, quiet
+from inactive_heads.third_party import explained
 
 RAW_WEIGHTS = "none: raw Hugging Face weights"
-
-
-@dataclass(frozen=True)
-class EngineKind:
-    """How an engine is made.
-
-    Attributes:
-        attention: the attention implementation that the network is loaded with; None is the fastest
-            that transformers offers for the model.
-        build: makes the engine of a network; the name is used in error messages.
-    """
-
-    attention: str | None
-    build: Callable[[PreTrainedModel, str], Any]
-
-
-def _lens_engine(network: PreTrainedModel, name: str) -> LensEngine:
-    # The bridge makes parameters of its own where a model keeps q, k and v in one matrix.
-    return LensEngine(bridge_of(network, name).requires_grad_(False))
-
-
-ENGINES = {
-    "flash": EngineKind(None, FlashEngine),
-    "lens": EngineKind("eager", _lens_engine),
-}
 
 
 def load_model(
     source: str | Path | None = None,
     *,
-    engine: EngineName = "flash",
+    engine: EngineName = "auto",
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     device_map: DeviceMap | None = None,
@@ -76,10 +49,10 @@ def load_model(
             a folder or hub name of a PEFT adapter (merged into its base), a .gguf file, a preset, or
             a .toml file (a preset of your own, or an architecture with random weights); None or
             "demo" is the bundled model.
-        engine: how the heads are visited: "flash" (fast, exact statistics without the pattern) or
-            "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge).
+        engine: how the heads are visited: "flash" (fast, exact statistics without the pattern),
+            "lens" (TransformerLens hooks; ``model.engine.bridge`` is the TransformerBridge), or
+            "auto": flash if it can show the model's heads, else lens, with a `Notice`.
         dtype: "float32", "bfloat16", "float16" or "float64", or the torch.dtype; see `choose_dtype`
-            for "auto".
             for "auto".
         device: "cpu", "cuda", "cuda:N", or a torch.device; "auto" takes CUDA if there is any.
         device_map: "auto" (or anything else Hugging Face's ``device_map`` takes) spreads a model
@@ -96,8 +69,9 @@ def load_model(
         The model with its tokenizer, on its device.
 
     Raises:
-        UserError: the model cannot be found or read, is not a causal language model that the
-            engine supports, or an option has no such value; the message says what to do.
+        UserError: the model cannot be found or read, is not a causal language model whose heads
+            the engine can show (with "auto": any engine, and the message says why each cannot), or
+            an option has no such value; the message says what to do.
     """
     return load(
         ModelSpec(
@@ -123,21 +97,26 @@ def load(spec: ModelSpec) -> Model:
         spec: which model, and how it is loaded.
 
     Returns:
-        The model. Its ``spec`` names the dtype and the commit that were really loaded, so that
-        another process loads the same.
+        The model. Its ``spec`` names the engine that was chosen, and the dtype and the commit that
+        were really loaded, so that another process loads the same.
 
     Raises:
         UserError: as `load_model`.
     """
-    if spec.engine not in ENGINES:
-        raise UserError(f"engine={spec.engine!r} is unknown; the engines are {', '.join(ENGINES)}")
-    kind = ENGINES[spec.engine]
+    if spec.engine not in (AUTO, *ENGINES):
+        raise UserError(
+            f"engine={spec.engine!r} is unknown; the engines are {', '.join((AUTO, *ENGINES))}"
+        )
     place = choose_device(spec.device)
     choose_dtype(spec.dtype, place, narrow=False)  # a wrong name is refused before a download
     _check_rule("bos", spec.bos)
     _check_rule("chat_template", spec.chat_template)
-    if spec.device_map is not None and spec.engine != "flash":
-        raise UserError(f'device_map={spec.device_map!r} needs engine="flash", not {spec.engine!r}')
+    spread = spec.device_map is not None
+    if spread and spec.engine != AUTO and not ENGINES[spec.engine].spreads:
+        raise UserError(
+            f'device_map={spec.device_map!r} needs engine="flash", not {spec.engine!r}: leave out '
+            "one of the two"
+        )
 
     origin = find_model(
         spec.source, revision=spec.revision, trust_remote_code=spec.trust_remote_code
@@ -159,37 +138,47 @@ def load(spec: ModelSpec) -> Model:
 
     narrow = given_dtype == "auto" and weights.narrow
     dtype = choose_dtype(given_dtype, place, narrow=narrow)
-    network = weights.network(dtype, kind.attention, spec.device_map)
-    if spec.device_map is None:
-        with explained(
-            f"{weights.name!r} does not fit on {place}", "give a smaller dtype or another device"
-        ):
-            torch.nn.Module.to(network, place)  # in place
-    devices = devices_of(network, weights.name)
-    with watch_products(network) as products:
-        try:
-            with quiet(), explained(f"{weights.name!r} cannot be run", "get its config.json again"):
-                engine = kind.build(network, weights.name)
-        finally:  # a damaged weight is the reason for whatever has failed
-            check_finite(network, weights.name, weights.stored, products.proven())
+
+    def network(attention: str | None) -> PreTrainedModel:
+        loaded = weights.network(dtype, attention, spec.device_map)
+        if not spread:
+            with explained(
+                f"{weights.name!r} does not fit on {place}",
+                "give a smaller dtype or another device",
+            ):
+                torch.nn.Module.to(loaded, place)  # in place
+        devices_of(loaded, weights.name)  # refuses what is only in part on devices that run it
+        return loaded
+
+    chosen = choose_engine(network, weights.name, spec.engine, weights.stored, spread=spread)
     provenance: dict[str, str | int] = {
         "model": weights.name,
         "source": "bundled demo model" if spec.source in (None, "demo") else str(spec.source),
         "revision": weights.revision,
-        "architecture": type(network).__name__,
+        "architecture": type(chosen.network).__name__,
         "dtype": _short(dtype),
-        "device": devices,
+        "device": devices_of(chosen.network, weights.name),
         "weight_processing": RAW_WEIGHTS,
         "unpacked_from": weights.quantization,
         "adapter": weights.adapter,
         "tokenizer": "" if other_tokenizer is None else str(other_tokenizer),
         "bos": encode.rule,
         "chat_template": "off" if chat is None else chat.record,
-        "engine": spec.engine,
+        "engine": chosen.name,
     }
-    # The same dtype and commit in other processes, whatever is pushed to the hub meanwhile.
-    loaded = replace(spec, dtype=_short(dtype), revision=weights.revision or spec.revision)
-    return Model(engine, tokenizer, provenance, encode, loaded, chat, preset.batch_size)
+    # The same engine, dtype and commit in other processes, whatever is pushed to the hub meanwhile.
+    revision = weights.revision or spec.revision
+    loaded = replace(spec, engine=chosen.name, dtype=_short(dtype), revision=revision)
+    return Model(
+        chosen.engine,
+        tokenizer,
+        provenance,
+        encode,
+        loaded,
+        chat,
+        preset.batch_size,
+        chosen.refused,
+    )
 
 
 def as_model(model: Any) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from inactive_heads.models.chat_template import ChatTemplate
 from inactive_heads.models.text_encoder import check_text
 from inactive_heads.specs import ModelSpec
 
-EngineName = Literal["flash", "lens"]
+EngineName = Literal["auto", "flash", "lens"]
 Rule = Literal["auto", "on", "off"]
 
 
@@ -32,6 +32,8 @@ class Model:
             TransformerBridge or HookedTransformer that was given as it is.
         chat: the chat template that writes prompts; None if prompts are plain text.
         batch_size: inputs run together unless a call says otherwise: a preset's number, or "auto".
+        refused: the engines that ``engine="auto"`` tried before, and why each cannot show the
+            model's heads.
     """
 
     engine: Engine
@@ -41,6 +43,7 @@ class Model:
     spec: ModelSpec | None = None
     chat: ChatTemplate | None = None
     batch_size: int | str = "auto"
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -142,7 +142,7 @@ def test_what_cannot_be_visited_says_which_architecture_and_what_is_missing(
     family, options, engine, message
 ):
     other = {"flash": "lens", "lens": "flash"}[engine]
-    with pytest.raises(ih.UserError, match=f'{message}.*use engine="{other}"'):
+    with pytest.raises(ih.UserError, match=f'{message}.*try engine="{other}"'):
         ENGINES[engine](tiny(family, **options))
 
 

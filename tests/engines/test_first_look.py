@@ -10,7 +10,6 @@ from helpers.tiny_families import tiny
 
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.engines.first_look import has_bridge
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 
@@ -96,21 +95,6 @@ def test_what_flash_cannot_run_is_refused_in_one_line_that_is_true(family):
     assert TRUE_REASONS.get(family, "") in message
     assert "\n" not in message
     assert len(message) < 300
-    assert ('use engine="lens"' in message) == has_bridge(type(network).__name__)
-
-
-SENT = {"persimmon": ({}, True), "helium": (SMALL, True), "diffllama": (SMALL, False)}
-
-
-@pytest.mark.parametrize("family", SENT)
-def test_lens_sends_to_flash_only_where_flash_can(family):
-    options, can = SENT[family]
-    network = tiny(family, **options)
-    with pytest.raises(ih.UserError, match="no bridge for the architecture") as error:
-        bridge_of(network, "mine")
-    assert str(error.value).endswith('use engine="flash"') == can
-    if can:
-        FlashEngine(network, "mine")
 
 
 @pytest.mark.parametrize("kv", [3, 8, 32])

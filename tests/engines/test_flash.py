@@ -202,7 +202,7 @@ def test_silencing_reaches_later_layers_and_leaves_other_inputs():
 
 def test_architectures_that_do_not_use_the_interface_are_refused():
     network = tiny("gptj", rotary_dim=4)
-    with pytest.raises(UserError, match=r'GPTJForCausalLM of .tiny. .* use engine="lens"'):
+    with pytest.raises(UserError, match=r'GPTJForCausalLM of .tiny. .* try engine="lens"'):
         FlashEngine(network, "tiny")
     assert network.config._attn_implementation != INTERFACE
 

@@ -1,10 +1,12 @@
 import copy
+import re
 
 import numpy as np
 import pytest
 import torch
 from helpers import reference
 from helpers.closeness import assert_close
+from helpers.tiny_families import tiny as tiny_family
 from helpers.tiny_models import SAMPLES, tiny, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -176,3 +178,36 @@ def test_hybrids_are_scored_where_they_have_heads():
     scores = ih.score_heads(model_of(tiny(config), "tiny-lfm2"), SAMPLES)
     assert list(scores["layer"].values) == [1]
     assert np.isfinite(scores.sel(score="AHON")).all()
+
+
+WIRED = {
+    "opt": ({"word_embed_proj_dim": 32, "ffn_dim": 64}, "out_proj"),
+    "bert": ({"is_decoder": True}, "output.dense"),
+    "gpt2": ({}, "c_proj"),
+}
+
+
+@pytest.mark.parametrize("family", WIRED)
+def test_hooks_that_wire_a_bridge_belong_to_the_model(family):
+    options, projection = WIRED[family]
+    network, entered, seen = tiny_family(family, **options), [], []
+    network.set_attn_implementation("eager")
+    handles = [
+        module.register_forward_pre_hook(lambda module, args: entered.append(args[0]))
+        for name, module in network.named_modules()
+        if re.search(rf"(attn|attention)\.{projection}$", name)
+    ]
+    tokens = torch.tensor([[5, 6, 7, 8]])
+    expected = network(tokens, use_cache=False).logits[:, -1]
+    for handle in handles:
+        handle.remove()
+    bridge = bridge_of(network, "tiny")
+    engine = LensEngine(bridge)
+    for batch in (TokenBatch.of([[5, 6, 7, 8], [9, 8]], side=side) for side in ("left", "right")):
+        assert_close(engine.run(batch)[:1], expected, rtol=1e-4)
+    engine.run(TokenBatch.of([[5, 6, 7, 8]]), lambda heads: seen.append(heads.outputs.flatten(2)))
+    for z, one in zip(seen, entered, strict=True):
+        assert_close(z, one, rtol=1e-4)
+    bridge.add_perma_hook("blocks.1.mlp.hook_in", lambda x, hook: x * 2)
+    with pytest.raises(ih.UserError, match="hook_in' changes what the model computes"):
+        engine.run(TokenBatch.of([[5, 6, 7, 8]]))

@@ -18,8 +18,9 @@ from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.lens import bridge_of
 from inactive_heads.errors import UserError
 from inactive_heads.models import devices
+from inactive_heads.models.choose_engine import ENGINES
 from inactive_heads.models.devices import devices_of
-from inactive_heads.models.load import ENGINES, as_model, load_model
+from inactive_heads.models.load import as_model, load_model
 from inactive_heads.models.model import Model
 from inactive_heads.scores.score_heads import score_heads
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.models_on_disk import save_folder
-from helpers.tiny_models import tiny_llama
+from helpers.tiny_models import tiny, tiny_llama
+from transformers import GPTJConfig
 
 import inactive_heads as ih
 from inactive_heads.specs import ExecutionSpec
@@ -49,6 +50,16 @@ def assert_same(curves, expected):
 
 def test_worker_processes_give_the_same_curves(model, expected):
     assert_same(swept(model, workers=2), expected)
+
+
+def test_worker_processes_load_the_engine_that_was_chosen(tmp_path):
+    """Only TransformerLens can show the heads of GPT-J."""
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
+    folder = save_folder(tmp_path / "gptj", tiny(GPTJConfig(vocab_size=97, **sizes)))
+    with pytest.warns(ih.Notice, match="is run by engine=.lens."):
+        model = ih.load_model(folder)
+    assert model.spec.engine == model.provenance["engine"] == "lens"
+    assert_same(swept(model, executor=Processes(1)), swept(model))
 
 
 def test_means_in_the_place_of_heads_go_along_to_worker_processes(model, expected):

@@ -274,3 +274,15 @@ def test_of_many_other_settings_the_first_are_named(tmp_path):
         pass
     assert "setting 5 was 0, now 1; and 3 more. Give" in str(caught.value)
     assert "setting 6" not in str(caught.value)
+
+
+def test_the_engine_that_was_used_decides_whether_a_run_is_continued(tmp_path):
+    """Whether it was chosen or asked for: the folder knows the engine, not the option."""
+    folder, out = save_folder(tmp_path / "tiny", tiny_llama()), tmp_path / "out"
+    curves = swept(ih.load_model(folder), out)
+    before = units_of(out)
+    assert json.loads((out / "run.json").read_text())["settings"]["model"]["engine"] == "flash"
+    pd.testing.assert_frame_equal(swept(ih.load_model(folder, engine="flash"), out), curves)
+    assert units_of(out) == before
+    with pytest.raises(ih.UserError, match='model.engine was "flash", now "lens"'):
+        swept(ih.load_model(folder, engine="lens"), out)

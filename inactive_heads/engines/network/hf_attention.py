@@ -236,25 +236,51 @@ def set_implementation(config: PreTrainedConfig, implementation: str | None) -> 
 
 
 class Unsupported(UserError):
-    """A model whose attention this engine cannot compute.
+    """A model whose heads an engine cannot show.
 
     Args:
         reason: the architecture or layer, and what it does or lacks.
+        engine: the engine's name.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f'{reason}: engine="flash" cannot show its heads; use engine="lens"')
-        self.reason = reason
+    def __init__(self, reason: str, engine: str = "flash") -> None:
+        super().__init__(reason, engine)
+        self.reason, self.engine = reason, engine
+
+    def __str__(self) -> str:
+        other = "lens" if self.engine == "flash" else "flash"
+        return f'{self.reason}: engine="{self.engine}" cannot show its heads; try engine="{other}"'
 
 
 def unsupported(subject: str, what: str) -> Unsupported:
-    """The error for a model whose attention this engine cannot compute.
+    """The error for a model whose attention the flash engine cannot compute.
 
     Args:
         subject: the architecture or layer.
         what: what it does or lacks, as a predicate.
 
     Returns:
-        The error, to be raised; its message says to use engine="lens".
+        The error, to be raised.
     """
     return Unsupported(f"{subject} {what}")
+
+
+@contextmanager
+def unsupported_if_it_fails(problem: str, engine: str) -> Iterator[None]:
+    """A context that turns any exception into `Unsupported`: an engine does not fit the model.
+
+    Args:
+        problem: what failed.
+        engine: the engine's name.
+
+    Raises:
+        Unsupported: the block raised an exception, which is quoted. A UserError passes through
+            unchanged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # code of other libraries, on a model it was not written for
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Unsupported(f"{problem} ({reason[:80]})", engine) from error
