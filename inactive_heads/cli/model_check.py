@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from rich.table import Table
 
 from inactive_heads.ablation.ablate import ablate
 from inactive_heads.ablation.ablations import Fixed, PerInput
 from inactive_heads.ablation.generation import generate
 from inactive_heads.ablation.mean_outputs import mean_head_outputs
-from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.base import SharingEngine
+from inactive_heads.engines.decoding import can_decode
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.chat_template import ChatTemplate
@@ -183,29 +182,28 @@ def _sharing(model: Model) -> str:
     engine = model.engine
     if not isinstance(engine, SharingEngine):
         return f"no: the engine {engine.name} runs every input whole"
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        shares = engine.shares_prefixes()
+    shares, why = _heard(engine.shares_prefixes)
     if shares:
         return "yes"
     if isinstance(engine, FlashEngine) and engine.angles:
         return "no: rotary angles depend on the length of an input"
-    reasons = [str(one.message) for one in said if issubclass(one.category, Notice)]
-    return "no: " + (reasons[0] if reasons else "more than keys and values passes between tokens")
+    return f"no: {why or 'more than keys and values passes between tokens'}"
 
 
 def _generation(model: Model, prompt: list[int]) -> str:
-    prompt = prompt[: max(1, model.shape.n_ctx - NEW_TOKENS)]
-    (written,) = generate(model, [prompt], max_new_tokens=NEW_TOKENS, progress=False).tokens
-    if not isinstance(model.engine, FlashEngine):
-        return "yes, without a cache: every token runs the whole text"
-    if model.engine.dtype in (torch.float32, torch.float64):  # rounding may decide in others
-        for n, token in enumerate(written):
-            batch = TokenBatch.of([prompt + written[:n]], device=model.engine.device)
-            logits = model.engine.run(batch)[0]
-            if logits.max() - logits[token] > 1e-3 * logits.abs().max():
-                return "no: with a cache, it writes other tokens than without"
-    return "yes, with a cache"
+    engine, prompt = model.engine, prompt[: max(1, model.shape.n_ctx - NEW_TOKENS)]
+    cached, why = _heard(lambda: isinstance(engine, FlashEngine) and can_decode(engine))
+    generate(model, [prompt], max_new_tokens=NEW_TOKENS, progress=False)
+    return "yes, with a cache" if cached else f"yes: {why or 'every token runs the whole text'}"
+
+
+def _heard(ask: Callable[[], bool]) -> tuple[bool, str]:
+    """An answer, and the notice that came with it; empty without one."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        answer = ask()
+    notices = [str(one.message) for one in said if issubclass(one.category, Notice)]
+    return answer, next(iter(notices), "")
 
 
 def _texts(model: Model) -> list[Line]:

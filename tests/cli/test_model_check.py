@@ -69,7 +69,7 @@ def test_a_model_that_only_lens_can_show_says_why_and_what_that_costs(tmp_path):
     assert found["zeroing, by v and z"] == "yes"
     assert found["zeroing, by attention"].startswith("no: 'mine' shows its attention pattern only")
     assert found["prefix sharing"] == "no: the engine lens runs every input whole"
-    assert found["generation"].startswith("yes, without a cache")
+    assert found["generation"] == "yes: every token runs the whole text"
     assert found["tokenizer"].startswith("none: give token ids, or --tokenizer")
     assert "is run by engine" not in result.stderr  # it is in the table
 
@@ -123,7 +123,7 @@ def test_the_smallest_models_are_checked(tmp_path, sizes):
     assert ("AEQD" in found["scores"]) == (sizes == {"n_ctx": 1})
     assert found["zeroing, by v and z"] == found["zeroing, by attention"] == "yes"
     full = sizes.get("n_ctx") in (1, 2)
-    assert found["generation"].startswith("no: prompt 0 has 1 tokens" if full else "yes")
+    assert found["generation"].startswith("no: prompt 0 has 1 tokens" if full else "yes, with")
 
 
 @pytest.mark.parametrize("option", ["--engine", "--dtype", "--device", "--bos", "--chat-template"])
