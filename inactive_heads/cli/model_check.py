@@ -93,14 +93,24 @@ def check_table(lines: Iterable[Line]) -> Table:
 
 def _sizes(model: Model) -> list[Line]:
     shape = model.shape
-    groups = (
-        ""
-        if shape.n_key_value_heads == shape.n_heads
-        else f" ({shape.n_key_value_heads} key/value heads)"
-    )
+    kinds: dict[str, list[int]] = {}
+    for layer in shape.layers:
+        heads = shape.of(layer)
+        groups = (
+            ""
+            if heads.n_key_value_heads == heads.n_heads
+            else f" ({heads.n_key_value_heads} key/value heads)"
+        )
+        kinds.setdefault(f"{heads.n_heads} per layer{groups}, d_head {heads.d_head}", []).append(
+            layer
+        )
+    alike = len(kinds) == 1
+    found = [
+        kind if alike else f"{kind}, in {len(layers)} layers" for kind, layers in kinds.items()
+    ]
     return [
         Line("layers", f"{len(shape.layers)} with attention heads, of {shape.n_layers}"),
-        Line("heads", f"{shape.n_heads} per layer{groups}, d_head {shape.d_head}"),
+        Line("heads", "; ".join(found)),
         Line("context", f"{shape.n_ctx} tokens"),
         Line("dtype", f"{model.provenance['dtype']} on {model.provenance['device']}"),
     ]
@@ -159,7 +169,8 @@ def _by_reason(failed: Mapping[str, str]) -> str:
 
 
 def _zeroing(model: Model, samples: Sequence[list[int]]) -> list[Line]:
-    every = [(layer, head) for layer in model.shape.layers for head in range(model.shape.n_heads)]
+    shape = model.shape
+    every = [(layer, head) for layer in shape.layers for head in range(shape.of(layer).n_heads)]
 
     def fixed() -> str:
         plain = ablate(model, samples, None, progress=False).logits

@@ -15,7 +15,8 @@ from inactive_heads.core.model_shape import HeadSizes, ModelShape
 from inactive_heads.core.tensor_types import Logits, OutputWeights
 from inactive_heads.engines.lens_visit import HOOKS, hooks_of
 from inactive_heads.engines.network.blocks import projection_weights
-from inactive_heads.errors import UserError, shortened
+from inactive_heads.engines.network.hf_attention import Unsupported
+from inactive_heads.errors import shortened
 
 Hooks = Sequence[tuple[str, Callable[..., None]]]
 """Names of hooks, each with a function that only looks."""
@@ -31,7 +32,7 @@ def shape_of(bridge: Any) -> ModelShape:
         The shape; its layers are those that have all hooks in `HOOKS`.
 
     Raises:
-        UserError: no layer has them, or a layer with attention lacks one.
+        Unsupported: no layer has them, or a layer with attention lacks one.
     """
     cfg, names = bridge.cfg, bridge.hook_dict
     has = {
@@ -40,16 +41,17 @@ def shape_of(bridge: Any) -> ModelShape:
     }
     layers = tuple(layer for layer, hooks in has.items() if len(hooks) == len(HOOKS))
     if not layers:
-        raise UserError(
+        raise Unsupported(
             f"no layer of {cfg.model_name!r} has attention heads that TransformerLens can "
-            f"show: it has none of the hooks {', '.join('attn.' + hook for hook in HOOKS)}"
+            f"show: it has none of the hooks {', '.join('attn.' + hook for hook in HOOKS)}",
+            "lens",
         )
     partly = [layer for layer, hooks in has.items() if "hook_pattern" in hooks]
     if hidden := sorted(set(partly) - set(layers)):
-        raise UserError(
+        raise Unsupported(
             f"TransformerLens shows no hook_v or hook_z in the attention layers {shortened(hidden)} of "
-            f"{cfg.model_name!r} (do they read another layer's keys and values?): it cannot show "
-            "all heads"
+            f"{cfg.model_name!r} (do they read another layer's keys and values?)",
+            "lens",
         )
     return ModelShape(
         layers=layers,
@@ -81,7 +83,7 @@ def shown_shape(
         The shape, ``shape`` itself if layers are alike and as the config says; and the logits.
 
     Raises:
-        UserError: the hooks of a layer do not show the same heads, or all show other heads than the
+        Unsupported: the hooks of a layer do not show the same heads, or all show other heads than the
             config says.
     """
     seen: dict[int, dict[str, tuple[int, ...]]] = defaultdict(dict)
@@ -98,18 +100,20 @@ def shown_shape(
     )
     for layer in shape.layers:
         if not seen[layer].keys() >= set(HOOKS):
-            raise UserError(
+            raise Unsupported(
                 f"TransformerLens does not show the heads of layer {layer} of {name!r}, which "
-                "are in its list of hooks"
+                "are in its list of hooks",
+                "lens",
             )
     told = (shape.n_heads, shape.d_head)
     z = {seen[layer]["hook_z"][2:] for layer in shape.layers}
     if z == {told} and len({seen[layer]["hook_v"][2:] for layer in shape.layers}) == 1:
         return shape, logits
     if len(z) == 1 and z != {told}:
-        raise UserError(
+        raise Unsupported(
             f"{name!r} shows (heads, d_head) = {z.pop()} in layer {shape.layers[0]}, and its "
-            f"config says {told}: TransformerLens does not fit this model"
+            f"config says {told}: TransformerLens does not fit this model",
+            "lens",
         )
     found = {layer: _sizes(name, layer, seen[layer]) for layer in shape.layers}
     own = ModelShape.of_layers(
@@ -127,9 +131,10 @@ def _sizes(name: str, layer: int, seen: dict[str, tuple[int, ...]]) -> HeadSizes
     v, pattern, z = (seen[kind] for kind in HOOKS)
     fits = len(z) == len(v) == len(pattern) == 4 and z[2:] == (pattern[1], v[3])
     if not fits or z[2] % v[2]:
-        raise UserError(
+        raise Unsupported(
             f"the hooks of layer {layer} of {name!r} show different heads: z {z}, v {v}, pattern "
-            f"{pattern}; TransformerLens does not fit this model"
+            f"{pattern}; TransformerLens does not fit this model",
+            "lens",
         )
     return HeadSizes(z[2], v[2], z[3])
 
@@ -145,14 +150,15 @@ def output_weights(attention: Any, sizes: HeadSizes) -> OutputWeights:
         ``(head, d_head, d_model)``, without gradients.
 
     Raises:
-        UserError: the layer's projection is not known.
+        Unsupported: the layer's projection is not known.
     """
     projection = getattr(getattr(attention, "o", None), "original_component", None)
     if isinstance(projection, nn.Linear | Conv1D):
         weights = projection_weights(projection)
         if weights.shape[0] == sizes.n_heads * sizes.d_head:
             return rearrange(weights, "(h d_head) d_model -> h d_head d_model", h=sizes.n_heads)
-    raise UserError(
+    raise Unsupported(
         f"TransformerLens's component {type(attention).__name__} has no output projection of "
-        f"{sizes.n_heads} heads of width {sizes.d_head}: it does not fit this model"
+        f"{sizes.n_heads} heads of width {sizes.d_head}: it does not fit this model",
+        "lens",
     )

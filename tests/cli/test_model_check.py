@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
+from helpers.layers_that_differ import MODELS
 from helpers.models_on_disk import save_folder, word_tokenizer, write_gguf
 from helpers.tiny_families import tiny
 from helpers.tiny_models import tiny_llama
@@ -111,6 +113,19 @@ def test_files_of_every_kind_are_checked(tmp_path):
         assert (found["model"], found["dtype"]) == (name, dtype)
         assert found["heads"].startswith(heads)
         assert found["scores"] == "all 15"
+
+
+def test_layers_that_differ_are_told_apart(tmp_path):
+    one = MODELS["gemma 4"]
+    folder = save_folder(tmp_path / "mine", one.make(), tokenizer=None)
+    found = lines_of(run("--check", folder))
+    kinds = Counter(one.heads)
+    for sizes, n_layers in kinds.items():
+        assert f"{sizes.n_heads} per layer" in found["heads"]
+        assert f"d_head {sizes.d_head}, in {n_layers} layers" in found["heads"]
+    assert len(kinds) == 1 + found["heads"].count(";") > 1
+    assert found["scores"] == "all 15"
+    assert found["zeroing, fixed"] == found["zeroing, by v and z"] == "yes"
 
 
 @pytest.mark.parametrize("sizes", [{"n_ctx": 2}, {"n_ctx": 1}, {"d_vocab": 5}, {"n_heads": 1}])

@@ -146,7 +146,7 @@ def test_values_that_transformer_lens_shows_are_those_that_attention_sums(made):
 
 @pytest.mark.parametrize("name", ["gemma 4 whose last layers share"])
 def test_transformer_lens_does_not_leave_out_layers_without_a_word(name):
-    with pytest.raises(ih.UserError, match=r"no hook_v .* layers \[2, 3\] .*cannot show all heads"):
+    with pytest.raises(ih.UserError, match=r"no hook_v .* layers \[2, 3\] .*cannot show its heads"):
         LensEngine(bridge_of(MODELS[name].make(), name))
 
 
