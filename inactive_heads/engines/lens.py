@@ -30,6 +30,7 @@ from inactive_heads.engines.lens_shape import Hooks, hooks_of, output_weights, s
 from inactive_heads.engines.lens_visit import LayerVisit
 from inactive_heads.engines.network.forward_pass import only_kept
 from inactive_heads.engines.network.hf_attention import Unsupported, unsupported_if_it_fails
+from inactive_heads.engines.network.own_logits import first_logits, same_logits
 from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.residual import Writing
 from inactive_heads.engines.network.state import NetworkState
@@ -71,10 +72,18 @@ def bridge_of(network: PreTrainedModel, name: str) -> Any:
     if architecture not in SUPPORTED_ARCHITECTURES:
         raise Unsupported(f"TransformerLens has no bridge for {subject}", "lens")
     with unsupported_if_it_fails(f"TransformerLens's bridge does not fit {subject}", "lens"):
+        tokens, own = first_logits(network.eval())
         bridge = build_bridge_from_module(
             network, architecture, hf_config=network.config, model_name=name
+        ).eval()
+        # In half precision two correct ways to compute attention can differ by more than 1%.
+        exact = network.dtype in (torch.float32, torch.float64)
+        same = not exact or same_logits(bridge, tokens, own)
+    if not same:
+        raise Unsupported(
+            f"TransformerLens's bridge computes other logits than {subject} itself", "lens"
         )
-    return bridge.eval()
+    return bridge
 
 
 class LensEngine:
