@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Two processes of one thread each; a file's tests stay together, for they share what they load.
 PYTEST := -m pytest --quiet -rs --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: report test damaged mutants lens3 docs pictures lint extras families setup clean
+.PHONY: report test damaged mutants lens3 docs pictures lint extras families architectures setup clean
 
 report: $(VENV)/.demo  ## a report on the bundled model, in the folder report/
 	$(BIN)/python -m inactive_heads.report --out $(OUT)
@@ -48,6 +48,9 @@ extras: $(VENV)/.test
 
 families: $(VENV)/.test  ## check every family of models, and write docs/families.md anew
 	WRITE_FAMILIES=1 $(BIN)/python -m pytest -q tests/engines/test_families.py
+
+architectures: $(VENV)/.test  ## check every architecture of transformers, and write docs/architectures.md anew
+	OMP_NUM_THREADS=1 $(BIN)/python tests/architectures.py
 
 setup: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.docs  ## everything the other targets need
 

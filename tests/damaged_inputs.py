@@ -7,11 +7,7 @@ Every damaged input has to load, or to be refused in one line.
 
 import argparse
 import contextlib
-import multiprocessing
-import os
 import random
-import resource
-import signal
 import sys
 import tempfile
 import traceback
@@ -22,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from helpers.damage import damage
 from helpers.inputs import KINDS, model
+from helpers.own_process import isolated
 from rich.progress import track
 
 import inactive_heads as ih
@@ -53,19 +49,8 @@ def try_one(kind: str, seed: int) -> Outcome:
     """Damage an input and load it, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix=f"damaged-{kind}-") as folder:
         words = make(kind, seed, Path(folder))
-        ours, theirs = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("fork").Process(
-            target=_load, args=(kind, Path(folder), theirs)
-        )
-        process.start()
-        theirs.close()
-        try:
-            result, message = ours.recv()
-        except EOFError:
-            result, message = "dies", ""
-        process.join()
-        if process.exitcode == -signal.SIGALRM:
-            result = "hangs"
+        found = isolated(_load, kind, Path(folder), seconds=SECONDS, memory=MEMORY)
+    result, message = (found, "") if isinstance(found, str) else found
     return Outcome(kind, seed, words, result, message)
 
 
@@ -77,32 +62,22 @@ def make(kind: str, seed: int, folder: Path) -> str:
     return f"{file.relative_to(folder)}: {damage(file, dice)}"
 
 
-def _load(kind: str, folder: Path, answer) -> None:
-    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
-    signal.alarm(SECONDS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
+def _load(kind: str, folder: Path) -> tuple[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             KINDS[kind].load(folder)
-        answer.send(("loads", ""))
+        return "loads", ""
     except ih.UserError as error:
         message = str(error)
         one_line = "\n" not in message and len(message) <= LONGEST_MESSAGE
-        answer.send(("refused" if one_line else "refused at length", message))
+        return "refused" if one_line else "refused at length", message
     except BaseException as error:  # noqa: BLE001  a user would see its traceback
         where = traceback.extract_tb(error.__traceback__)
         own = [
             f"{Path(f.filename).name}:{f.lineno}" for f in where if "inactive_heads" in f.filename
         ]
-        answer.send((f"{type(error).__name__} at {' '.join(own[-2:])}", str(error)[:300]))
-    finally:
-        answer.close()
-        os._exit(0)
+        return f"{type(error).__name__} at {' '.join(own[-2:])}", str(error)[:300]
 
 
 def try_many(kinds: list[str], n: int, seed: int, processes: int = 2) -> Iterator[Outcome]:
