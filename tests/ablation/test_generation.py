@@ -131,6 +131,7 @@ def test_heads_that_do_not_depend_on_the_text_are_silenced_with_a_cache(llama, a
 )
 def test_every_token_is_run_once_if_no_heads_are_chosen_anew(llama, ablation, cached):
     prompt, lengths = [5, 6, 7, 8], []
+    generate(llama, [prompt], max_new_tokens=2, progress=False)  # tries the cache the first time
     embedding = llama.engine.network.get_input_embeddings()
     handle = embedding.register_forward_hook(
         lambda module, given, output: lengths.append(given[0].shape[-1])
