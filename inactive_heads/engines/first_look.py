@@ -24,7 +24,11 @@ from inactive_heads.core.model_shape import HeadSizes, ModelShape
 from inactive_heads.core.tensor_types import HeadVectors, Logits
 from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.network.blocks import output_projection
+from inactive_heads.engines.network.blocks import (
+    OUTPUT_PROJECTIONS,
+    linear_layers,
+    output_projection,
+)
 from inactive_heads.engines.network.heads_apart import mixing_layer
 from inactive_heads.engines.network.hf_attention import (
     AttentionHandler,
@@ -107,11 +111,11 @@ class _Looking:
         logits = self._logits_by_our_attention(batch)
         if not self._sizes:
             raise self._unsupported(WITHOUT_INTERFACE)
+        self._check_layers()
         blocks = blocks_around(network, self._attentions)
         with follow_stream(blocks, self._projections) as writings:
             own = self._run(batch)
         finite = bool(logits.amax().isfinite() & own.amax().isfinite())
-        self._check_layers()
         # In half precision two correct ways to compute attention can differ by more than 1%.
         exact = network.dtype in (torch.float32, torch.float64)
         if exact and (logits - own).norm() > 0.01 * own.norm():
@@ -170,11 +174,14 @@ class _Looking:
         if owner is None:
             self._keys_and_values[layer] = inputs.key, inputs.value
         self._attentions[layer] = module
-        projection = output_projection(module, n_heads * d_head)
-        self._projections[layer] = projection
         z, statistics = attend(inputs)
         if inputs.mask is not None and bool((statistics.pattern().triu(1) > 0).any()):
             raise self._unsupported(f"lets tokens see later ones in layer {layer}")
+        projection = output_projection(module, n_heads * d_head)
+        if projection is None:
+            self._watch_for_projection(layer, z, stack)
+            return z
+        self._projections[layer] = projection
 
         def compare(_module: nn.Module, args: tuple[Any, ...]) -> None:
             if layer in self._changed:
@@ -186,6 +193,23 @@ class _Looking:
         stack.callback(projection.register_forward_pre_hook(compare).remove)
         return z
 
+    def _watch_for_projection(self, layer: int, z: HeadVectors, stack: ExitStack) -> None:
+        """Finds W_O where the attention module has none: it is the linear layer that takes in z.
+
+        BERT's stands beside the attention module, Moshi's is wrapped.
+        """
+
+        def look(candidate: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and _same(args[0], z):
+                if layer in self._projections:
+                    raise self._unsupported(
+                        f"gives the heads' outputs of layer {layer} to several linear layers"
+                    )
+                self._projections[layer], self._changed[layer] = candidate, False
+
+        for candidate in linear_layers(self._network, z.shape[2] * z.shape[3]):
+            stack.callback(candidate.register_forward_pre_hook(look).remove)
+
     def _owner_of(self, key: Tensor, value: Tensor) -> int | None:
         """The earlier layer that made these keys and values; None if there is none."""
         for layer, (known_key, known_value) in self._keys_and_values.items():
@@ -195,6 +219,11 @@ class _Looking:
 
     def _check_layers(self) -> None:
         unseen = sorted(set(self._sizes) - set(self._changed))
+        if unseen and unseen[0] not in self._projections:
+            raise self._unsupported(
+                f"has no linear layer {', '.join(OUTPUT_PROJECTIONS)} in the attention of layer "
+                f"{unseen[0]}, and no other takes in the heads' outputs"
+            )
         if unseen:
             raise self._unsupported(f"does not run the output projection of layer {unseen[0]}")
 

@@ -40,6 +40,8 @@ RIGHT = [
     pytest.param("deepseek_v32", ["flash"], id="sparse attention by an indexer"),
     pytest.param("bart", ["flash"], id="decoder of a pair"),
     pytest.param("gemma3", ["flash"], id="composite"),
+    pytest.param("bert", ["flash"], id="projection beside the attention"),
+    pytest.param("moshi", ["flash"], id="projection in a wrapper"),
 ]
 REFUSED_BY_BOTH = {
     "computes attention more than once": "hrm_text",

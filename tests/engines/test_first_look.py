@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from helpers.tiny_families import tiny
@@ -12,6 +13,7 @@ import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
+from inactive_heads.models.model import Model
 
 SMALL = {"num_key_value_heads": 2, "head_dim": 8}
 
@@ -133,3 +135,53 @@ def test_a_bridge_is_looked_at_once():
     first = len(runs)
     LensEngine(bridge)
     assert first == len(runs) == 1
+
+
+class Named(torch.nn.Module):
+    """An output projection under a name that nobody knows."""
+
+    def __init__(self, projection, other=None):
+        super().__init__()
+        self.mine, self.other = projection, other
+
+    def forward(self, z):
+        return self.mine(z) if self.other is None else self.mine(z) * self.other(z).sigmoid()
+
+
+def wrapped(other=lambda projection: None):
+    """A tiny Llama whose output projections are wrapped, and the same without."""
+    network = tiny("llama").eval()
+    changed = copy.deepcopy(network)
+    for layer in changed.model.layers:
+        own = layer.self_attn.o_proj
+        layer.self_attn.o_proj = Named(own, other(own))
+    return network, changed
+
+
+def test_the_projection_is_the_linear_layer_that_takes_in_z_whatever_its_name():
+    plain, changed = wrapped()
+    inputs = [[5, 6, 7, 8], [9, 3]]
+    found, expected = (
+        ih.score_heads(
+            Model(FlashEngine(one, "mine"), None, {"model": "x"}, lambda text: []),
+            inputs,
+            scores=["AHRN", "RON"],
+            progress=False,
+        )
+        for one in (changed, plain)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_several_linear_layers_that_take_in_z_are_refused():
+    _, changed = wrapped(copy.deepcopy)
+    with pytest.raises(ih.UserError, match="outputs of layer 0 to several linear layers"):
+        FlashEngine(changed, "mine")
+
+
+def test_no_linear_layer_that_takes_in_z_is_refused():
+    _, changed = wrapped()
+    for layer in changed.model.layers:
+        layer.self_attn.o_proj.forward = torch.zeros_like
+    with pytest.raises(ih.UserError, match="in the attention of layer 0, and no other takes in"):
+        FlashEngine(changed, "mine")

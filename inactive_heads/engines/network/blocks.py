@@ -5,33 +5,40 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from inactive_heads.engines.network.hf_attention import unsupported
-
 OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "Wo")
 """The names that models give to the output projection, W_O."""
 
 
-def output_projection(module: nn.Module, width: int) -> nn.Module:
-    """The output projection W_O of an attention module.
+def output_projection(module: nn.Module, width: int) -> nn.Module | None:
+    """The output projection W_O of an attention module, by its name.
 
     Args:
         module: the attention module.
         width: number of the projection's inputs, n_heads * d_head.
 
     Returns:
-        A linear layer or Conv1D.
-
-    Raises:
-        UserError: no submodule of a known name (`OUTPUT_PROJECTIONS`) has that many inputs.
+        A linear layer or Conv1D; None if no submodule of a known name (`OUTPUT_PROJECTIONS`) has that
+        many inputs and unpacked weights.
     """
-    for name in OUTPUT_PROJECTIONS:
-        layer = getattr(module, name, None)
-        if isinstance(layer, nn.Linear | Conv1D) and projection_weights(layer).shape[0] == width:
-            return layer
-    raise unsupported(
-        f"a layer {type(module).__name__}",
-        f"has no {', '.join(OUTPUT_PROJECTIONS)} with {width} inputs and unpacked weights",
-    )
+    children = (getattr(module, name, None) for name in OUTPUT_PROJECTIONS)
+    return next((one for one in children if _projects(one, width)), None)
+
+
+def linear_layers(network: nn.Module, width: int) -> list[nn.Module]:
+    """The linear layers and Conv1Ds of a network with a number of inputs.
+
+    Args:
+        network: the model.
+        width: the number of inputs.
+
+    Returns:
+        The layers.
+    """
+    return [module for module in network.modules() if _projects(module, width)]
+
+
+def _projects(module: object, width: int) -> bool:
+    return isinstance(module, nn.Linear | Conv1D) and projection_weights(module).shape[0] == width
 
 
 def projection_weights(projection: nn.Module) -> Tensor:
