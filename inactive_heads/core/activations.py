@@ -8,6 +8,8 @@ from functools import cached_property
 
 import torch
 from einops import einsum, reduce, repeat
+from jaxtyping import Float
+from torch import Tensor
 
 from inactive_heads.core.attention_statistics import AttentionStatistics
 from inactive_heads.core.batch import TokenBatch
@@ -141,14 +143,14 @@ class HeadActivations:
     @cached_property
     def v_norm(self) -> PerToken:
         """L2 norm of every token's value vector, ``(batch, pos, head)``."""
-        norm = torch.linalg.vector_norm(self.values, dim=-1, dtype=torch.float32)
+        norm = _norms(self.values)
         group = self.n_heads // self.values.shape[2]
         return repeat(norm, "b pos kv -> b pos (kv group)", group=group)
 
     @cached_property
     def z_norm(self) -> PerToken:
         """L2 norm of every token's head output z, ``(batch, pos, head)``."""
-        return torch.linalg.vector_norm(self.outputs, dim=-1, dtype=torch.float32)
+        return _norms(self.outputs)
 
     @cached_property
     def result_norm(self) -> PerToken:
@@ -177,8 +179,7 @@ class HeadActivations:
     @cached_property
     def residual_norm(self) -> PerToken:
         """L2 norm of the residual stream that the heads add to, ``(batch, pos, 1)``, float32."""
-        norm = torch.linalg.vector_norm(self.stream(), dim=-1, keepdim=True, dtype=torch.float32)
-        return norm.to(self.outputs.device)
+        return _norms(self.stream())[..., None].to(self.outputs.device)
 
     @cached_property
     def updated(self) -> Residual:
@@ -276,3 +277,9 @@ class HeadActivations:
     def _at(values: PerToken, positions: PerRow) -> PerHead:
         positions = positions.to(values.device)
         return values[torch.arange(len(values), device=values.device), positions]
+
+
+def _norms(vectors: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes"]:
+    """L2 norms in float32, computed in float64 for vectors in float64."""
+    wide = torch.promote_types(vectors.dtype, torch.float32)
+    return torch.linalg.vector_norm(vectors, dim=-1, dtype=wide).float()
