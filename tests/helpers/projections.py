@@ -165,12 +165,16 @@ def _patterns(output: object, n: int, layers: list[int]) -> dict[int, np.ndarray
 def per_input(
     network: PreTrainedModel, tokens: Sequence[int], threshold: float
 ) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Logits and masks of zeroing by AHON (LN), in float64.
+    """Logits and masks of zeroing by AHON (LN), in float64 if the model itself runs in it.
 
     Every layer is scored with the layers before it zeroed.
     """
     exact = copy.deepcopy(network).double()
     exact.set_experts_implementation("eager")  # others take no float64
+    try:
+        plain_run(exact, tokens)
+    except RuntimeError:  # XGLM's mask, Inkling's float32 buffers
+        exact = network
     masks: dict[int, np.ndarray] = {}
     for layer in sorted(projections(exact)):
         masks[layer] = ahon_ln(plain_run(exact, tokens, masks).z[layer]) < threshold

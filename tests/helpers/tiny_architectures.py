@@ -122,5 +122,5 @@ def randomize(network: PreTrainedModel) -> None:
             noise = torch.randn(parameter.shape, generator=draw)
             if parameter.ndim < 2 or name.endswith("A_log"):
                 parameter.add_(0.2 * noise)
-            else:
-                parameter.copy_(0.25 * noise)
+            else:  # in wide models less, or rounding grows from layer to layer
+                parameter.copy_(min(0.25, 2 * parameter.shape[-1] ** -0.5) * noise)
