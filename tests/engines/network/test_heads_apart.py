@@ -188,8 +188,13 @@ def tokens_first(network):
     projection.register_forward_hook(lambda module, args, output: output.transpose(0, 1))
 
 
+class HalfOfThem(nn.Linear):
+    def forward(self, z):
+        return super().forward(z[..., : self.in_features])
+
+
 def other_width(network):
-    network.model.layers[1].self_attn.o_proj = nn.Linear(WIDTH // 2, WIDTH)
+    network.model.layers[1].self_attn.o_proj = HalfOfThem(WIDTH // 2, WIDTH)
 
 
 def not_run(network):
@@ -204,7 +209,7 @@ STRANGE = {
     attend_twice: "computes attention more than once in layer 1",
     first_tokens_only: r"LlamaForCausalLM of 'mine' is not laid out by heads: layer 1 .* \(4, 1, 32\), where",
     tokens_first: "mixes heads",
-    other_width: "with 32 inputs",
+    other_width: "in the attention of layer 1, and no other takes in the heads' outputs",
     not_run: "does not run the output projection of layer 1",
 }
 
