@@ -208,6 +208,6 @@ def test_hooks_that_wire_a_bridge_belong_to_the_model(family):
     engine.run(TokenBatch.of([[5, 6, 7, 8]]), lambda heads: seen.append(heads.outputs.flatten(2)))
     for z, one in zip(seen, entered, strict=True):
         assert_close(z, one, rtol=1e-4)
-    bridge.add_perma_hook("blocks.1.mlp.hook_in", lambda x, hook: x * 2)
+    bridge.add_perma_hook("blocks.1.attn.hook_z", lambda z, hook: z * 2)
     with pytest.raises(ih.UserError, match="hook_in' changes what the model computes"):
         engine.run(TokenBatch.of([[5, 6, 7, 8]]))
