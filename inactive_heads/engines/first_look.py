@@ -29,14 +29,14 @@ from inactive_heads.engines.network.blocks import (
     linear_layers,
     output_projection,
 )
-from inactive_heads.engines.network.heads_apart import mixing_layer
-from inactive_heads.engines.network.hf_attention import (
+from inactive_heads.engines.network.stream import Writings, blocks_around, follow_stream
+from inactive_heads.engines.routing.heads_apart import mixing_layer
+from inactive_heads.engines.routing.hf_attention import (
     AttentionHandler,
     Unsupported,
     configs_of,
     route_attention,
 )
-from inactive_heads.engines.network.stream import Writings, blocks_around, follow_stream
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 

@@ -31,13 +31,13 @@ from inactive_heads.engines.first_look import FIRST_TOKENS, first_look
 from inactive_heads.engines.flash_runs import RowRun, VisitedRun
 from inactive_heads.engines.network.blocks import projection_weights
 from inactive_heads.engines.network.forward_pass import only_kept
-from inactive_heads.engines.network.head_outputs import HeadRun, route_heads
-from inactive_heads.engines.network.hf_attention import checked_sdpa, configs_of
 from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.rotary import RotaryAngles
 from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.engines.network.stream import Writings, capture_streams, output_path
 from inactive_heads.engines.prefix_tree import Row
+from inactive_heads.engines.routing.head_outputs import HeadRun, route_heads
+from inactive_heads.engines.routing.hf_attention import checked_sdpa, configs_of
 from inactive_heads.errors import NotFinite
 
 

@@ -29,7 +29,6 @@ from inactive_heads.engines.first_look import FIRST_TOKENS
 from inactive_heads.engines.lens_shape import Hooks, hooks_of, output_weights, shape_of, shown_shape
 from inactive_heads.engines.lens_visit import LayerVisit
 from inactive_heads.engines.network.forward_pass import only_kept
-from inactive_heads.engines.network.hf_attention import Unsupported, unsupported_if_it_fails
 from inactive_heads.engines.network.own_logits import first_logits, same_logits
 from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.residual import Writing
@@ -40,6 +39,7 @@ from inactive_heads.engines.network.stream import (
     follow_stream,
     output_path,
 )
+from inactive_heads.engines.routing.hf_attention import Unsupported, unsupported_if_it_fails
 from inactive_heads.errors import NotFinite, naming
 
 _seen: WeakKeyDictionary[Any, tuple[ModelShape, Writings]] = WeakKeyDictionary()

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from inactive_heads.engines.base import Engine
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.engines.network.hf_attention import (
+from inactive_heads.engines.routing.hf_attention import (
     Unsupported,
     configs_of,
     set_implementation,

@@ -18,7 +18,7 @@ from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.engines.network.hf_attention import Unsupported
+from inactive_heads.engines.routing.hf_attention import Unsupported
 from inactive_heads.errors import NotFinite
 from inactive_heads.models.choose_engine import ENGINES, choose_engine, why_not
 from inactive_heads.models.load import load

@@ -1,1 +1,1 @@
-"""A Hugging Face network while it runs: its blocks, attention, rotary angles and settings."""
+"""A Hugging Face network while it runs: its blocks, residual stream, rotary angles and settings."""

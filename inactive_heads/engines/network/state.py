@@ -12,8 +12,8 @@ from torch.nn.modules import module as torch_module
 
 from inactive_heads.core.settings import default_settings
 from inactive_heads.engines.network.forward_pass import run_lock
-from inactive_heads.engines.network.hf_attention import configs_of, set_implementation
 from inactive_heads.engines.network.rotary import RotaryAngles
+from inactive_heads.engines.routing.hf_attention import configs_of, set_implementation
 from inactive_heads.errors import UserError
 
 

@@ -20,7 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
 from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.network.hf_attention import (
+from inactive_heads.engines.routing.hf_attention import (
     AttentionHandler,
     route_attention,
     unsupported,

@@ -19,8 +19,8 @@ from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadMask, HeadVectors
 from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.network.head_outputs import route_heads
-from inactive_heads.engines.network.hf_attention import configs_of
+from inactive_heads.engines.routing.head_outputs import route_heads
+from inactive_heads.engines.routing.hf_attention import configs_of
 
 
 def heads_of_inputs(n_heads: int) -> HeadMask:

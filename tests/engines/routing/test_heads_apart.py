@@ -13,7 +13,7 @@ import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.base import Silence
 from inactive_heads.engines.flash import FlashEngine
-from inactive_heads.engines.network.heads_apart import heads_of_inputs
+from inactive_heads.engines.routing.heads_apart import heads_of_inputs
 
 WIDTH = N_HEADS * D_HEAD
 INPUTS = samples((6, 4, 5))
