@@ -30,6 +30,7 @@ from inactive_heads.engines.network.blocks import (
     output_projection,
 )
 from inactive_heads.engines.network.stream import Writings, blocks_around, follow_stream
+from inactive_heads.engines.routing.head_outputs import HeadPlaces
 from inactive_heads.engines.routing.heads_apart import mixing_layer
 from inactive_heads.engines.routing.hf_attention import (
     AttentionHandler,
@@ -37,6 +38,7 @@ from inactive_heads.engines.routing.hf_attention import (
     configs_of,
     route_attention,
 )
+from inactive_heads.engines.routing.numbering import Numbering
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 
@@ -57,14 +59,14 @@ class FirstLook:
         shape: the model's sizes.
         projections: output projections by layer.
         writings: how each layer's heads write into the residual stream.
-        altered: the layers in which something stands between attention and W_O.
+        places: where a run meets the heads.
         finite: whether the logits after the tokens are.
     """
 
     shape: ModelShape
     projections: dict[int, nn.Module]
     writings: Writings
-    altered: tuple[int, ...]
+    places: HeadPlaces
     finite: bool
 
 
@@ -98,12 +100,15 @@ class _Looking:
         self, network: PreTrainedModel, subject: str, run: Callable[[TokenBatch], Logits]
     ) -> None:
         self._network, self._subject, self._run = network, subject, run
+        self._numbering = Numbering(network, subject)
         self._sizes: dict[int, HeadSizes] = {}
         self._keys_and_values: dict[int, tuple[Tensor, Tensor]] = {}
         self._attentions: dict[int, nn.Module] = {}
         self._projections: dict[int, nn.Module] = {}
         self._changed: dict[int, bool] = {}
         """By layer that has run, whether something stands between attention and W_O."""
+        self._entering: dict[nn.Module, tuple[int, HeadVectors]] = {}
+        """By output projection, the layer whose heads it takes in next, and what attention gave."""
 
     def found(self) -> FirstLook:
         config, network = self._network.config.get_text_config(), self._network
@@ -112,6 +117,7 @@ class _Looking:
         if not self._sizes:
             raise self._unsupported(WITHOUT_INTERFACE)
         self._check_layers()
+        numbers = self._numbering.found()
         blocks = blocks_around(network, self._attentions)
         with follow_stream(blocks, self._projections) as writings:
             own = self._run(batch)
@@ -122,15 +128,15 @@ class _Looking:
             raise self._unsupported("computes attention in a way of its own")
         shape = ModelShape.of_layers(
             self._sizes,
-            n_layers=config.num_hidden_layers,
+            n_layers=numbers.n_layers,
             d_model=config.hidden_size,
             n_ctx=_context_length(config),
             d_vocab=own.shape[-1],
         )
-        altered = tuple(layer for layer, changed in sorted(self._changed.items()) if changed)
-        if altered and finite:  # NaN compares with nothing; the engine says where it began
-            self._check_heads_apart(altered)
-        return FirstLook(shape, self._projections, writings, altered, finite)
+        places = HeadPlaces(numbers, self._altered())
+        if places.altered and finite:  # NaN compares with nothing; the engine says where it began
+            self._check_heads_apart(places)
+        return FirstLook(shape, self._projections, writings, places, finite)
 
     def _logits_by_our_attention(self, batch: TokenBatch) -> Logits:
         try:
@@ -148,7 +154,7 @@ class _Looking:
             ) from error
 
     def _attended_by_us(self, batch: TokenBatch, mask: Callable[..., Tensor | None]) -> Logits:
-        with ExitStack() as stack:
+        with self._numbering.during_run(), ExitStack() as stack:
             handler = AttentionHandler(batch, partial(self._record, stack=stack), mask)
             with route_attention(configs_of(self._network), handler):
                 return self._run(batch)
@@ -163,11 +169,7 @@ class _Looking:
     def _record(
         self, module: nn.Module, inputs: AttentionInputs, *, stack: ExitStack
     ) -> HeadVectors:
-        layer = getattr(module, "layer_idx", None)
-        if not isinstance(layer, int):
-            raise self._unsupported("does not number its attention layers")
-        if layer in self._sizes:
-            raise self._unsupported(f"computes attention more than once in layer {layer}")
+        layer = self._numbering.layer_of(module)
         n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
         owner = self._owner_of(inputs.key, inputs.value)
         self._sizes[layer] = HeadSizes(n_heads, inputs.key.shape[1], d_head, owner)
@@ -181,17 +183,19 @@ class _Looking:
         if projection is None:
             self._watch_for_projection(layer, z, stack)
             return z
+        if projection not in self._projections.values():
+            stack.callback(projection.register_forward_pre_hook(self._compare).remove)
         self._projections[layer] = projection
-
-        def compare(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            if layer in self._changed:
-                raise self._unsupported(
-                    f"runs the output projection of layer {layer} more than once"
-                )
-            self._changed[layer] = not _same(args[0], z)
-
-        stack.callback(projection.register_forward_pre_hook(compare).remove)
+        self._entering[projection] = layer, z
         return z
+
+    def _compare(self, projection: nn.Module, args: tuple[Any, ...]) -> None:
+        """Whether what enters an output projection is what attention returned before it."""
+        if projection not in self._entering:
+            layer = max(one for one in self._changed if self._projections[one] is projection)
+            raise self._unsupported(f"runs the output projection of layer {layer} more than once")
+        layer, z = self._entering.pop(projection)
+        self._changed[layer] = not _same(args[0], z)
 
     def _watch_for_projection(self, layer: int, z: HeadVectors, stack: ExitStack) -> None:
         """Finds W_O where the attention module has none: it is the linear layer that takes in z.
@@ -227,11 +231,20 @@ class _Looking:
         if unseen:
             raise self._unsupported(f"does not run the output projection of layer {unseen[0]}")
 
-    def _check_heads_apart(self, altered: tuple[int, ...]) -> None:
-        projections = {layer: self._projections[layer] for layer in altered}
+    def _altered(self) -> dict[int, nn.Module]:
+        """The output projections of layers in which something stands before it, and of layers that
+        share one with such a layer."""
+        altered = {self._projections[layer] for layer, changed in self._changed.items() if changed}
+        return {
+            layer: projection
+            for layer, projection in sorted(self._projections.items())
+            if projection in altered
+        }
+
+    def _check_heads_apart(self, places: HeadPlaces) -> None:
         most = max(one.n_heads for one in self._sizes.values())
         try:
-            layer = mixing_layer(self._network, self._run, FIRST_TOKENS, projections, most)
+            layer = mixing_layer(self._network, self._run, FIRST_TOKENS, places, most)
         except Unsupported as error:
             raise self._unsupported(f"is not laid out by heads: {error.reason}") from None
         if layer is not None:

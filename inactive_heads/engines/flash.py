@@ -73,7 +73,7 @@ class FlashEngine:
         with self._state.run(lambda: [len(FIRST_TOKENS)]):
             look = first_look(network, name, self._forward)
         self.shape, self._projections = look.shape, look.projections
-        self._altered = {layer: look.projections[layer] for layer in look.altered}
+        self._places = look.places
         self._writings = look.writings
         # Every layer needs the norms of all later layers.
         self._norm = cache(partial(Norm.of, d_model=self.shape.d_model))
@@ -164,7 +164,7 @@ class FlashEngine:
             if visitor is not None:
                 streams = stack.enter_context(capture_streams(self._writings))
                 run = VisitedRun(batch, visitor, streams, self.path)
-                stack.enter_context(route_heads(self._configs, batch, run, self._altered))
+                stack.enter_context(route_heads(self._configs, batch, run, self._places))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never read padding on the right: there is no other.
             return self.network(batch.tokens, use_cache=False).logits[0].float()
@@ -203,7 +203,7 @@ class FlashEngine:
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
         run = RowRun(attention, silences)
-        routed = route_heads(self._configs, batch, run, self._altered, attention.mask)
+        routed = route_heads(self._configs, batch, run, self._places, attention.mask)
         places = keep[0].nonzero().flatten().tolist()
         try:
             with self._state.run(lambda: [len(row.tokens)]), ExitStack() as stack:
@@ -250,7 +250,7 @@ class FlashEngine:
         Yields:
             The model, which no other thread can run meanwhile.
         """
-        routed = route_heads(self._configs, batch, heads, self._altered)
+        routed = route_heads(self._configs, batch, heads, self._places)
         with self._state.run(lengths), routed:
             yield self.network
 

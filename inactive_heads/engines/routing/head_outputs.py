@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -25,6 +25,7 @@ from inactive_heads.engines.routing.hf_attention import (
     route_attention,
     unsupported,
 )
+from inactive_heads.engines.routing.numbering import LayerNumbers
 
 
 @runtime_checkable
@@ -56,12 +57,26 @@ class HeadRun(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class HeadPlaces:
+    """Where a run meets a model's heads.
+
+    Attributes:
+        numbers: the layers of attention modules.
+        altered: output projections, by layer, of the layers in which something stands between
+            attention and the projection.
+    """
+
+    numbers: LayerNumbers
+    altered: Mapping[int, nn.Module]
+
+
 @contextmanager
 def route_heads(
     configs: list[PreTrainedConfig],
     batch: TokenBatch,
     run: HeadRun,
-    altered: Mapping[int, nn.Module],
+    places: HeadPlaces,
     mask: Callable[..., Tensor | None] = sdpa_mask,
 ) -> Iterator[None]:
     """A context in which a model's attention is computed, and its heads silenced, by a run.
@@ -70,31 +85,31 @@ def route_heads(
         configs: from `configs_of`.
         batch: the inputs.
         run: computes and silences heads.
-        altered: output projections, by layer, of the layers in which something stands between
-            attention and the projection.
+        places: where heads are.
         mask: see `AttentionHandler`.
     """
-    shapes: dict[int, torch.Size] = {}
+    layers = {projection: layer for layer, projection in places.altered.items()}
+    attended_in: dict[nn.Module, tuple[int, torch.Size]] = {}
+    """By output projection, the layer whose heads it takes in next, and their shape."""
 
     def at_attention(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        layer = layer_of(module)
         attended = run.attend(layer, inputs)
-        if layer not in altered:
+        if layer not in places.altered:
             return run.answer(layer, attended)
-        shapes[layer] = attended.shape
+        attended_in[places.altered[layer]] = layer, attended.shape
         return attended
 
-    def at_projection(
-        projection: nn.Module, args: tuple[Any, ...], layer: int
-    ) -> tuple[Any, ...] | None:
-        z = _by_head(args[0], shapes.pop(layer, None), layer)
+    def at_projection(projection: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        layer, shape = attended_in.pop(projection, (layers[projection], None))
+        z = _by_head(args[0], shape, layer)
         answered = run.answer(layer, z)
         return None if answered is z else (answered.reshape(args[0].shape), *args[1:])
 
     with ExitStack() as stack:
-        for layer, projection in altered.items():
-            handle = projection.register_forward_pre_hook(partial(at_projection, layer=layer))
-            stack.callback(handle.remove)
+        layer_of = stack.enter_context(places.numbers.during_run())
+        for projection in layers:  # several layers may share one
+            stack.callback(projection.register_forward_pre_hook(at_projection).remove)
         stack.enter_context(route_attention(configs, AttentionHandler(batch, at_attention, mask)))
         yield
 

@@ -7,19 +7,19 @@ zero at the projection's input, or the blocks are not the heads'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadMask, HeadVectors
 from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.routing.head_outputs import route_heads
+from inactive_heads.engines.routing.head_outputs import HeadPlaces, route_heads
 from inactive_heads.engines.routing.hf_attention import configs_of
 
 
@@ -59,7 +59,7 @@ def mixing_layer(
     network: PreTrainedModel,
     run: Callable[[TokenBatch], object],
     tokens: list[int],
-    altered: Mapping[int, nn.Module],
+    places: HeadPlaces,
     n_heads: int,
 ) -> int | None:
     """The first layer in which heads cannot be told apart at the input of W_O.
@@ -68,7 +68,7 @@ def mixing_layer(
         network: the model.
         run: runs a batch through it.
         tokens: the tokens to run.
-        altered: output projections, by layer, of the layers to look at.
+        places: where heads are; the altered layers are looked at.
         n_heads: the largest number of heads in a layer.
 
     Returns:
@@ -80,9 +80,9 @@ def mixing_layer(
     zeroed = heads_of_inputs(n_heads)
     batch = TokenBatch.of([tokens] * len(zeroed), device=network.device)
     heads = _ZeroedHeads(zeroed)
-    with route_heads(configs_of(network), batch, heads, altered):
+    with route_heads(configs_of(network), batch, heads, places):
         run(batch)
-    for layer in altered:
+    for layer in places.altered:
         blocks = heads.blocks[layer]
         # A gate may be closed, or values be zero: such a block is zero in every input.
         open_blocks = ~blocks.all(dim=0)

@@ -151,10 +151,9 @@ def _checked_sdpa(
         for index, row in enumerate(batch.rows):
             real = batch.mask[index].to(query.device)
             if not all(bool(one[index][:, real].isfinite().all()) for one in (query, key)):
-                layer = getattr(module, "layer_idx", "?")
                 raise NotFinite(
                     row,
-                    f"queries or keys of layer {layer} are not finite",
+                    "queries or keys of an attention layer are not finite",
                     "a dtype such as float16 overflows, or weights are damaged",
                 )
     mask = _only_selected(attention_mask, indices, key)
