@@ -34,11 +34,12 @@ from inactive_heads.engines.routing.head_outputs import HeadPlaces
 from inactive_heads.engines.routing.heads_apart import mixing_layer
 from inactive_heads.engines.routing.hf_attention import (
     AttentionHandler,
+    InterfaceAttention,
     Unsupported,
     configs_of,
-    route_attention,
 )
 from inactive_heads.engines.routing.numbering import Numbering
+from inactive_heads.engines.routing.own_attention import OwnAttention
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 
@@ -48,7 +49,10 @@ FIRST_TOKENS = [1, 2, 3, 4]
 FAILURES = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a model raises that cannot run with another attention function."""
 
-WITHOUT_INTERFACE = "does not use transformers' attention interface"
+NOT_SEEN = (
+    "computes attention neither by transformers' attention interface nor by PyTorch's "
+    "scaled_dot_product_attention or a softmax and a product with values"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +105,7 @@ class _Looking:
     ) -> None:
         self._network, self._subject, self._run = network, subject, run
         self._numbering = Numbering(network, subject)
+        self._attention: InterfaceAttention | OwnAttention = InterfaceAttention(configs_of(network))
         self._sizes: dict[int, HeadSizes] = {}
         self._keys_and_values: dict[int, tuple[Tensor, Tensor]] = {}
         self._attentions: dict[int, nn.Module] = {}
@@ -114,8 +119,6 @@ class _Looking:
         config, network = self._network.config.get_text_config(), self._network
         batch = TokenBatch.of([FIRST_TOKENS], device=network.device)
         logits = self._logits_by_our_attention(batch)
-        if not self._sizes:
-            raise self._unsupported(WITHOUT_INTERFACE)
         self._check_layers()
         numbers = self._numbering.found()
         blocks = blocks_around(network, self._attentions)
@@ -133,30 +136,42 @@ class _Looking:
             n_ctx=_context_length(config),
             d_vocab=own.shape[-1],
         )
-        places = HeadPlaces(numbers, self._altered())
-        if places.altered and finite:  # NaN compares with nothing; the engine says where it began
-            self._check_heads_apart(places)
+        altered = self._altered()
+        # Of attention that a model computes itself, the layout by heads is assumed until here.
+        doubtful = self._projections if isinstance(self._attention, OwnAttention) else altered
+        if doubtful and finite:  # NaN compares with nothing; the engine says where it began
+            self._check_heads_apart(HeadPlaces(self._attention, numbers, doubtful))
+        places = HeadPlaces(self._attention, numbers, altered)
         return FirstLook(shape, self._projections, writings, places, finite)
 
     def _logits_by_our_attention(self, batch: TokenBatch) -> Logits:
         try:
-            return self._attended_by_us(batch, sdpa_mask)
+            logits = self._attended_by_us(batch, sdpa_mask)
         except UserError:
             raise
         except FAILURES as error:
             with explained(f"{self._subject} does not run on four tokens", "check its files"):
                 self._run(batch)
-            if not self._sizes and self._runs_past_us(batch):
-                raise self._unsupported(WITHOUT_INTERFACE) from None
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise self._unsupported(
-                f"does not run with another attention function ({reason[:80]})"
-            ) from error
+            if self._sizes or not self._runs_past_us(batch):
+                raise self._does_not_run(error) from error
+        if self._sizes:
+            return logits
+        self._attention = own = OwnAttention.of(self._network)
+        try:
+            logits = self._attended_by_us(batch, sdpa_mask)
+        except UserError:
+            raise
+        except FAILURES as error:
+            raise self._does_not_run(error) from error
+        if not self._sizes:
+            raise self._unsupported(NOT_SEEN)
+        self._attention = own.of_seen()
+        return logits
 
     def _attended_by_us(self, batch: TokenBatch, mask: Callable[..., Tensor | None]) -> Logits:
         with self._numbering.during_run(), ExitStack() as stack:
             handler = AttentionHandler(batch, partial(self._record, stack=stack), mask)
-            with route_attention(configs_of(self._network), handler):
+            with self._attention.route(handler):
                 return self._run(batch)
 
     def _runs_past_us(self, batch: TokenBatch) -> bool:
@@ -165,6 +180,10 @@ class _Looking:
             self._attended_by_us(batch, _mask_always)
             return not self._sizes
         return False
+
+    def _does_not_run(self, error: Exception) -> Unsupported:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return self._unsupported(f"does not run with another attention function ({reason[:80]})")
 
     def _record(
         self, module: nn.Module, inputs: AttentionInputs, *, stack: ExitStack
@@ -244,7 +263,7 @@ class _Looking:
     def _check_heads_apart(self, places: HeadPlaces) -> None:
         most = max(one.n_heads for one in self._sizes.values())
         try:
-            layer = mixing_layer(self._network, self._run, FIRST_TOKENS, places, most)
+            layer = mixing_layer(self._run, FIRST_TOKENS, places, most, self._network.device)
         except Unsupported as error:
             raise self._unsupported(f"is not laid out by heads: {error.reason}") from None
         if layer is not None:

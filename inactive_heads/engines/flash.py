@@ -2,8 +2,9 @@
 
 transformers lets an attention function be registered by name and a model be switched to it, so no
 model code is patched. The function computes a layer's attention, shows its heads to the visitor and
-returns the outputs to the model, with the silenced heads replaced. Where a model puts a gate or a
-norm between attention and W_O, a hook on the projection does the last two (`head_outputs`). The
+returns the outputs to the model, with the silenced heads replaced. Models that compute attention by
+themselves are caught at PyTorch's functions (`own_attention`). Where a model puts a gate or a norm
+between attention and W_O, a hook on the projection does the last two (`head_outputs`). The
 computation itself is in `inactive_heads.engines.attention`.
 """
 
@@ -37,7 +38,7 @@ from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.engines.network.stream import Writings, capture_streams, output_path
 from inactive_heads.engines.prefix_tree import Row
 from inactive_heads.engines.routing.head_outputs import HeadRun, route_heads
-from inactive_heads.engines.routing.hf_attention import checked_sdpa, configs_of
+from inactive_heads.engines.routing.hf_attention import InterfaceAttention
 from inactive_heads.errors import NotFinite
 
 
@@ -57,8 +58,7 @@ class FlashEngine:
         name: the model's name, used in error messages.
 
     Raises:
-        Unsupported: the model does not compute its attention through transformers' attention
-            interface, or has attention of an unknown kind.
+        Unsupported: the model's attention cannot be seen, or is of an unknown kind.
     """
 
     name = "flash"
@@ -68,7 +68,6 @@ class FlashEngine:
         self._paths: dict[int, OutputPath] = {}
         self._writings: Writings = {}
         self._shares: bool | None = None
-        self._configs = configs_of(network)
         self._state = NetworkState(network)
         with self._state.run(lambda: [len(FIRST_TOKENS)]):
             look = first_look(network, name, self._forward)
@@ -130,7 +129,7 @@ class FlashEngine:
         try:
             with self._state.run(lambda: batch.n_tokens.tolist()), ExitStack() as stack:
                 if visitor is None and self.device.type == "cpu":
-                    stack.enter_context(checked_sdpa(self._configs, batch))
+                    stack.enter_context(self._places.attention.checked(batch))
                 return check_logits(self._forward(batch, answers, keep), kept_rows(batch, keep))
         except NotFinite as fault:
             given = {} if answers is None else answers.of_row(fault.row)
@@ -164,7 +163,7 @@ class FlashEngine:
             if visitor is not None:
                 streams = stack.enter_context(capture_streams(self._writings))
                 run = VisitedRun(batch, visitor, streams, self.path)
-                stack.enter_context(route_heads(self._configs, batch, run, self._places))
+                stack.enter_context(route_heads(batch, run, self._places))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never read padding on the right: there is no other.
             return self.network(batch.tokens, use_cache=False).logits[0].float()
@@ -176,8 +175,10 @@ class FlashEngine:
             The result of a test on a few tokens, made once.
         """
         if self._shares is None:
-            # Where angles depend on an input's length, inputs cannot share rotated keys.
-            self._shares = not self.angles and can_run_rows(self, self.network)
+            # A row needs a mask of its own, which a model that computes its attention by itself does
+            # not take; where angles depend on an input's length, inputs cannot share rotated keys.
+            takes_mask = isinstance(self._places.attention, InterfaceAttention)
+            self._shares = takes_mask and not self.angles and can_run_rows(self, self.network)
         return self._shares
 
     def run_row(
@@ -203,7 +204,7 @@ class FlashEngine:
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
         run = RowRun(attention, silences)
-        routed = route_heads(self._configs, batch, run, self._places, attention.mask)
+        routed = route_heads(batch, run, self._places, attention.mask)
         places = keep[0].nonzero().flatten().tolist()
         try:
             with self._state.run(lambda: [len(row.tokens)]), ExitStack() as stack:
@@ -250,7 +251,7 @@ class FlashEngine:
         Yields:
             The model, which no other thread can run meanwhile.
         """
-        routed = route_heads(self._configs, batch, heads, self._places)
+        routed = route_heads(batch, heads, self._places)
         with self._state.run(lengths), routed:
             yield self.network
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import inactive_heads as ih
 from inactive_heads.cli.app import app
 from inactive_heads.cli.model_check import check_model
+from inactive_heads.engines.routing.hf_attention import Unsupported
 from inactive_heads.models.choose_engine import ENGINES
 from inactive_heads.scores.registry import REGISTRY
 from inactive_heads.specs import ModelSpec
@@ -60,13 +61,15 @@ def test_the_bundled_model_can_do_everything():
     assert found["chat template"] == "off; --chat-template on works"
 
 
-def test_a_model_that_only_lens_can_show_says_why_and_what_that_costs(tmp_path):
+def test_a_model_that_only_lens_can_show_says_why_and_what_that_costs(tmp_path, monkeypatch):
+    def build(network, name):
+        raise Unsupported("it is a test")
+
+    monkeypatch.setitem(ENGINES, "flash", type(ENGINES["flash"])(None, build))
     folder = save_folder(tmp_path / "mine", tiny("gptj", **GPTJ), tokenizer=None)
     result = run("--check", folder)
     found = lines_of(result)
-    assert (
-        found["engine"] == "lens; not flash, as it does not use transformers' attention interface"
-    )
+    assert found["engine"] == "lens; not flash, as it is a test"
     assert found["scores"] == "all 15"
     assert found["zeroing, by v and z"] == "yes"
     assert found["zeroing, by attention"].startswith("no: 'mine' shows its attention pattern only")

@@ -134,7 +134,12 @@ def test_a_family_by_an_engine(family, engine):
 @pytest.mark.parametrize(
     ("family", "options", "engine", "message"),
     [
-        ("gptj", {"rotary_dim": 4}, "flash", "GPTJForCausalLM of 'tiny' does not use transformers"),
+        (
+            "reformer",
+            {"is_decoder": True, "axial_pos_embds": False, "num_attention_heads": 2},
+            "flash",
+            "ReformerModelWithLMHead of 'tiny' computes attention neither by",
+        ),
         ("persimmon", {}, "lens", "no bridge for the architecture PersimmonForCausalLM of 'tiny'"),
     ],
 )

@@ -200,9 +200,9 @@ def test_silencing_reaches_later_layers_and_leaves_other_inputs():
     assert torch.equal(before[1][1], after[1][1])
 
 
-def test_architectures_that_do_not_use_the_interface_are_refused():
-    network = tiny("gptj", rotary_dim=4)
-    with pytest.raises(UserError, match=r'GPTJForCausalLM of .tiny. .* try engine="lens"'):
+def test_a_network_that_is_refused_has_its_own_attention_again():
+    network = tiny("mamba", state_size=4)
+    with pytest.raises(UserError, match=r'MambaForCausalLM of .tiny. .* try engine="lens"'):
         FlashEngine(network, "tiny")
     assert network.config._attn_implementation != INTERFACE
 

@@ -82,3 +82,14 @@ class AttentionInputs:
             sinks=sinks,
             bias=bias,
         )
+
+    def with_one_of(self, group: int) -> AttentionInputs:
+        """The inputs with every key/value head once, where adjacent ones are copies.
+
+        Args:
+            group: the number of copies.
+
+        Returns:
+            Views.
+        """
+        return replace(self, key=self.key[:, ::group], value=self.value[:, ::group])

@@ -14,7 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
 from transformers.masking_utils import sdpa_mask
 
 from inactive_heads.core.batch import TokenBatch
@@ -22,10 +21,11 @@ from inactive_heads.core.tensor_types import HeadVectors
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.routing.hf_attention import (
     AttentionHandler,
-    route_attention,
+    InterfaceAttention,
     unsupported,
 )
 from inactive_heads.engines.routing.numbering import LayerNumbers
+from inactive_heads.engines.routing.own_attention import OwnAttention
 
 
 @runtime_checkable
@@ -62,18 +62,19 @@ class HeadPlaces:
     """Where a run meets a model's heads.
 
     Attributes:
+        attention: where the model computes it.
         numbers: the layers of attention modules.
         altered: output projections, by layer, of the layers in which something stands between
             attention and the projection.
     """
 
+    attention: InterfaceAttention | OwnAttention
     numbers: LayerNumbers
     altered: Mapping[int, nn.Module]
 
 
 @contextmanager
 def route_heads(
-    configs: list[PreTrainedConfig],
     batch: TokenBatch,
     run: HeadRun,
     places: HeadPlaces,
@@ -82,7 +83,6 @@ def route_heads(
     """A context in which a model's attention is computed, and its heads silenced, by a run.
 
     Args:
-        configs: from `configs_of`.
         batch: the inputs.
         run: computes and silences heads.
         places: where heads are.
@@ -110,7 +110,8 @@ def route_heads(
         layer_of = stack.enter_context(places.numbers.during_run())
         for projection in layers:  # several layers may share one
             stack.callback(projection.register_forward_pre_hook(at_projection).remove)
-        stack.enter_context(route_attention(configs, AttentionHandler(batch, at_attention, mask)))
+        handler = AttentionHandler(batch, at_attention, mask)
+        stack.enter_context(places.attention.route(handler))
         yield
 
 

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Bool
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadMask, HeadVectors
 from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.routing.head_outputs import HeadPlaces, route_heads
-from inactive_heads.engines.routing.hf_attention import configs_of
 
 
 def heads_of_inputs(n_heads: int) -> HeadMask:
@@ -56,20 +54,20 @@ class _ZeroedHeads:
 
 
 def mixing_layer(
-    network: PreTrainedModel,
     run: Callable[[TokenBatch], object],
     tokens: list[int],
     places: HeadPlaces,
     n_heads: int,
+    device: torch.device,
 ) -> int | None:
     """The first layer in which heads cannot be told apart at the input of W_O.
 
     Args:
-        network: the model.
-        run: runs a batch through it.
+        run: runs a batch through the model.
         tokens: the tokens to run.
         places: where heads are; the altered layers are looked at.
         n_heads: the largest number of heads in a layer.
+        device: the model's.
 
     Returns:
         The layer; None if in all of them every block of the input is one head's own.
@@ -78,9 +76,9 @@ def mixing_layer(
         UserError: a projection's input has no block for every head and token.
     """
     zeroed = heads_of_inputs(n_heads)
-    batch = TokenBatch.of([tokens] * len(zeroed), device=network.device)
+    batch = TokenBatch.of([tokens] * len(zeroed), device=device)
     heads = _ZeroedHeads(zeroed)
-    with route_heads(configs_of(network), batch, heads, places):
+    with route_heads(batch, heads, places):
         run(batch)
     for layer in places.altered:
         blocks = heads.blocks[layer]

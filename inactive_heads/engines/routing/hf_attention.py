@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -146,18 +147,32 @@ def _checked_sdpa(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """transformers' own attention, registered under `CHECKED`, which hides no fault of its inputs."""
-    if hides_faults(query, key):
-        batch = _current_handler().batch
-        for index, row in enumerate(batch.rows):
-            real = batch.mask[index].to(query.device)
-            if not all(bool(one[index][:, real].isfinite().all()) for one in (query, key)):
-                raise NotFinite(
-                    row,
-                    "queries or keys of an attention layer are not finite",
-                    "a dtype such as float16 overflows, or weights are damaged",
-                )
+    check_finite(query, key, _current_handler().batch)
     mask = _only_selected(attention_mask, indices, key)
     return sdpa_attention_forward(module, query, key, value, mask, **options)
+
+
+def check_finite(query: Tensor, key: Tensor, batch: TokenBatch) -> None:
+    """Raise an error where PyTorch's kernel would turn NaN or infinity into numbers.
+
+    Args:
+        query: ``(batch, head, query, d_key)``.
+        key: ``(batch, kv_head, key, d_key)``.
+        batch: the inputs.
+
+    Raises:
+        NotFinite: a real token's query or key is not finite.
+    """
+    if not hides_faults(query, key):
+        return
+    for index, row in enumerate(batch.rows):
+        real = batch.mask[index].to(query.device)
+        if not all(bool(one[index][:, real].isfinite().all()) for one in (query, key)):
+            raise NotFinite(
+                row,
+                "queries or keys of an attention layer are not finite",
+                "a dtype such as float16 overflows, or weights are damaged",
+            )
 
 
 AttentionInterface.register(CHECKED, _checked_sdpa)
@@ -178,50 +193,55 @@ def configs_of(network: nn.Module) -> list[PreTrainedConfig]:
     return list(configs.values())
 
 
-@contextmanager
-def checked_sdpa(configs: list[PreTrainedConfig], batch: TokenBatch) -> Iterator[None]:
-    """A context in which PyTorch's kernels for the CPU hide no NaN of a model's own attention.
+@dataclass(frozen=True, eq=False)
+class InterfaceAttention:
+    """The attention of a model that looks it up in transformers' attention interface.
 
-    Args:
+    Attributes:
         configs: from `configs_of`.
-        batch: the inputs that will be run.
     """
-    own = [config for config in configs if config._attn_implementation == "sdpa"]
-    if not own:  # another attention function, or one that is routed already
-        yield
-        return
-    with route_attention(own, AttentionHandler(batch, _not_visited), CHECKED):
-        yield
+
+    configs: Sequence[PreTrainedConfig]
+
+    @contextmanager
+    def route(self, handler: AttentionHandler, interface: str = INTERFACE) -> Iterator[None]:
+        """A context in which the model's attention is computed by a handler.
+
+        The configs' attention implementations are restored afterwards.
+
+        Args:
+            handler: computes the attention. It is seen by the current thread only; meanwhile other
+                threads get a RuntimeError from the model.
+            interface: the name of a registered attention function, which may use the handler.
+        """
+        before = [config._attn_implementation for config in self.configs]
+        token = _handler.set(handler)
+        try:
+            for config in self.configs:
+                set_implementation(config, interface)
+            yield
+        finally:
+            _handler.reset(token)
+            for config, implementation in zip(self.configs, before, strict=True):
+                set_implementation(config, implementation)
+
+    @contextmanager
+    def checked(self, batch: TokenBatch) -> Iterator[None]:
+        """A context in which PyTorch's kernels for the CPU hide no NaN of the model's own attention.
+
+        Args:
+            batch: the inputs that will be run.
+        """
+        own = [config for config in self.configs if config._attn_implementation == "sdpa"]
+        if not own:  # another attention function, or one that is routed already
+            yield
+            return
+        with InterfaceAttention(own).route(AttentionHandler(batch, _not_visited), CHECKED):
+            yield
 
 
 def _not_visited(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
     raise AssertionError("a model's own attention is not visited")
-
-
-@contextmanager
-def route_attention(
-    configs: list[PreTrainedConfig], handler: AttentionHandler, interface: str = INTERFACE
-) -> Iterator[None]:
-    """A context in which a model's attention is computed by a handler.
-
-    The configs' attention implementations are restored afterwards.
-
-    Args:
-        configs: from `configs_of`.
-        handler: computes the attention. It is seen by the current thread only; meanwhile other
-            threads get a RuntimeError from the model.
-        interface: the name of a registered attention function, which may use the handler.
-    """
-    before = [config._attn_implementation for config in configs]
-    token = _handler.set(handler)
-    try:
-        for config in configs:
-            set_implementation(config, interface)
-        yield
-    finally:
-        _handler.reset(token)
-        for config, implementation in zip(configs, before, strict=True):
-            set_implementation(config, implementation)
 
 
 def set_implementation(config: PreTrainedConfig, implementation: str | None) -> None:
