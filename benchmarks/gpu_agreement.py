@@ -79,6 +79,8 @@ ROUTES = {
     "sinks": Route("gpt_oss", {"head_dim": 32, "sliding_window": 48, "num_local_experts": 4}),
     "wide heads": Route("llama", {"head_dim": 320}),
     "narrow values": Route("deepseek_v2", MLA),
+    "of its own, fused": Route("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "of its own, a product": Route("gptj", {"n_embd": 128, "n_head": 4, "n_layer": 3, "rotary_dim": 8}),
     "learned positions": Route("gpt2", {"n_embd": 128, "n_head": 4, "n_layer": 3}),
 }
 
@@ -93,7 +95,7 @@ def network_of(route: Route) -> PreTrainedModel:
         The network in float32 on the CPU.
     """
     names = ("vocab_size", "bos_token_id", "eos_token_id")
-    sizes = {name: SIZES[name] for name in names} if route.model_type == "gpt2" else SIZES
+    sizes = {name: SIZES[name] for name in names} if "n_embd" in route.options else SIZES
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = AutoConfig.for_model(route.model_type, **(sizes | route.options))
