@@ -119,6 +119,15 @@ def test_the_place_is_where_the_weight_is(place, engine):
             CALLS[call](model, GOOD)
 
 
+def test_a_weight_without_numbers_hides_no_damaged_one():
+    def change(network):
+        network.model.embed_tokens.register_parameter("absent", torch.nn.Parameter(torch.empty(0)))
+        damage("lm_head")(network)
+
+    with pytest.raises(ih.UserError, match=r"the weight lm_head\.weight is damaged"):
+        CALLS["plain"](model_of("flash", change), GOOD)
+
+
 @pytest.mark.parametrize("ablation", [None, ih.Fixed([(0, 1)])], ids=["plain", "fixed"])
 def test_inputs_with_a_shared_beginning_are_told_apart(ablation):
     model = model_of("flash", damage_embedding)

@@ -106,7 +106,7 @@ def block_attention(inputs: AttentionInputs) -> tuple[HeadVectors, SoftmaxStatis
     query, value = inputs.query, inputs.value.float()
     batch, heads, length, _ = query.shape
     z = query.new_empty(batch, length, heads, value.shape[-1])
-    first_weight = torch.zeros(batch, length, heads, device=query.device)
+    first_weight = torch.empty(batch, length, heads, device=query.device)
     rows, first = torch.arange(batch, device=query.device), inputs.first.to(query.device)
     for queries, keys, weights in _blocks(inputs):
         grouped = _split_groups(weights, value.shape[1])
