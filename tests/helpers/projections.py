@@ -10,12 +10,14 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from helpers.running_blocks import running
 
 PROJECTION = (
     r"(\d+)\.(self_attn|self_attention|attn|attention|multi_head_attention|mixer)"
@@ -69,8 +71,18 @@ LINEAR = ("linear_attention", "conv", "moe", "mlp")
 """Types of layers without attention heads, whose projection may bear the same name."""
 
 
-def projections(network: PreTrainedModel) -> dict[int, nn.Module]:
+class Place(NamedTuple):
+    """The output projection of one layer, and where its block stands."""
+
+    projection: nn.Module
+    blocks: str
+    at: int
+
+
+def places(network: PreTrainedModel) -> dict[int, Place]:
     """The output projection of every layer with attention heads, by the layer's number.
+
+    Several layers may have the same module.
 
     Raises:
         AssertionError: two projections are of one layer.
@@ -78,8 +90,8 @@ def projections(network: PreTrainedModel) -> dict[int, nn.Module]:
     config = network.config.get_text_config()
     pattern = PROJECTIONS.get(network.config.model_type, PROJECTIONS.get(config.model_type))
     kinds = getattr(config, "layer_types", None) or []
-    found: dict[int, nn.Module] = {}
-    for name, module in network.named_modules():
+    found: dict[int, Place] = {}
+    for name, module in network.named_modules(remove_duplicate=False):
         match = re.search(rf"(?:^|\.){pattern or PROJECTION}$", name)
         if match is None or any(part in name for part in ELSEWHERE):
             continue
@@ -88,8 +100,13 @@ def projections(network: PreTrainedModel) -> dict[int, nn.Module]:
         if layer < len(kinds) and kinds[layer] in LINEAR:
             continue
         assert layer not in found, f"layer {layer} has several output projections"
-        found[layer] = module
+        found[layer] = Place(module, name[: match.start(1) - 1], numbers[0])
     return found
+
+
+def projections(network: PreTrainedModel) -> dict[int, nn.Module]:
+    """The output projection of every layer with attention heads, by the layer's number."""
+    return {layer: place.projection for layer, place in places(network).items()}
 
 
 def n_heads(network: PreTrainedModel, layer: int) -> int:
@@ -124,9 +141,13 @@ def plain_run(
 ) -> PlainRun:
     """Run one input, with the heads in ``masks`` (a boolean per head, by layer) zeroed."""
     z: dict[int, np.ndarray] = {}
+    found = places(network)
+    layers = {(place.projection, place.at): layer for layer, place in found.items()}
+    (blocks,) = {place.blocks for place in found.values()}
 
-    def hook(_module: nn.Module, args: tuple[torch.Tensor, ...], layer: int) -> object:
+    def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> object:
         entering = args[0]
+        layer = layers[module, now.block]
         heads = entering.reshape(len(tokens), n_heads(network, layer), -1)
         z[layer] = heads.double().numpy()
         if masks is None or layer not in masks:
@@ -134,13 +155,10 @@ def plain_run(
         kept = torch.as_tensor(~np.asarray(masks[layer]))[:, None]
         return ((heads * kept).reshape(entering.shape), *args[1:])
 
-    found = projections(network)
-    handles = [
-        module.register_forward_pre_hook(partial(hook, layer=layer))
-        for layer, module in found.items()
-    ]
+    modules = {place.projection: None for place in found.values()}
+    handles = [module.register_forward_pre_hook(hook) for module in modules]
     asked = {"output_attentions": True} if patterns else {}
-    with torch.no_grad():
+    with torch.no_grad(), running(network.get_submodule(blocks)) as now:
         output = network(torch.tensor([list(tokens)]), use_cache=False, **asked)
     for handle in handles:
         handle.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -59,30 +60,30 @@ def follow_stream(
 
     Args:
         blocks: the blocks, see `blocks_around`.
-        projections: output projections by layer.
+        projections: output projections by layer, in the order in which the layers run. Layers may
+            share one.
 
     Yields:
         Every layer's `Writing`, there when the context has ended.
     """
-    layers = {projection: layer for layer, projection in projections.items()}
-    shared = len(layers) < len(projections)
     writings: Writings = {}
-    route = _Route(layers)
-    with block_runs(blocks, layers, route.pass_block):
+    route = _Route(projections)
+    with block_runs(blocks, set(projections.values()), route.pass_block):
         yield writings
     route.finish()
-    for layer in projections:
-        if shared:
-            writings[layer] = Writing(unknown="layers share one output projection")
-        else:
-            writings[layer] = route.writing(layer)
+    writings.update((layer, route.writing(layer)) for layer in projections)
 
 
 class _Route:
     """The blocks in the order in which the stream runs through them."""
 
-    def __init__(self, layers: Mapping[nn.Module, int]) -> None:
-        self.layers = layers
+    def __init__(self, projections: Mapping[int, nn.Module]) -> None:
+        self._projections = projections
+        self._layers: dict[nn.Module, list[int]] = {}
+        for layer, projection in projections.items():
+            self._layers.setdefault(projection, []).append(layer)
+        self._times: Counter[nn.Module] = Counter()
+        """In how many runs of blocks a projection has run."""
         self.blocks: list[ReadBlock] = []
         self.broken: list[bool] = []
         """For every block, whether something changes the stream between it and the one before."""
@@ -107,10 +108,25 @@ class _Route:
     def _read(self) -> None:
         # Blocks before the first with attention wait: the stream's shape is that of its output.
         assert self._shape is not None
-        self.blocks += [read_block(run, self.layers, self._shape) for run in self._waiting]
+        self.blocks += [read_block(run, self._of(run), self._shape) for run in self._waiting]
         self._waiting.clear()
 
+    def _of(self, run: BlockRun) -> dict[nn.Module, int]:
+        """The layers in a run of a block, by output projection: the next of those that share it."""
+        found = {}
+        for projection in run.outputs:
+            layers = self._layers[projection]
+            found[projection] = layers[min(self._times[projection], len(layers) - 1)]
+            self._times[projection] += 1
+        return found
+
     def writing(self, layer: int) -> Writing:
+        layers = self._layers[self._projections[layer]]
+        times = self._times[self._projections[layer]]
+        if len(layers) > 1 and times not in (0, len(layers)):
+            return Writing(
+                unknown=f"{len(layers)} layers share its output projection, in {times} runs of blocks"
+            )
         places = [at for at, block in enumerate(self.blocks) if layer in block.writings]
         if not places:
             return Writing(unknown="its output projection runs in no block of a list")

@@ -69,11 +69,13 @@ class LayerNumbers:
 
     Attributes:
         n_layers: number of layers, with or without attention.
+        layers: those with attention.
         own: layers by module, of modules that run in one layer only.
         lists: the lists of layers; empty if all modules run in one layer only.
     """
 
     n_layers: int
+    layers: frozenset[int]
     own: Mapping[nn.Module, int]
     lists: Sequence[nn.ModuleList] = ()
 
@@ -82,22 +84,27 @@ class LayerNumbers:
         """A context for one forward pass.
 
         Yields:
-            A function that returns the layer of an attention module that is running. It raises
-            `Unsupported` if the model runs otherwise than at the first look.
+            A function that returns the layer of an attention module that is running.
+
+        Raises:
+            Unsupported: the model ran in other layers than at the first look, or does in the
+                function.
         """
-        running, seen = _Running(), set[int]()
+        running, left = _Running(), set(self.layers)
 
         def layer_of(module: nn.Module) -> int:
             place = running.place
             layer = self.own.get(module, None if place is None else place.number)
-            if layer is None or layer in seen:
-                often = "did not run" if layer is None else "runs more often than"
+            if layer not in left:
+                often = "runs more often than" if layer in self.layers else "did not run"
                 raise unsupported(f"a layer {type(module).__name__}", f"{often} on four tokens")
-            seen.add(layer)
+            left.remove(layer)
             return layer
 
         with running.watching(self.lists):
             yield layer_of
+        if left:
+            raise unsupported(f"layer {min(left)}", "runs on four tokens, but not on these")
 
 
 class Numbering:
@@ -166,7 +173,9 @@ class Numbering:
         times = Counter(module for module, _ in self._calls.values())
         own = {module: at for at, (module, _) in self._calls.items() if times[module] == 1}
         lists = {place.blocks: None for _, place in self._calls.values() if place is not None}
-        return LayerNumbers(self._count(), own, () if len(own) == len(times) else list(lists))
+        shared = len(own) < len(times)
+        layers = frozenset(self._calls)
+        return LayerNumbers(self._count(), layers, own, list(lists) if shared else ())
 
     def _count(self) -> int:
         """The number of layers: the length of the list, if layers are numbered by it."""
