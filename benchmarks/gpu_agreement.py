@@ -80,7 +80,9 @@ ROUTES = {
     "wide heads": Route("llama", {"head_dim": 320}),
     "narrow values": Route("deepseek_v2", MLA),
     "of its own, fused": Route("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
-    "of its own, a product": Route("gptj", {"n_embd": 128, "n_head": 4, "n_layer": 3, "rotary_dim": 8}),
+    "of its own, a product": Route(
+        "gptj", {"n_embd": 128, "n_head": 4, "n_layer": 3, "rotary_dim": 8}
+    ),
     "learned positions": Route("gpt2", {"n_embd": 128, "n_head": 4, "n_layer": 3}),
 }
 

@@ -91,6 +91,7 @@ class CachedDecoding:
             # Keys in the cache, if any, are rotated by other angles.
             self._cache = DynamicCache(config=self._engine.network.config)
             self._angles, tokens, mask = angles, self._tokens, self._mask
+        self._heads.n_tokens = self._tokens.shape[1]
         arguments = {"attention_mask": self._mask.long()}
         if self._takes_positions:
             positions = (self._mask.long().cumsum(dim=1) - 1).clamp(min=0)

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.masking_utils import sdpa_mask
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.model_shape import HeadSizes, ModelShape
@@ -26,6 +25,7 @@ from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.network.blocks import (
     OUTPUT_PROJECTIONS,
+    expert_layers,
     linear_layers,
     output_projection,
 )
@@ -35,9 +35,11 @@ from inactive_heads.engines.routing.heads_apart import mixing_layer
 from inactive_heads.engines.routing.hf_attention import (
     AttentionHandler,
     InterfaceAttention,
+    SeesLater,
     Unsupported,
     configs_of,
 )
+from inactive_heads.engines.routing.masks import MaskFunction, mask_always
 from inactive_heads.engines.routing.numbering import Numbering
 from inactive_heads.engines.routing.own_attention import OwnAttention
 from inactive_heads.errors import UserError
@@ -79,7 +81,7 @@ def first_look(
 ) -> FirstLook:
     """Run four tokens to find the attention layers, and check that their heads can be shown.
 
-    What is proven: attention sees no later token; what it returns is the input of the output
+    What is proven: attention sees no later token, and its keys are tokens; what it returns is the input of the output
     projection, or that input still keeps heads apart; attention computed here gives the model's own
     logits. Layers may differ in their heads.
 
@@ -96,16 +98,28 @@ def first_look(
         UserError: the model does not run.
     """
     subject = f"the architecture {type(network).__name__} of {name!r}"
-    return _Looking(network, subject, run).found()
+    try:
+        return _Looking(network, subject, run, InterfaceAttention(configs_of(network))).found()
+    except SeesLater:
+        # transformers' eager attention gets a mask in any case: there, no module need say that it
+        # is causal. With any other, this one does let tokens see later ones.
+        if any(one._attn_implementation != "eager" for one in configs_of(network)):
+            raise
+    masked = InterfaceAttention(configs_of(network), mask_always)
+    return _Looking(network, subject, run, masked).found()
 
 
 class _Looking:
     def __init__(
-        self, network: PreTrainedModel, subject: str, run: Callable[[TokenBatch], Logits]
+        self,
+        network: PreTrainedModel,
+        subject: str,
+        run: Callable[[TokenBatch], Logits],
+        attention: InterfaceAttention,
     ) -> None:
         self._network, self._subject, self._run = network, subject, run
         self._numbering = Numbering(network, subject)
-        self._attention: InterfaceAttention | OwnAttention = InterfaceAttention(configs_of(network))
+        self._attention: InterfaceAttention | OwnAttention = attention
         self._sizes: dict[int, HeadSizes] = {}
         self._keys_and_values: dict[int, tuple[Tensor, Tensor]] = {}
         self._attentions: dict[int, nn.Module] = {}
@@ -114,6 +128,8 @@ class _Looking:
         """By layer that has run, whether something stands between attention and W_O."""
         self._entering: dict[nn.Module, tuple[int, HeadVectors]] = {}
         """By output projection, the layer whose heads it takes in next, and what attention gave."""
+        self._by_experts: set[int] = set()
+        """Layers whose heads' outputs, of all tokens in some order, entered a layer of experts."""
 
     def found(self) -> FirstLook:
         config, network = self._network.config.get_text_config(), self._network
@@ -146,7 +162,7 @@ class _Looking:
 
     def _logits_by_our_attention(self, batch: TokenBatch) -> Logits:
         try:
-            logits = self._attended_by_us(batch, sdpa_mask)
+            logits = self._attended_by_us(batch)
         except UserError:
             raise
         except FAILURES as error:
@@ -158,7 +174,7 @@ class _Looking:
             return logits
         self._attention = own = OwnAttention.of(self._network)
         try:
-            logits = self._attended_by_us(batch, sdpa_mask)
+            logits = self._attended_by_us(batch)
         except UserError:
             raise
         except FAILURES as error:
@@ -168,7 +184,7 @@ class _Looking:
         self._attention = own.of_seen()
         return logits
 
-    def _attended_by_us(self, batch: TokenBatch, mask: Callable[..., Tensor | None]) -> Logits:
+    def _attended_by_us(self, batch: TokenBatch, mask: MaskFunction | None = None) -> Logits:
         with self._numbering.during_run(), ExitStack() as stack:
             handler = AttentionHandler(batch, partial(self._record, stack=stack), mask)
             with self._attention.route(handler):
@@ -177,7 +193,7 @@ class _Looking:
     def _runs_past_us(self, batch: TokenBatch) -> bool:
         """Whether the model runs without our attention, if it gets a mask where none is needed."""
         with suppress(*FAILURES):
-            self._attended_by_us(batch, _mask_always)
+            self._attended_by_us(batch, mask_always)
             return not self._sizes
         return False
 
@@ -189,6 +205,9 @@ class _Looking:
         self, module: nn.Module, inputs: AttentionInputs, *, stack: ExitStack
     ) -> HeadVectors:
         layer = self._numbering.layer_of(module)
+        n_tokens = len(FIRST_TOKENS)
+        if (what := inputs.beside_tokens(n_tokens, n_tokens)) is not None:
+            raise self._unsupported(f"{what} in layer {layer}")
         n_heads, d_head = inputs.query.shape[1], inputs.value.shape[-1]
         owner = self._owner_of(inputs.key, inputs.value)
         self._sizes[layer] = HeadSizes(n_heads, inputs.key.shape[1], d_head, owner)
@@ -230,8 +249,14 @@ class _Looking:
                     )
                 self._projections[layer], self._changed[layer] = candidate, False
 
+        def look_at_experts(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            if args and _same_numbers(args[0], z):
+                self._by_experts.add(layer)
+
         for candidate in linear_layers(self._network, z.shape[2] * z.shape[3]):
             stack.callback(candidate.register_forward_pre_hook(look).remove)
+        for candidate in expert_layers(self._network):
+            stack.callback(candidate.register_forward_pre_hook(look_at_experts).remove)
 
     def _owner_of(self, key: Tensor, value: Tensor) -> int | None:
         """The earlier layer that made these keys and values; None if there is none."""
@@ -242,6 +267,11 @@ class _Looking:
 
     def _check_layers(self) -> None:
         unseen = sorted(set(self._sizes) - set(self._changed))
+        if unseen and unseen[0] in self._by_experts:
+            raise self._unsupported(
+                f"projects heads in layer {unseen[0]} by experts that are chosen for each token, not "
+                "by one output projection"
+            )
         if unseen and unseen[0] not in self._projections:
             raise self._unsupported(
                 f"has no linear layer {', '.join(OUTPUT_PROJECTIONS)} in the attention of layer "
@@ -276,10 +306,6 @@ class _Looking:
         return Unsupported(f"{self._subject} {what}")
 
 
-def _mask_always(**arguments: Any) -> Tensor | None:
-    return sdpa_mask(**{**arguments, "allow_is_causal_skip": False})
-
-
 def _context_length(config: PreTrainedConfig) -> int:
     """The longest input, in tokens; no bound for models that know no positions."""
     longest = getattr(config, "max_position_embeddings", None)
@@ -297,3 +323,11 @@ def _is_same_tensor(one: Tensor, other: Tensor) -> bool:
 def _same(entering: Tensor, z: HeadVectors) -> bool:
     """Whether what enters a projection is z, if in another dtype."""
     return torch.equal(entering.flatten(), z.flatten().to(entering.dtype))
+
+
+def _same_numbers(entering: object, z: HeadVectors) -> bool:
+    """Whether what enters a layer are the numbers of z in any order, if in another dtype."""
+    if not isinstance(entering, Tensor) or entering.numel() != z.numel():
+        return False
+    ordered = z.flatten().to(entering.dtype).sort().values
+    return torch.equal(entering.flatten().sort().values, ordered)

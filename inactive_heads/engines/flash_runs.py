@@ -19,6 +19,7 @@ from inactive_heads.engines.attention.cascade import RowAttention
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences, Visitor, checked_answer
 from inactive_heads.engines.network.stream import Streams, captured_stream
+from inactive_heads.engines.routing.hf_attention import unsupported
 
 
 @dataclass(eq=False)
@@ -37,6 +38,8 @@ class VisitedRun:
     attended: dict[int, tuple[KeyValueVectors, AttentionStatistics]] = field(default_factory=dict)
 
     def attend(self, layer: int, inputs: AttentionInputs) -> HeadVectors:
+        n_tokens = self.batch.tokens.shape[1]
+        _check_tokens(layer, inputs, n_tokens, n_tokens)
         z, statistics = attend(inputs, with_entropy=self.entropy_asked)
         values = rearrange(inputs.value, "batch kv_head pos d_head -> batch pos kv_head d_head")
         self.attended[layer] = values, statistics
@@ -68,6 +71,7 @@ class RowRun:
     cache: DynamicCache = field(default_factory=DynamicCache)
 
     def attend(self, layer: int, inputs: AttentionInputs) -> HeadVectors:
+        _check_tokens(layer, inputs, len(self.attention.positions), self.attention.n_keys)
         kept = self.attention.kept.to(inputs.key.device)
         if len(kept):
             self.cache.update(inputs.key[:, :, kept], inputs.value[:, :, kept], layer)
@@ -82,12 +86,22 @@ class StepRun:
     """One run of tokens after those in a cache: computes and silences each layer's heads."""
 
     silences: LayerSilences
+    n_tokens: int = 0
+    """How many tokens there are, with those in the cache and those of this run."""
 
     def attend(self, layer: int, inputs: AttentionInputs) -> HeadVectors:
+        n_queries, n_keys = inputs.query.shape[2], inputs.key.shape[2]
+        # A cache may have dropped keys that no window reaches.
+        _check_tokens(layer, inputs, n_queries, min(n_keys, self.n_tokens))
         return attend_to_all(inputs) if inputs.query.shape[2] == 1 else attend(inputs)[0]
 
     def answer(self, layer: int, z: HeadVectors) -> HeadVectors:
         return _silenced(self.silences, layer, z)
+
+
+def _check_tokens(layer: int, inputs: AttentionInputs, n_queries: int, n_keys: int) -> None:
+    if (what := inputs.beside_tokens(n_queries, n_keys)) is not None:
+        raise unsupported(f"layer {layer}", what)
 
 
 def _silenced(silences: LayerSilences, layer: int, z: HeadVectors) -> HeadVectors:

@@ -44,7 +44,7 @@ RIGHT = [
     pytest.param("moshi", ["flash"], id="projection in a wrapper"),
 ]
 REFUSED_BY_BOTH = {
-    "computes attention more than once": "hrm_text",
+    "runs layers several times": "hrm_text",
     "sees later tokens": "cpmant",
     "no projection": "jetmoe",
 }

@@ -79,7 +79,7 @@ CRASHES = {
 
 TRUE_REASONS = {
     "mamba": "computes attention neither by transformers' attention interface nor",
-    "diffllama": "computes attention more than once in layer 0",
+    "diffllama": "computes attention several times in one call of layer 0",
     "bert": "lets tokens see later ones",
 }
 

@@ -234,8 +234,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "minicpm3": LATENT,
     "minimax_m3_vl_text": {
         "layer_types": ["full_attention", "minimax_m3_sparse"] * 2,
-        "index_block_size": 4,
-        "index_topk_blocks": 1,
+        "index_n_heads": 2,
+        "index_block_size": 2,
+        "index_topk_blocks": 2,
+        "mlp_layer_types": ["dense", "sparse"] * 2,
     },
     "ministral": {"layer_types": SLIDING_TO_FULL},
     "mpt": {"max_seq_len": 64, "attn_config": {"alibi": True}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -103,12 +104,12 @@ def _reasons(results: Sequence[Outcome]) -> str:
     refused = [one for one in results if one.status == REFUSED]
     if "flash" not in [one.engine for one in refused]:
         return ""
-    return "; ".join(f"{one.engine} {_short(one.reason)}" for one in refused)
+    return "; ".join(f"{one.engine}: {_short(one.reason)}" for one in refused)
 
 
 def _short(reason: str) -> str:
     """A reason without what every message says: which model it is, and what to do."""
-    reason = re.sub(r"^the architecture \w+ of 'tiny' |^a layer \w+ ", "", reason)
-    reason = re.sub(r":? engine=.*|; (use|nor can) .*", "", reason)
+    reason = re.sub(r"^the architecture \w+ of 'tiny' |^the model |^a layer \w+ ", "", reason)
+    reason = re.sub(r":? engine=.*|; (use|check|nor can) .*", "", reason)
     reason = re.sub(r" of 'tiny'|'tiny' ", "", reason)
-    return " ".join(reason.split()).replace("|", "/")[:160]
+    return textwrap.shorten(reason, 160, placeholder=" …").replace("|", "/")

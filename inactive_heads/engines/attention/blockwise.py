@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inactive_heads.core.tensor_types import HeadPattern, HeadVectors, Pattern, PerToken
 from inactive_heads.engines.attention.inputs import AttentionInputs, AttentionMask
+from inactive_heads.engines.attention.selected import for_every_head
 
 BLOCK_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Bytes of attention weights computed at a time: on a CPU, about what fits in its caches."""
@@ -153,7 +154,8 @@ def _visible(inputs: AttentionInputs, queries: slice) -> tuple[AttentionMask, sl
         positions = torch.arange(queries.stop, device=inputs.query.device)
         causal = positions[queries, None] >= positions
         return causal[None, None], slice(0, queries.stop)
-    mask = inputs.mask[:, :, queries].to(inputs.query.device)
+    mask = for_every_head(inputs.mask[:, :, queries], inputs.query.shape[1])
+    mask = mask.to(inputs.query.device)
     if mask.dtype != torch.bool:
         return mask, slice(0, mask.shape[-1])
     visible = torch.nonzero(reduce(mask, "b head q k -> k", "any")).flatten().tolist()

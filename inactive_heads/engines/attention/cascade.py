@@ -61,6 +61,7 @@ class RowAttention:
     Attributes:
         positions: positions of the row's tokens in the inputs that they belong to, ``(query,)``.
         kept: indices of the keys that the next row needs, ``(kept,)``.
+        n_keys: how many keys there are, with those of the cache.
     """
 
     def __init__(self, row: Row, device: torch.device) -> None:
@@ -70,6 +71,7 @@ class RowAttention:
             segment: slice(end - len(segment.tokens), end)
             for segment, end in zip(self._segments, ends, strict=True)
         }
+        self.n_keys = ends[-1]
         self._n_before = ends[-1] - len(row.tokens)
         self._key_positions = _concatenated(
             [range(segment.start, segment.stop) for segment in self._segments], device

@@ -31,12 +31,13 @@ class AttentionInputs:
         scale: the factor on q·k.
         first: position of each input's first real token, ``(batch,)``; may be on another device.
         mask: true where a query may attend to a key, or numbers to add to the logits; None for a
-            plain causal mask. Its first two axes are of size 1 or batch and head.
+            plain causal mask. Its first axis is of size 1 or batch; its second of size 1, head or a
+            divisor of it, if adjacent query heads share a mask.
         softcap: logits become ``softcap · tanh(logits / softcap)``; None without.
         sinks: one logit per head, or per head and query, that takes part in the softmax and
             belongs to no token; None without.
-        bias: numbers to add to the logits, before the mask; None without. Its first two axes are as
-            the mask's.
+        bias: numbers to add to the logits, before the mask; None without. Its first two axes are of
+            size 1 or batch and head.
     """
 
     query: Queries = field(repr=False)
@@ -54,6 +55,22 @@ class AttentionInputs:
         """Whether this is a plain causal softmax: no mask, soft cap, sinks or bias."""
         return all(one is None for one in (self.mask, self.softcap, self.sinks, self.bias))
 
+    def beside_tokens(self, n_queries: int, n_keys: int) -> str | None:
+        """What the layer does if its queries and keys are not those of single tokens.
+
+        Args:
+            n_queries: how many tokens are run, padding included.
+            n_keys: how many there are with those before.
+
+        Returns:
+            A predicate; None if there is a query and a key for each.
+        """
+        lengths = ("queries", self.query.shape[2], n_queries), ("keys", self.key.shape[2], n_keys)
+        for name, found, n_tokens in lengths:
+            if found != n_tokens:
+                return f"has {name} that are not single tokens ({found} for {n_tokens} tokens)"
+        return None
+
     def of_head(self, head: int) -> AttentionInputs:
         """The inputs of one head, with the key/value head that it shares.
 
@@ -69,10 +86,12 @@ class AttentionInputs:
         sinks = self.sinks
         if sinks is not None:
             sinks = sinks[query_head] if sinks.ndim == 1 else sinks[:, query_head]
-        mask, bias = (
-            one if one is None or one.shape[1] == 1 else one[:, query_head]
-            for one in (self.mask, self.bias)
-        )
+        mask, bias = self.mask, self.bias
+        if bias is not None and bias.shape[1] > 1:
+            bias = bias[:, query_head]
+        if mask is not None:
+            of_head = head * mask.shape[1] // self.query.shape[1]
+            mask = mask[:, of_head : of_head + 1]
         return replace(
             self,
             query=self.query[:, query_head],

@@ -37,6 +37,22 @@ def linear_layers(network: nn.Module, width: int) -> list[nn.Module]:
     return [module for module in network.modules() if _projects(module, width)]
 
 
+def expert_layers(network: nn.Module) -> list[nn.Module]:
+    """The layers of a network that hold the weights of several experts in one tensor.
+
+    Args:
+        network: the model.
+
+    Returns:
+        The layers.
+    """
+    return [
+        module
+        for module in network.modules()
+        if any(weights.ndim == 3 for weights in module.parameters(recurse=False))
+    ]
+
+
 def _projects(module: object, width: int) -> bool:
     return isinstance(module, nn.Linear | Conv1D) and projection_weights(module).shape[0] == width
 

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from inactive_heads.core.tensor_types import TokenMask
+from inactive_heads.engines.routing.hf_attention import unsupported
 
 _locks: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
 
@@ -39,10 +40,19 @@ def only_kept(unembed: nn.Module, keep: TokenMask) -> Iterator[None]:
     Args:
         unembed: the module that turns the residual stream into logits.
         keep: ``(batch, pos)``, true at the kept tokens.
+
+    Raises:
+        Unsupported: the stream is not one vector for every token.
     """
 
     def select(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         residual = inputs[0]
+        if residual.shape[:-1] != keep.shape:
+            raise unsupported(
+                "the model",
+                f"predicts several tokens at every place (its last layer reads "
+                f"{tuple(residual.shape)} where there are {tuple(keep.shape)} tokens)",
+            )
         return (residual[keep.to(residual.device)][None], *inputs[1:])
 
     handle = unembed.register_forward_pre_hook(select)

@@ -7,14 +7,13 @@ the run what enters it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import sdpa_mask
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
@@ -24,6 +23,7 @@ from inactive_heads.engines.routing.hf_attention import (
     InterfaceAttention,
     unsupported,
 )
+from inactive_heads.engines.routing.masks import MaskFunction
 from inactive_heads.engines.routing.numbering import LayerNumbers
 from inactive_heads.engines.routing.own_attention import OwnAttention
 
@@ -78,7 +78,7 @@ def route_heads(
     batch: TokenBatch,
     run: HeadRun,
     places: HeadPlaces,
-    mask: Callable[..., Tensor | None] = sdpa_mask,
+    mask: MaskFunction | None = None,
 ) -> Iterator[None]:
     """A context in which a model's attention is computed, and its heads silenced, by a run.
 

@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
@@ -21,7 +20,14 @@ from transformers.masking_utils import sdpa_mask
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
 from inactive_heads.engines.attention.attend import hides_faults
-from inactive_heads.engines.attention.inputs import AttentionInputs
+from inactive_heads.engines.attention.inputs import AttentionInputs, AttentionMask
+from inactive_heads.engines.attention.selected import (
+    SelectedBlocks,
+    for_every_head,
+    only_selected,
+    selected_keys,
+)
+from inactive_heads.engines.routing.masks import MaskFunction
 from inactive_heads.errors import NotFinite, UserError
 
 INTERFACE = "inactive_heads"
@@ -43,12 +49,13 @@ class AttentionHandler(NamedTuple):
             module and its inputs.
         mask: returns the boolean attention mask, or None if attention is plainly causal, given
             transformers' keywords for mask functions. A window or left padding costs one byte per
-            query and key, shared by all heads and layers; SDPA gets the same mask.
+            query and key, shared by all heads and layers; SDPA gets the same mask. None for the
+            mask function of the model's attention.
     """
 
     batch: TokenBatch
     visit: Callable[[nn.Module, AttentionInputs], HeadVectors]
-    mask: Callable[..., Tensor | None] = sdpa_mask
+    mask: MaskFunction | None = None
 
 
 _handler: ContextVar[AttentionHandler | None] = ContextVar("inactive_heads_handler", default=None)
@@ -67,6 +74,7 @@ def _attention(
     position_bias: Tensor | None = None,
     sinks: Tensor | None = None,
     indices: Tensor | None = None,
+    block_indices: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """The attention function registered under `INTERFACE`."""
@@ -76,8 +84,8 @@ def _attention(
     if unknown := sorted(set(unknown) - IGNORED):
         raise unsupported(subject, f"gives its attention {', '.join(unknown)}")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    if attention_mask is None and not causal:
-        raise unsupported(subject, "lets tokens see later ones")
+    if attention_mask is None and not causal and handler.mask is sdpa_mask:
+        raise SeesLater(f"{subject} lets tokens see later ones")
     if query.shape[1] % key.shape[1]:  # PyTorch's kernels crash the process
         heads = f"{query.shape[1]} heads and {key.shape[1]} key/value heads"
         raise unsupported(subject, f"has {heads}, which is no divisor")
@@ -87,7 +95,7 @@ def _attention(
         value=value,
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         first=handler.batch.first,
-        mask=_only_selected(attention_mask, indices, key),
+        mask=_with_selected(attention_mask, module, query, key, indices, block_indices),
         softcap=softcap,
         sinks=s_aux if sinks is None else sinks,
         bias=position_bias,
@@ -96,34 +104,40 @@ def _attention(
     return handler.visit(module, inputs).contiguous(), None
 
 
-def _only_selected(mask: Tensor | None, indices: Tensor | None, key: Tensor) -> Tensor | None:
+def _with_selected(
+    mask: AttentionMask | None,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    indices: Tensor | None,
+    block_indices: Tensor | None,
+) -> AttentionMask | None:
     """The mask without the keys that an indexer has not selected for a query.
 
     Models with an indexer leave this to every attention function whose name is not one of
     transformers' own.
-
-    Args:
-        mask: true where a query may attend to a key, or numbers to add to the logits; None for a
-            plain causal mask.
-        indices: the selected keys, ``(batch, query, selected)``; None if all are.
-        key: ``(batch, kv_head, key, d_key)``.
     """
-    if indices is None:
+    if indices is not None:
+        mask = only_selected(mask, selected_keys(indices.to(key.device), key.shape[2]))
+    if block_indices is None:
         return mask
-    batch, length, _ = indices.shape
-    n_keys = key.shape[2]
-    selected = torch.zeros(batch, length, n_keys, dtype=torch.bool, device=key.device)
-    selected = selected.scatter(-1, indices.long(), True)[:, None]
-    if mask is None:
-        return selected.tril(n_keys - length)
-    if mask.dtype == torch.bool:
-        return mask & selected
-    return mask.masked_fill(~selected, torch.finfo(mask.dtype).min)
+    subject = f"a layer {type(module).__name__}"
+    blocks = SelectedBlocks(block_indices, getattr(module, "indexer", None))
+    if (what := blocks.fault(query.shape[1])) is not None:
+        raise unsupported(subject, what)
+    if shift := int(_current_handler().batch.first.max()):
+        raise UserError(
+            f"{subject} selects blocks of {blocks.size} keys by their place, which padding on the "
+            f"left shifts (by {shift}); pad on the right"
+        )
+    return only_selected(mask, blocks.keys(key.shape[2]).to(key.device))
 
 
 def _mask(**arguments: Any) -> Tensor | None:
     """The mask function registered under `INTERFACE`."""
-    return _current_handler().mask(**arguments)
+    mask = _current_handler().mask
+    assert mask is not None, "the handler of a route has a mask function"
+    return mask(**arguments)
 
 
 def _current_handler() -> AttentionHandler:
@@ -144,11 +158,14 @@ def _checked_sdpa(
     value: Tensor,
     attention_mask: Tensor | None,
     indices: Tensor | None = None,
+    block_indices: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """transformers' own attention, registered under `CHECKED`, which hides no fault of its inputs."""
     check_finite(query, key, _current_handler().batch)
-    mask = _only_selected(attention_mask, indices, key)
+    mask = _with_selected(attention_mask, module, query, key, indices, block_indices)
+    if mask is not None:
+        mask = for_every_head(mask, query.shape[1])
     return sdpa_attention_forward(module, query, key, value, mask, **options)
 
 
@@ -199,9 +216,11 @@ class InterfaceAttention:
 
     Attributes:
         configs: from `configs_of`.
+        mask: the mask function of runs that do not choose another.
     """
 
     configs: Sequence[PreTrainedConfig]
+    mask: MaskFunction = sdpa_mask
 
     @contextmanager
     def route(self, handler: AttentionHandler, interface: str = INTERFACE) -> Iterator[None]:
@@ -215,7 +234,7 @@ class InterfaceAttention:
             interface: the name of a registered attention function, which may use the handler.
         """
         before = [config._attn_implementation for config in self.configs]
-        token = _handler.set(handler)
+        token = _handler.set(handler._replace(mask=handler.mask or self.mask))
         try:
             for config in self.configs:
                 set_implementation(config, interface)
@@ -269,6 +288,10 @@ class Unsupported(UserError):
     def __str__(self) -> str:
         other = "lens" if self.engine == "flash" else "flash"
         return f'{self.reason}: engine="{self.engine}" cannot show its heads; try engine="{other}"'
+
+
+class SeesLater(Unsupported):
+    """A layer that is not causal by itself, and gets no mask that makes it so."""
 
 
 def unsupported(subject: str, what: str) -> Unsupported:

@@ -164,9 +164,14 @@ class Numbering:
         if name != other:
             return self._unsupported(f"has several stacks of layers, {other} and {name}")
         if place.again:
-            what = f"runs layer {place.number} of {name} several times in one forward pass"
-            return self._unsupported(what)
-        return self._unsupported(f"computes attention more than once in layer {layer}")
+            return self._unsupported(
+                f"runs layer {place.number} of {name} several times in one forward pass, so that a "
+                "head has several outputs for a token"
+            )
+        return self._unsupported(
+            f"computes attention several times in one call of layer {layer}, as differential "
+            "attention does, so that heads have no attention pattern of their own"
+        )
 
     def found(self) -> LayerNumbers:
         """The numbers of all modules that have run."""

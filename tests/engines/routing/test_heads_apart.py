@@ -206,7 +206,7 @@ def not_run(network):
 
 STRANGE = {
     run_twice: "runs the output projection of layer 1 more than once",
-    attend_twice: "computes attention more than once in layer 1",
+    attend_twice: "computes attention several times in one call of layer 1",
     first_tokens_only: r"LlamaForCausalLM of 'mine' is not laid out by heads: layer 1 .* \(4, 1, 32\), where",
     tokens_first: "mixes heads",
     other_width: "in the attention of layer 1, and no other takes in the heads' outputs",

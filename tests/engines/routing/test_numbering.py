@@ -138,11 +138,11 @@ REFUSED = {
     ),
     "two in a layer": (
         lambda: tiny("diffllama", num_key_value_heads=2),
-        "computes attention more than once in layer 0",
+        "computes attention several times in one call of layer 0",
     ),
     "a layer in a layer": (
         lambda: looped(tiny("llama")),
-        "computes attention more than once in layer 0",
+        "has more than one attention module in layer 0",
     ),
     "no list": (
         lambda: Outside(PooledConfig()).eval(),

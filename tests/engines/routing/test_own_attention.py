@@ -177,7 +177,7 @@ REFUSED = {
     "heads of all inputs, by head": (by_head_major, "by heads|mixes heads"),
     "twice": (
         lambda q, k, v: logits_of(q, k).softmax(-1) @ v / 2 + logits_of(q, k).softmax(-1) @ v / 2,
-        "more than once",
+        "several times in one call of layer 0",
     ),
     "scaled weights": (lambda q, k, v: logits_of(q, k).softmax(-1) * 0.5 @ v, "way of its own"),
     "squared weights": (lambda q, k, v: logits_of(q, k).softmax(-1) ** 2 @ v, "way of its own"),
