@@ -81,9 +81,9 @@ def first_look(
 ) -> FirstLook:
     """Run four tokens to find the attention layers, and check that their heads can be shown.
 
-    What is proven: attention sees no later token, and its keys are tokens; what it returns is the input of the output
-    projection, or that input still keeps heads apart; attention computed here gives the model's own
-    logits. Layers may differ in their heads.
+    What is proven: attention sees no later token, and its keys are tokens; what it returns is the
+    input of the output projection, or that input still keeps heads apart; attention computed here
+    gives the model's own logits. Layers may differ in their heads.
 
     Args:
         network: the model.

@@ -3,6 +3,7 @@
 Also models that look as if they had to be refused, and are right.
 """
 
+import copy
 from functools import partial
 
 import pytest
@@ -22,11 +23,11 @@ from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.prefix_tree import Row, Segment
 
 REASONS = {
-    "diffllama": "several times in one call of layer 0, as differential attention does",
+    "diffllama": "computes attention several times in one call of layer 0, as differential attention does",
     "jetmoe": "projects heads in layer 0 by experts that are chosen for each token",
     "deepseek_v4": r"keys that are not single tokens \(5 for 4 tokens\) in layer 3",
-    "hrm_text": "runs layer 0 several times",
-    "blt": "has several stacks of layers, with more than one layer 0",
+    "hrm_text": "runs layer 0 of model.L_module.layers several times",
+    "blt": r"has several stacks of layers, model\.\w+\.layers and model\.\w+\.layers",
     "prophetnet": r"predicts several tokens at every place .*\(1, 2, 4, 32\)",
 }
 
@@ -72,8 +73,14 @@ class Differential(Attention):
         return first - 0.3 * second
 
 
+class SideBySide(Attention):
+    def forward(self, hidden_states, **others):
+        other = self.of(hidden_states, **others)[0]
+        return super().forward(hidden_states, **others)[0] + other, None
+
+
 class ExtraKeys(Attention):
-    """Adds a key for every eight: the mean of all."""
+    """Adds a key for every eight tokens."""
 
     def output(self, query, key, value, mask):
         n = key.shape[2] // 8
@@ -116,22 +123,33 @@ def with_attention(kind):
     return network
 
 
-def twice(network):
-    layer = network.model.layers[1]
-    forward = layer.forward
-    layer.forward = lambda hidden, **others: forward(forward(hidden, **others), **others)
+def after_all(network, layer):
+    """Runs a layer after the last one."""
+    forward, angles = network.model.norm.forward, network.model.rotary_emb
+
+    def run(hidden):
+        positions = torch.arange(hidden.shape[1])[None]
+        return forward(layer(hidden, position_embeddings=angles(hidden, positions)))
+
+    network.model.norm.forward = run
 
 
-def numbered_again(network):
-    network.model.layers[1].self_attn.layer_idx = 0
+def once_more(network):
+    after_all(network, network.model.layers[1])
+
+
+def another_stack(network):
+    network.others = nn.ModuleList([copy.deepcopy(network.model.layers[1])])
+    after_all(network, network.others[0])
 
 
 CHANGES = {
-    "runs layer 1 several times": twice,
-    "several stacks of layers, with more than one layer 0": numbered_again,
+    "runs layer 1 of model.layers several times": once_more,
+    "has several stacks of layers, model.layers and others": another_stack,
 }
 PARTS = {
-    "several times in one call of layer 1": Differential,
+    "computes attention several times in one call of layer 1, as differential attention does": Differential,
+    "has more than one attention module in layer 1": SideBySide,
     "projects heads in layer 1 by experts": ByExperts,
     r"queries that are not single tokens \(8 for 4 tokens\) in layer 1": ExtraQueries,
 }

@@ -152,12 +152,12 @@ class Numbering:
             name = type(module).__name__
             raise self._unsupported(f"has attention, {name}, without a number and in no list")
         if layer in self._calls:
-            raise self._twice(layer, place)
+            raise self._twice(layer, module, place)
         self._calls[layer] = module, place
         return layer
 
-    def _twice(self, layer: int, place: _Place | None) -> Unsupported:
-        before = self._calls[layer][1]
+    def _twice(self, layer: int, module: nn.Module, place: _Place | None) -> Unsupported:
+        earlier, before = self._calls[layer]
         if place is None or before is None:
             return self._unsupported(f"computes attention more than once in layer {layer}")
         name, other = self._names[place.blocks], self._names[before.blocks]
@@ -168,6 +168,8 @@ class Numbering:
                 f"runs layer {place.number} of {name} several times in one forward pass, so that a "
                 "head has several outputs for a token"
             )
+        if earlier is not module:
+            return self._unsupported(f"has more than one attention module in layer {layer}")
         return self._unsupported(
             f"computes attention several times in one call of layer {layer}, as differential "
             "attention does, so that heads have no attention pattern of their own"
