@@ -8,8 +8,8 @@ apart.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,7 +41,7 @@ from inactive_heads.engines.routing.hf_attention import (
 )
 from inactive_heads.engines.routing.masks import MaskFunction, mask_always
 from inactive_heads.engines.routing.numbering import Numbering
-from inactive_heads.engines.routing.own_attention import OwnAttention
+from inactive_heads.engines.routing.own_attention import OwnAttention, elsewhere
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 
@@ -138,8 +138,13 @@ class _Looking:
         self._check_layers()
         numbers = self._numbering.found()
         blocks = blocks_around(network, self._attentions)
-        with follow_stream(blocks, self._projections) as writings:
+        with (
+            follow_stream(blocks, self._projections) as writings,
+            self._noticed(numbers.n_layers) as noticed,
+        ):
             own = self._run(batch)
+        if (place := elsewhere(network, noticed, list(self._attentions.values()))) is not None:
+            raise self._unsupported(f"computes attention in {place} otherwise than in other layers")
         finite = bool(logits.amax().isfinite() & own.amax().isfinite())
         # In half precision two correct ways to compute attention can differ by more than 1%.
         exact = network.dtype in (torch.float32, torch.float64)
@@ -279,6 +284,12 @@ class _Looking:
             )
         if unseen:
             raise self._unsupported(f"does not run the output projection of layer {unseen[0]}")
+
+    def _noticed(self, n_layers: int) -> AbstractContextManager[Sequence[nn.Module]]:
+        """Notes modules that compute attention by themselves, where layers have shown no heads."""
+        if len(self._sizes) == n_layers:
+            return nullcontext(())
+        return OwnAttention.of(self._network).noticed()
 
     def _altered(self) -> dict[int, nn.Module]:
         """The output projections of layers in which something stands before it, and of layers that

@@ -167,6 +167,18 @@ def test_a_layer_by_hand_gives_the_numbers_of_the_same_weights(way):
     assert_close(runs[0].logits, runs[1].logits, rtol=1e-5)
 
 
+@pytest.mark.parametrize("way", ["operator", "bmm", "einsum", "fused"])
+@pytest.mark.parametrize("layers", [(1,), (0, 2)])
+def test_attention_that_only_some_layers_compute_themselves_is_not_left_out(way, layers):
+    network = tiny_llama()
+    for layer in layers:
+        block = network.model.layers[layer]
+        block.self_attn = ByHand(block.self_attn, RIGHT[way])
+    place = f"in model.layers.{layers[0]}.self_attn otherwise than in other layers"
+    with pytest.raises(ih.UserError, match=place):
+        FlashEngine(network.eval(), "mine")
+
+
 def changes_way(q, k, v):
     if q.shape[2] <= 6:
         return logits_of(q, k).softmax(-1) @ v
