@@ -17,6 +17,17 @@ from inactive_heads.engines.attention.inputs import AttentionMask
 Selected = Bool[Tensor, "batch head query key"]
 
 
+def are_numbers(given: Tensor, n_axes: int) -> bool:
+    """Whether a tensor can be the numbers of keys or blocks: integers, neither a mask nor scores.
+
+    Args:
+        given: the tensor.
+        n_axes: how many axes it must have.
+    """
+    whole = not given.is_floating_point() and given.dtype != torch.bool
+    return whole and given.ndim == n_axes
+
+
 def selected_keys(indices: Int[Tensor, "batch query selected"], n_keys: int) -> Selected:
     """True at the keys that are selected for a query.
 
@@ -42,7 +53,7 @@ class SelectedBlocks:
         indexer: the module that selected them, which knows how many keys a block has.
     """
 
-    blocks: Int[Tensor, "..."]
+    blocks: Tensor
     indexer: object
 
     @property
@@ -62,8 +73,9 @@ class SelectedBlocks:
         """
         if self.size is None:
             return "gives its attention block_indices without a block_size"
-        if self.blocks.ndim != 4 or n_heads % self.blocks.shape[1]:
-            return f"gives {n_heads} heads block_indices of shape {tuple(self.blocks.shape)}"
+        if not are_numbers(self.blocks, 4) or n_heads % self.blocks.shape[1]:
+            of = f"shape {tuple(self.blocks.shape)} and {self.blocks.dtype}"
+            return f"gives {n_heads} heads block_indices of {of}"
         return None
 
     def keys(self, n_keys: int) -> Selected:

@@ -23,6 +23,7 @@ from inactive_heads.engines.attention.attend import hides_faults
 from inactive_heads.engines.attention.inputs import AttentionInputs, AttentionMask
 from inactive_heads.engines.attention.selected import (
     SelectedBlocks,
+    are_numbers,
     for_every_head,
     only_selected,
     selected_keys,
@@ -117,11 +118,14 @@ def _with_selected(
     Models with an indexer leave this to every attention function whose name is not one of
     transformers' own.
     """
+    subject = f"a layer {type(module).__name__}"
     if indices is not None:
+        if not are_numbers(indices, 3):
+            of = f"shape {tuple(indices.shape)} and {indices.dtype}"
+            raise unsupported(subject, f"gives its attention indices of {of}")
         mask = only_selected(mask, selected_keys(indices.to(key.device), key.shape[2]))
     if block_indices is None:
         return mask
-    subject = f"a layer {type(module).__name__}"
     blocks = SelectedBlocks(block_indices, getattr(module, "indexer", None))
     if (what := blocks.fault(query.shape[1])) is not None:
         raise unsupported(subject, what)

@@ -112,13 +112,34 @@ def test_padding_on_the_left_shifts_blocks_and_is_not_decoded(block_size):
         assert not can_decode(made)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 4, 1), (1, 4, 1), (1, 8, 4, 1)])
-def test_blocks_of_another_layout_are_refused(shape):
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((1, 3, 4, 1), torch.long),
+        ((1, 8, 4, 1), torch.int32),
+        ((1, 4, 1), torch.long),
+        ((1, 2, 4, 4), torch.bool),
+        ((1, 2, 4, 1), torch.float32),
+    ],
+)
+def test_blocks_of_another_layout_are_refused(shape, dtype):
     network = model("the best of the blocks")
-    network.model.layers[1].self_attn.indexer.forward = lambda *args: torch.zeros(shape).long()
+    blocks = torch.zeros(shape, dtype=dtype)
+    network.model.layers[1].self_attn.indexer.forward = lambda *args: blocks
     with pytest.raises(
         ih.UserError, match=re.escape(f"gives 4 heads block_indices of shape {shape}")
     ):
+        FlashEngine(network, "tiny")
+
+
+@pytest.mark.parametrize(
+    "indices", [torch.ones(1, 4, 4).bool(), torch.zeros(1, 4, 4), torch.zeros(1, 1, 4, 4).long()]
+)
+def test_selected_keys_of_another_layout_are_refused(indices):
+    network = tiny_architecture("llama")
+    attention = network.model.layers[1].self_attn
+    attention.forward = partial(attention.forward, indices=indices)
+    with pytest.raises(ih.UserError, match="gives its attention indices of shape"):
         FlashEngine(network, "tiny")
 
 
