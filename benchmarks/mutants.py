@@ -178,9 +178,11 @@ def begin(look: Look, copy: Path, tests: Sequence[str] | None, nearest: Nearness
         The id of the process in which they run.
     """
     alike = nearest.functions_about(look.mutation, ALIKE)
-    files = nearest.tests(look.mutation.path)
+    near, about = nearest.tests(look.mutation.path), nearest.files_about(look.mutation)
+    files = [*near[:2], *about, *near[2:]]
     if not look.second:
-        files = list(dict.fromkeys([*files[:NEAREST], *(file for file, _ in alike)]))
+        files = [*near[:2], *about[:NEAREST], *near[2:NEAREST], *(file for file, _ in alike)]
+    files = list(dict.fromkeys(files))
     put_in(look.mutation, copy)
     return fork_tests(
         copy,

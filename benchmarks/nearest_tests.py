@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[1]
 LATE = re.compile(r"explorer|plots|report|cli|benchmarks|notebooks|docs|structure|families|gemma")
 """Tests that take long and are seldom about one line."""
 
+FEW = 4
+"""A name that no more test files mention is taken to be what they are about."""
+
 
 class Nearness:
     """Which test files are about a module, and which test functions about a line of it.
@@ -45,6 +48,7 @@ class Nearness:
                 for name, own in _test_functions(text):
                     self.functions[test, name] = _pieces(own)
         self.uses = Counter(word for words in self.functions.values() for word in words)
+        self.files = Counter(word for words in self.words.values() for word in words)
 
     def tests(self, path: str) -> list[str]:
         """The test files in which a fault of a file may show, the nearest first."""
@@ -64,6 +68,24 @@ class Nearness:
                 near[test] += 20 * (place.stem == f"test_{module.stem}")
             near[test] *= 0.1 if LATE.search(test) and not LATE.search(path) else 1
         return sorted((test for test in near if near[test] > 0), key=near.get, reverse=True)
+
+    def files_about(self, fault: Mutation) -> list[str]:
+        """The test files that mention a name on a fault's line, or around it, as few others do.
+
+        Args:
+            fault: the fault.
+
+        Returns:
+            The files, those with the rarest name first.
+        """
+        names = {name for text in line_and_names(fault) for name in re.findall(r"\w+", text)}
+        rare = [name for name in names if 0 < self.files[name] <= FEW and not name.isnumeric()]
+        found = {
+            test: min(self.files[name] for name in rare if name in words)
+            for test, words in self.words.items()
+            if words & set(rare)
+        }
+        return sorted(found, key=found.get)
 
     def functions_about(self, fault: Mutation, number: int) -> list[tuple[str, str]]:
         """The test functions that share the most rare words with a fault's line and function.

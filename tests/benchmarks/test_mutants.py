@@ -101,6 +101,28 @@ def test_functions_that_speak_of_a_line_come_before_the_rest(path, text, file, n
     assert not elsewhere & {test.rpartition("/")[0] for test, _ in found}
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "file"),
+    [
+        (
+            "engines/routing/hf_attention.py",
+            "= for_every_head(mask, ",
+            "attention/test_selected.py",
+        ),
+        ("engines/attention/selected.py", "n_blocks = -(-n_keys", "attention/test_selected.py"),
+        ("analysis/curves/ties.py", "ranks[row] = rank", "curves/test_ties.py"),
+    ],
+)
+def test_a_file_that_mentions_a_rare_name_of_the_line_is_about_it(path, text, file):
+    lines = (ROOT / "inactive_heads" / path).read_text("utf-8").splitlines()
+    (line,) = (n for n, one in enumerate(lines, 1) if text in one)
+    found = Nearness(without=set()).files_about(
+        Mutation(f"inactive_heads/{path}", line, "", "", "")
+    )
+    assert any(test.endswith(file) for test in found)
+    assert len(found) < 12
+
+
 TESTS = """
 import pytest
 
