@@ -95,6 +95,16 @@ def test_the_bootstrap_t_over_every_resample(confidence, monkeypatch):
         assert found.high[column] == pytest.approx(mean + max(-least, student) * error, rel=1e-9)
 
 
+@pytest.mark.parametrize("n", [40_000, 100_000])
+def test_of_many_items_resamples_have_a_spread(n):
+    """The variance of a mean of many items is small, and no rounding of zero."""
+    values = np.random.default_rng(0).exponential(1, (n, 1))
+    found = studentized_intervals(values, np.ones(n), confidence=0.9, n_resamples=60, seed=0)
+    error = values.std() / np.sqrt(n)
+    assert found.value - 3 * error < found.low < found.value - error
+    assert found.value + error < found.high < found.value + 3 * error
+
+
 @pytest.mark.parametrize("n", [3, 5, 10, 40])
 def test_no_end_is_nearer_than_students(n, monkeypatch):
     """Where resamples vary less than Student's t, it is Student's interval to the last digit."""

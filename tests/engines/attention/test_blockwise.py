@@ -1,6 +1,7 @@
 """Attention in blocks of queries against the whole pattern in float64, with the smallest blocks."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,3 +94,22 @@ def test_statistics_are_those_of_the_whole_pattern(kind, side, block_bytes, monk
         if "window" in kind:
             assert np.all(expected[2][:, WINDOW:].numpy() == 0)
             assert not bool(first_weight[row, real][WINDOW:].any())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(torch.bfloat16, 4e-3), (torch.float16, 5e-4), (torch.float64, 1e-6)]
+)
+def test_any_dtype_is_computed_in_float32(dtype, rtol):
+    """z is rounded to it once, at the end; statistics are not."""
+    batch = TokenBatch.of([[1] * N, [1] * 41])
+    inputs = inputs_of(batch, window=WINDOW)
+    names = ("query", "key", "value")
+    stored = replace(inputs, **{name: getattr(inputs, name).to(dtype) for name in names})
+    z, found = block_attention(stored)
+    exact = replace(inputs, **{name: getattr(stored, name).float() for name in names})
+    expected_z, expected = block_attention(exact)
+    assert z.dtype == dtype
+    assert_close(z, expected_z, rtol=rtol)
+    for name in ("first_token_weight", "entropy", "pattern"):
+        assert getattr(found, name)().dtype == torch.float32
+        assert_close(getattr(found, name)(), getattr(expected, name)(), rtol=1e-6)
