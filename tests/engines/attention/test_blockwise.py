@@ -10,6 +10,7 @@ from helpers.closeness import assert_close
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.attention import blockwise
+from inactive_heads.engines.attention.attend import attend
 from inactive_heads.engines.attention.blockwise import block_attention
 from inactive_heads.engines.attention.inputs import AttentionInputs
 
@@ -113,3 +114,11 @@ def test_any_dtype_is_computed_in_float32(dtype, rtol):
     for name in ("first_token_weight", "entropy", "pattern"):
         assert getattr(found, name)().dtype == torch.float32
         assert_close(getattr(found, name)(), getattr(expected, name)(), rtol=1e-6)
+
+
+def test_the_kernels_statistics_are_float32_too():
+    query, key, value = (torch.randn(2, n, N, 16, dtype=torch.float64) for n in (4, 2, 2))
+    batch = TokenBatch.of([[1] * N] * 2)
+    z, found = attend(AttentionInputs(query, key, value, 0.25, batch.first), with_entropy=False)
+    assert z.dtype == torch.float64
+    assert found.first_token_weight().dtype == torch.float32
