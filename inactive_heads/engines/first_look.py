@@ -35,13 +35,12 @@ from inactive_heads.engines.routing.heads_apart import mixing_layer
 from inactive_heads.engines.routing.hf_attention import (
     AttentionHandler,
     InterfaceAttention,
-    SeesLater,
-    Unsupported,
     configs_of,
 )
 from inactive_heads.engines.routing.masks import MaskFunction, mask_always
 from inactive_heads.engines.routing.numbering import Numbering
 from inactive_heads.engines.routing.own_attention import OwnAttention, elsewhere
+from inactive_heads.engines.routing.refusals import SeesLater, Unsupported
 from inactive_heads.errors import UserError
 from inactive_heads.third_party import explained
 

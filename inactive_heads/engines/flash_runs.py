@@ -19,7 +19,7 @@ from inactive_heads.engines.attention.cascade import RowAttention
 from inactive_heads.engines.attention.inputs import AttentionInputs
 from inactive_heads.engines.base import LayerSilences, Visitor, checked_answer
 from inactive_heads.engines.network.stream import Streams, captured_stream
-from inactive_heads.engines.routing.hf_attention import unsupported
+from inactive_heads.engines.routing.refusals import unsupported
 
 
 @dataclass(eq=False)

@@ -39,7 +39,7 @@ from inactive_heads.engines.network.stream import (
     follow_stream,
     output_path,
 )
-from inactive_heads.engines.routing.hf_attention import Unsupported, unsupported_if_it_fails
+from inactive_heads.engines.routing.refusals import Unsupported, unsupported_if_it_fails
 from inactive_heads.errors import NotFinite, naming
 
 _seen: WeakKeyDictionary[Any, tuple[ModelShape, Writings]] = WeakKeyDictionary()

@@ -15,7 +15,7 @@ from inactive_heads.core.model_shape import HeadSizes, ModelShape
 from inactive_heads.core.tensor_types import Logits, OutputWeights
 from inactive_heads.engines.lens_visit import HOOKS, hooks_of
 from inactive_heads.engines.network.blocks import projection_weights
-from inactive_heads.engines.routing.hf_attention import Unsupported
+from inactive_heads.engines.routing.refusals import Unsupported
 from inactive_heads.errors import shortened
 
 Hooks = Sequence[tuple[str, Callable[..., None]]]

@@ -13,12 +13,8 @@ from transformers import PreTrainedModel
 from inactive_heads.engines.base import Engine
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.engines.routing.hf_attention import (
-    Unsupported,
-    configs_of,
-    set_implementation,
-    unsupported_if_it_fails,
-)
+from inactive_heads.engines.routing.hf_attention import configs_of, set_implementation
+from inactive_heads.engines.routing.refusals import Unsupported, unsupported_if_it_fails
 from inactive_heads.errors import NotFinite, Notice, UserError
 from inactive_heads.models.weights.finite import check_finite, watch_products
 from inactive_heads.models.weights.stored_tensors import StoredTensor

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.layers_that_differ import MODELS
 from helpers.models_on_disk import save_folder, word_tokenizer, write_gguf
+from helpers.only_lens import refuse_flash
 from helpers.tiny_families import tiny
 from helpers.tiny_models import tiny_llama
 from typer.testing import CliRunner
@@ -17,7 +18,6 @@ from typer.testing import CliRunner
 import inactive_heads as ih
 from inactive_heads.cli.app import app
 from inactive_heads.cli.model_check import check_model
-from inactive_heads.engines.routing.hf_attention import Unsupported
 from inactive_heads.models.choose_engine import ENGINES
 from inactive_heads.scores.registry import REGISTRY
 from inactive_heads.specs import ModelSpec
@@ -62,10 +62,7 @@ def test_the_bundled_model_can_do_everything():
 
 
 def test_a_model_that_only_lens_can_show_says_why_and_what_that_costs(tmp_path, monkeypatch):
-    def build(network, name):
-        raise Unsupported("it is a test")
-
-    monkeypatch.setitem(ENGINES, "flash", type(ENGINES["flash"])(None, build))
+    refuse_flash(monkeypatch)
     folder = save_folder(tmp_path / "mine", tiny("gptj", **GPTJ), tokenizer=None)
     result = run("--check", folder)
     found = lines_of(result)

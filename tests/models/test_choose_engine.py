@@ -6,20 +6,20 @@ import copy
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from helpers.models_on_disk import save_folder
+from helpers.only_lens import refuse_flash
 from helpers.tiny_families import tiny
 from helpers.tiny_models import SAMPLES
 from helpers.unchecked import unchecked
 
 import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
-from inactive_heads.engines.routing.hf_attention import Unsupported
+from inactive_heads.engines.routing.refusals import Unsupported
 from inactive_heads.errors import NotFinite
 from inactive_heads.models.choose_engine import ENGINES, choose_engine, why_not
 from inactive_heads.models.load import load
@@ -60,15 +60,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def only_lens(monkeypatch):
-    """Makes flash refuse every model."""
-    refused = []
-
-    def build(network, name):
-        refused.append((network.config._attn_implementation, name))
-        raise Unsupported("it is a test")
-
-    monkeypatch.setitem(ENGINES, "flash", replace(ENGINES["flash"], build=build))
-    return refused
+    return refuse_flash(monkeypatch)
 
 
 def loaded(folder, engine="auto"):

@@ -7,11 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.models_on_disk import save_folder
+from helpers.only_lens import refuse_flash
 from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
-from inactive_heads.engines.routing.hf_attention import Unsupported
-from inactive_heads.models.choose_engine import ENGINES
 from inactive_heads.specs import ExecutionSpec
 from inactive_heads.sweeps import local_executor
 from inactive_heads.sweeps.executors import choose_executor
@@ -55,11 +54,7 @@ def test_worker_processes_give_the_same_curves(model, expected):
 
 def test_worker_processes_load_the_engine_that_was_chosen(tmp_path, monkeypatch):
     """Here flash is said to fail; there it would not."""
-
-    def build(network, name):
-        raise Unsupported("it is a test")
-
-    monkeypatch.setitem(ENGINES, "flash", type(ENGINES["flash"])(None, build))
+    refuse_flash(monkeypatch)
     folder = save_folder(tmp_path / "mine", tiny_llama())
     with pytest.warns(ih.Notice, match="is run by engine=.lens."):
         model = ih.load_model(folder)

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from inactive_heads.core.tensor_types import TokenMask
-from inactive_heads.engines.routing.hf_attention import unsupported
+from inactive_heads.engines.routing.refusals import unsupported
 
 _locks: WeakKeyDictionary[nn.Module, RLock] = WeakKeyDictionary()
 

@@ -1,13 +1,12 @@
 """Calls of PyTorch's functions that are a layer's attention, seen by a function mode.
 
-Attention is a call of ``scaled_dot_product_attention``, or a softmax whose result is then multiplied with
-value vectors.
+Attention is a call of ``scaled_dot_product_attention``, or a softmax whose result is then multiplied
+with value vectors.
 """
 
 from __future__ import annotations
 
-import re
-from abc import abstractmethod
+import string
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -20,10 +19,14 @@ from torch.overrides import TorchFunctionMode
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
 from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.routing.hf_attention import check_finite, unsupported
+from inactive_heads.engines.routing.hf_attention import check_finite, check_groups
+from inactive_heads.engines.routing.refusals import subject_of, unsupported
 
 PRODUCTS = ("matmul", "bmm", "einsum")
 """Functions that can weigh values; Python's ``@`` is the first."""
+
+SUM_TOLERANCE = 0.05
+"""How far a query's weights may sum from 1: more than what rounding to 16 bits leaves."""
 
 Answer = Callable[[nn.Module, AttentionInputs], HeadVectors]
 """Returns z, ``(batch, pos, head, d_head)``, given an attention module and its inputs."""
@@ -44,7 +47,10 @@ class _Softmax(NamedTuple):
 
 
 class AttentionCalls(TorchFunctionMode):
-    """Sees the calls that are attention, in the innermost of the modules that are watched."""
+    """Sees the calls that are attention, in the innermost of the modules that are watched.
+
+    Here the functions are called as they are; subclasses do otherwise.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +72,6 @@ class AttentionCalls(TorchFunctionMode):
             stack.enter_context(self)
             yield
 
-    @abstractmethod
     def fused(self, module: nn.Module, func: Any, *args: Any, **options: Any) -> Tensor:
         """What ``scaled_dot_product_attention`` shall return.
 
@@ -76,8 +81,9 @@ class AttentionCalls(TorchFunctionMode):
             args: its arguments.
             options: its keywords.
         """
+        attended: Tensor = func(*args, **options)
+        return attended
 
-    @abstractmethod
     def product(self, module: nn.Module, func: Any, *args: Any, **options: Any) -> Tensor:
         """What a product of attention weights with value vectors shall return.
 
@@ -87,6 +93,8 @@ class AttentionCalls(TorchFunctionMode):
             args: its arguments.
             options: its keywords.
         """
+        summed: Tensor = func(*args, **options)
+        return summed
 
     def _enter(self, module: nn.Module, _args: object) -> None:
         self._running.append(module)
@@ -134,10 +142,11 @@ class NoticedCalls(AttentionCalls):
 
     def fused(self, module: nn.Module, func: Any, *args: Any, **options: Any) -> Tensor:
         self.modules.append(module)
-        attended: Tensor = func(*args, **options)
-        return attended
+        return super().fused(module, func, *args, **options)
 
-    product = fused
+    def product(self, module: nn.Module, func: Any, *args: Any, **options: Any) -> Tensor:
+        self.modules.append(module)
+        return super().product(module, func, *args, **options)
 
 
 class CheckedCalls(AttentionCalls):
@@ -154,11 +163,7 @@ class CheckedCalls(AttentionCalls):
     def fused(self, module: nn.Module, func: Any, *args: Any, **options: Any) -> Tensor:
         query, key = _factors(*args, *options.values())[:2]
         check_finite(query, key, self._batch)
-        return self.product(module, func, *args, **options)
-
-    def product(self, module: nn.Module, func: Any, *args: Any, **options: Any) -> Tensor:
-        attended: Tensor = func(*args, **options)
-        return attended
+        return super().fused(module, func, *args, **options)
 
 
 class AnsweredCalls(AttentionCalls):
@@ -190,6 +195,11 @@ class AnsweredCalls(AttentionCalls):
             raise unsupported(
                 subject_of(module), f"attends with queries of shape {tuple(query.shape)}"
             )
+        if dropout_p:
+            raise unsupported(
+                subject_of(module), f"drops attention weights at random ({dropout_p})"
+            )
+        check_groups(module, query, key, value)
         n_queries, n_keys = query.shape[2], key.shape[2]
         plain = is_causal and n_queries == n_keys
         if attn_mask is None and not plain:
@@ -205,13 +215,13 @@ class AnsweredCalls(AttentionCalls):
     def product(self, module: nn.Module, func: Any, *args: Any, **options: Any) -> Tensor:
         weights, values = _factors(*args, *options.values())
         if _name_of(func) == "einsum":
-            return self._einsum(module, args[0], weights, values)
+            return self._einsum(module, str(args[0]), weights, values)
         return self._weighted_sum(module, weights, values)
 
     def _einsum(self, module: nn.Module, equation: str, weights: Tensor, values: Tensor) -> Tensor:
         """A product of attention weights with value vectors, axes in any order."""
-        left, right, result = re.split(",|->", equation.replace(" ", ""))
-        *leading, query, key = list(left)
+        left, right, result = _letters(equation, weights.ndim)
+        *leading, query, key = list(left) if len(left) == weights.ndim else ["?", "?"]
         d_head = "".join(set(right) - set(left))
         by_head, of_result = [*leading, key, d_head], [*leading, query, d_head]
         if sorted(by_head) != sorted(right) or sorted(of_result) != sorted(result):
@@ -234,6 +244,7 @@ class AnsweredCalls(AttentionCalls):
                 subject_of(module),
                 f"weighs values of shape {tuple(values.shape)} by {tuple(weights.shape)}",
             )
+        self._check_sums(module, weights)
         inputs = AttentionInputs(
             query=values.new_zeros(batch, n_heads, n_queries, 1),
             key=values.new_zeros(batch, values.shape[1], n_keys, 1),
@@ -243,8 +254,38 @@ class AnsweredCalls(AttentionCalls):
             # Zero in rows of padding, of which nothing is seen.
             mask=weights.float().log().clamp(min=torch.finfo(torch.float32).min),
         )
+        check_groups(module, inputs.query, inputs.key, values)
         z = rearrange(self._answer(module, inputs), "b pos head d -> b head pos d")
         return z.flatten(0, 1) if stacked else z.contiguous()
+
+    def _check_sums(self, module: nn.Module, weights: Tensor) -> None:
+        """Raise an error if weights were scaled, or dropped, after the softmax; NaN is not one.
+
+        Here they would be taken for a softmax's, which sum to 1.
+        """
+        off = (weights.float().sum(dim=-1) - 1).abs() > SUM_TOLERANCE
+        if (
+            off.shape[2] == self._batch.mask.shape[1]
+        ):  # else tokens after a cache, none of them padding
+            off = off & self._batch.mask[:, None].to(off.device)
+        if bool(off.any()):
+            raise unsupported(subject_of(module), "scales attention weights after the softmax")
+
+
+def _letters(equation: str, n_axes: int) -> tuple[str, str, str]:
+    """The axes of both factors and of the result of an ``einsum``; empty if it does not name them.
+
+    Args:
+        equation: as given to ``einsum``; an ellipsis becomes letters.
+        n_axes: of the first factor.
+    """
+    equation = equation.replace(" ", "")
+    factors, _, result = equation.partition("->")
+    left, _, right = factors.partition(",")
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    others = "".join(free[: n_axes - len(left.replace("...", ""))])
+    expanded = [one.replace("...", others) for one in (left, right, result)]
+    return expanded[0], expanded[1], expanded[2]
 
 
 def _name_of(func: Any) -> str:
@@ -259,12 +300,3 @@ def _factors(*arguments: Any) -> list[Tensor]:
         for one in (given if isinstance(given, list | tuple) else [given])
     ]
     return [one for one in flat if isinstance(one, Tensor)]
-
-
-def subject_of(module: nn.Module) -> str:
-    """What error messages call an attention module.
-
-    Args:
-        module: the module.
-    """
-    return f"a layer {type(module).__name__}"

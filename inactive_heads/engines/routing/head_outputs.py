@@ -18,14 +18,11 @@ from torch import Tensor, nn
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.tensor_types import HeadVectors
 from inactive_heads.engines.attention.inputs import AttentionInputs
-from inactive_heads.engines.routing.hf_attention import (
-    AttentionHandler,
-    InterfaceAttention,
-    unsupported,
-)
+from inactive_heads.engines.routing.hf_attention import AttentionHandler, InterfaceAttention
 from inactive_heads.engines.routing.masks import MaskFunction
 from inactive_heads.engines.routing.numbering import LayerNumbers
 from inactive_heads.engines.routing.own_attention import OwnAttention
+from inactive_heads.engines.routing.refusals import unsupported
 
 
 @runtime_checkable

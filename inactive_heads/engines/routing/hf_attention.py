@@ -29,6 +29,7 @@ from inactive_heads.engines.attention.selected import (
     selected_keys,
 )
 from inactive_heads.engines.routing.masks import MaskFunction
+from inactive_heads.engines.routing.refusals import SeesLater, subject_of, unsupported
 from inactive_heads.errors import NotFinite, UserError
 
 INTERFACE = "inactive_heads"
@@ -80,16 +81,14 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """The attention function registered under `INTERFACE`."""
     handler = _current_handler()
-    subject = f"a layer {type(module).__name__}"
+    subject = subject_of(module)
     unknown = [name for name, value in others.items() if isinstance(value, Tensor)]
     if unknown := sorted(set(unknown) - IGNORED):
         raise unsupported(subject, f"gives its attention {', '.join(unknown)}")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if attention_mask is None and not causal and handler.mask is sdpa_mask:
         raise SeesLater(f"{subject} lets tokens see later ones")
-    if query.shape[1] % key.shape[1]:  # PyTorch's kernels crash the process
-        heads = f"{query.shape[1]} heads and {key.shape[1]} key/value heads"
-        raise unsupported(subject, f"has {heads}, which is no divisor")
+    check_groups(module, query, key, value)
     inputs = AttentionInputs(
         query=query,
         key=key,
@@ -105,6 +104,30 @@ def _attention(
     return handler.visit(module, inputs).contiguous(), None
 
 
+def check_groups(module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> None:
+    """Raise an error where query heads do not share key/value heads evenly.
+
+    PyTorch's kernel for the CPU would end the process.
+
+    Args:
+        module: the attention module.
+        query: ``(batch, head, query, d_key)``.
+        key: ``(batch, kv_head, key, d_key)``.
+        value: ``(batch, kv_head, key, d_head)``.
+
+    Raises:
+        Unsupported: the numbers of heads do not fit each other.
+    """
+    n_heads, n_keys, n_values = (one.shape[1] for one in (query, key, value))
+    if n_keys != n_values:
+        raise unsupported(
+            subject_of(module), f"has {n_keys} heads of keys and {n_values} of values"
+        )
+    if n_heads % n_keys:
+        heads = f"{n_heads} heads and {n_keys} key/value heads"
+        raise unsupported(subject_of(module), f"has {heads}, which is no divisor")
+
+
 def _with_selected(
     mask: AttentionMask | None,
     module: nn.Module,
@@ -118,7 +141,7 @@ def _with_selected(
     Models with an indexer leave this to every attention function whose name is not one of
     transformers' own.
     """
-    subject = f"a layer {type(module).__name__}"
+    subject = subject_of(module)
     if indices is not None:
         if not are_numbers(indices, 3):
             of = f"shape {tuple(indices.shape)} and {indices.dtype}"
@@ -275,58 +298,3 @@ def set_implementation(config: PreTrainedConfig, implementation: str | None) -> 
         implementation: a name registered with transformers, or None.
     """
     config._attn_implementation = {"": implementation}
-
-
-class Unsupported(UserError):
-    """A model whose heads an engine cannot show.
-
-    Args:
-        reason: the architecture or layer, and what it does or lacks.
-        engine: the engine's name.
-    """
-
-    def __init__(self, reason: str, engine: str = "flash") -> None:
-        super().__init__(reason, engine)
-        self.reason, self.engine = reason, engine
-
-    def __str__(self) -> str:
-        other = "lens" if self.engine == "flash" else "flash"
-        return f'{self.reason}: engine="{self.engine}" cannot show its heads; try engine="{other}"'
-
-
-class SeesLater(Unsupported):
-    """A layer that is not causal by itself, and gets no mask that makes it so."""
-
-
-def unsupported(subject: str, what: str) -> Unsupported:
-    """The error for a model whose attention the flash engine cannot compute.
-
-    Args:
-        subject: the architecture or layer.
-        what: what it does or lacks, as a predicate.
-
-    Returns:
-        The error, to be raised.
-    """
-    return Unsupported(f"{subject} {what}")
-
-
-@contextmanager
-def unsupported_if_it_fails(problem: str, engine: str) -> Iterator[None]:
-    """A context that turns any exception into `Unsupported`: an engine does not fit the model.
-
-    Args:
-        problem: what failed.
-        engine: the engine's name.
-
-    Raises:
-        Unsupported: the block raised an exception, which is quoted. A UserError passes through
-            unchanged.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # code of other libraries, on a model it was not written for
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Unsupported(f"{problem} ({reason[:80]})", engine) from error

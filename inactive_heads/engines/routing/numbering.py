@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from transformers import PreTrainedModel
 
-from inactive_heads.engines.routing.hf_attention import Unsupported, unsupported
+from inactive_heads.engines.routing.refusals import Unsupported, subject_of, unsupported
 
 
 class _Place(NamedTuple):
@@ -97,14 +97,16 @@ class LayerNumbers:
             layer = self.own.get(module, None if place is None else place.number)
             if layer not in left:
                 often = "runs more often than" if layer in self.layers else "did not run"
-                raise unsupported(f"a layer {type(module).__name__}", f"{often} on four tokens")
+                raise unsupported(subject_of(module), f"{often} on four tokens")
             left.remove(layer)
             return layer
 
         with running.watching(self.lists):
             yield layer_of
         if left:
-            raise unsupported(f"layer {min(left)}", "runs on four tokens, but not on these")
+            raise unsupported(
+                f"layer {min(left)}", "shows its attention on four tokens, but not on these inputs"
+            )
 
 
 class Numbering:

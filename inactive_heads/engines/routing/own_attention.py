@@ -2,8 +2,8 @@
 
 Falcon calls PyTorch's ``scaled_dot_product_attention``; MVP, TrOCR and the relatives of BERT multiply
 the result of a softmax with value vectors. Both are calls of PyTorch's functions, which a function
-mode sees and answers (`attention_calls`). Attention weights are then the model's own: their logarithms stand where
-other models have queries and keys.
+mode sees and answers (`attention_calls`). Attention weights are then the model's own: their logarithms
+stand where other models have queries and keys.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from inactive_heads.engines.routing.attention_calls import (
     AnsweredCalls,
     CheckedCalls,
     NoticedCalls,
-    subject_of,
 )
-from inactive_heads.engines.routing.hf_attention import AttentionHandler, unsupported
+from inactive_heads.engines.routing.hf_attention import AttentionHandler
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +59,13 @@ class OwnAttention:
 
         Args:
             handler: computes it; its mask is not used, as the model makes its own.
-
-        Raises:
-            Unsupported: a module that has computed attention before does not now.
         """
-        expected, seen = set(self.groups), set()
 
         def answer(module: nn.Module, inputs: AttentionInputs) -> HeadVectors:
-            seen.add(module)
             return handler.visit(module, self._grouped(module, inputs))
 
         with AnsweredCalls(handler.batch, answer).within(self.modules):
             yield
-        if missing := expected - seen:
-            subject = min(subject_of(module) for module in missing)
-            raise unsupported(subject, "computes its attention in another way for these inputs")
 
     @contextmanager
     def checked(self, batch: TokenBatch) -> Iterator[None]:
@@ -141,9 +132,9 @@ def _group(key: Tensor, value: Tensor) -> int:
     if n_heads % group:
         return 1
     split = value.unflatten(1, (-1, group))
+    copies = torch.equal(split, split[:, :, :1].expand_as(split))
     # Heads whose values are zero are not copies of each other.
-    copies = torch.equal(split, split[:, :, :1].expand_as(split)) and split.any(dim=(0, 2, 3, 4))
-    return group if bool(torch.as_tensor(copies).all()) else 1
+    return group if copies and bool(split.any(dim=(0, 2, 3, 4)).all()) else 1
 
 
 def _has_linear(module: nn.Module) -> bool:

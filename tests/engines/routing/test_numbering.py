@@ -174,7 +174,11 @@ CHANGING = {
     "a module of its own, shared": ((None, 0, None, None, 1), RUNS, "runs more often than on four"),
     "a shared module in other layers": (RUNS, (None, 0, None, 0, 1), "did not run on four tokens"),
     "fewer layers": (RUNS, (0, None, None, None, 1), "layer 2 runs on four tokens, but not on"),
-    "no layer": (RUNS, (None,) * 5, "layer 0 runs on four tokens, but not on these"),
+    "no layer": (
+        RUNS,
+        (None,) * 5,
+        "layer 0 shows its attention on four tokens, but not on these inputs",
+    ),
 }
 
 

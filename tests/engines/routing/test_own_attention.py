@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import einops
 import pytest
 import torch
 from helpers.architecture_checks import YES, check
@@ -136,6 +137,12 @@ RIGHT = {
     "einsum of a list": lambda q, k, v: torch.einsum(
         "bhqk,bhkd->bhqd", [logits_of(q, k).softmax(-1), v]
     ),
+    "einsum, the rest": lambda q, k, v: torch.einsum(
+        "...qk, ...kd -> ...qd", logits_of(q, k).softmax(-1), v
+    ),
+    "einops": lambda q, k, v: einops.einsum(
+        logits_of(q, k).softmax(-1), v, "b head q k, b head k d -> b head q d"
+    ),
     "keywords": lambda q, k, v: torch.matmul(
         input=torch.softmax(input=logits_of(q, k), dim=-1), other=v
     ),
@@ -179,10 +186,31 @@ def test_attention_that_only_some_layers_compute_themselves_is_not_left_out(way,
         FlashEngine(network.eval(), "mine")
 
 
-def changes_way(q, k, v):
-    if q.shape[2] <= 6:
-        return logits_of(q, k).softmax(-1) @ v
-    return (logits_of(q, k).softmax(-1)[..., None] * v[:, :, None]).sum(dim=3)
+def on_longer(change):
+    """Attention whose weights are changed in inputs of more than six tokens."""
+
+    def compute(q, k, v):
+        weights = logits_of(q, k).softmax(-1)
+        return weights @ v if q.shape[2] <= 6 else change(weights, v)
+
+    return compute
+
+
+CHANGES = {
+    "a sum of products": (
+        lambda weights, v: (weights[..., None] * v[:, :, None]).sum(dim=3),
+        "layer 0 shows its attention on four tokens, but not on these inputs",
+    ),
+    "scaled": (lambda weights, v: (0.5 * weights) @ v, "scales attention weights"),
+    "a token's heads dropped": (
+        lambda weights, v: weights.index_fill(2, torch.tensor([5]), 0.0) @ v,
+        "scales attention weights",
+    ),
+    "small weights dropped": (
+        lambda weights, v: (weights * (weights > 0.2)) @ v,
+        "scales attention weights",
+    ),
+}
 
 
 REFUSED = {
@@ -191,8 +219,50 @@ REFUSED = {
         lambda q, k, v: logits_of(q, k).softmax(-1) @ v / 2 + logits_of(q, k).softmax(-1) @ v / 2,
         "several times in one call of layer 0",
     ),
-    "scaled weights": (lambda q, k, v: logits_of(q, k).softmax(-1) * 0.5 @ v, "way of its own"),
-    "squared weights": (lambda q, k, v: logits_of(q, k).softmax(-1) ** 2 @ v, "way of its own"),
+    "scaled weights": (lambda q, k, v: logits_of(q, k).softmax(-1) * 0.5 @ v, "scales attention"),
+    "squared weights": (lambda q, k, v: logits_of(q, k).softmax(-1) ** 2 @ v, "scales attention"),
+    "another order of weights": (
+        lambda q, k, v: logits_of(q, k).softmax(-1).flip(-1) @ v,
+        "see later ones in layer 0",
+    ),
+    "mixed heads' weights": (
+        lambda q, k, v: (
+            torch.einsum("bhqk,hg->bgqk", logits_of(q, k).softmax(-1), torch.eye(4).roll(1, 0)) @ v
+        ),
+        "weighs values by einsum 'bhqk,hg->bgqk'",
+    ),
+    "dropout": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=0.1),
+        "drops attention weights at random",
+    ),
+    "one head of keys": (
+        lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :1], v, is_causal=True),
+        "1 heads of keys and 4 of values",
+    ),
+    "PyTorch's whole attention": (
+        lambda q, k, v: (
+            F.multi_head_attention_forward(
+                *(one.transpose(1, 2).flatten(2).transpose(0, 1) for one in (q, k, v)),
+                32,
+                4,
+                torch.eye(32).repeat(3, 1),
+                None,
+                None,
+                None,
+                False,
+                0.0,
+                torch.eye(32),
+                None,
+                training=False,
+                need_weights=False,
+                attn_mask=torch.ones(q.shape[2], q.shape[2]).triu(1).bool(),
+            )[0]
+            .transpose(0, 1)
+            .unflatten(-1, (4, 8))
+            .transpose(1, 2)
+        ),
+        "neither by",
+    ),
     "a sum of products": (
         lambda q, k, v: (logits_of(q, k).softmax(-1)[..., None] * v[:, :, None]).sum(dim=3),
         "neither by",
@@ -222,10 +292,12 @@ def test_a_layer_that_cannot_be_shown_is_refused(way):
     assert "\n" not in str(error.value)
 
 
-def test_a_layer_that_attends_otherwise_on_longer_inputs_is_refused_there():
-    model = model_of(by_hand(changes_way))
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_layer_that_attends_otherwise_on_longer_inputs_is_refused_there(change):
+    compute, reason = CHANGES[change]
+    model = model_of(by_hand(on_longer(compute)))
     ih.score_heads(model, SAMPLES[:3], **QUIET)
-    with pytest.raises(ih.UserError, match="a layer ByHand computes its attention in another way"):
+    with pytest.raises(ih.UserError, match=reason):
         ih.score_heads(model, SAMPLES, **QUIET)
 
 
