@@ -173,7 +173,7 @@ CHANGING = {
     "another module": ((0, None, 0, None, None), RUNS, "a layer Pooled did not run on four tokens"),
     "a module of its own, shared": ((None, 0, None, None, 1), RUNS, "runs more often than on four"),
     "a shared module in other layers": (RUNS, (None, 0, None, 0, 1), "did not run on four tokens"),
-    "fewer layers": (RUNS, (0, None, None, None, 1), "layer 2 runs on four tokens, but not on"),
+    "fewer layers": (RUNS, (0, None, None, None, 1), "layer 2 shows its attention on four tokens"),
     "no layer": (
         RUNS,
         (None,) * 5,
