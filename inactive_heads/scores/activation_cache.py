@@ -20,7 +20,7 @@ from inactive_heads.engines.lens_visit import HOOKS, residual_hook
 from inactive_heads.errors import UserError
 from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import ScoreLike
-from inactive_heads.scores.score_heads import key_value_heads, labelled_scores
+from inactive_heads.scores.score_heads import labelled_scores
 
 
 @default_settings()
@@ -86,7 +86,7 @@ def score_cache(
                 values[row, :, index, : engine.shape.heads[index].n_heads] = (
                     score(heads).cpu().numpy()
                 )
-    provenance = {"model": str(cache.model.cfg.model_name), **key_value_heads(engine.shape)}
+    provenance = {"model": str(cache.model.cfg.model_name)}
     return labelled_scores(
         values, found, engine.shape, batch.n_tokens.tolist(), provenance=provenance
     )

@@ -87,7 +87,7 @@ class ScoreVisitor:
         self.scores = scores
         self.model_shape = model.shape
         self.layers = model.shape.layers
-        self.provenance = {**model.provenance, **key_value_heads(model.shape)}
+        self.provenance = model.provenance
         shape = (len(scores), n_samples, len(self.layers), model.shape.n_heads)
         self.values = np.full(shape, np.nan, dtype=np.float32)
 
@@ -112,22 +112,6 @@ class ScoreVisitor:
         )
 
 
-def key_value_heads(shape: ModelShape) -> dict[str, int]:
-    """The number of key/value heads as an attribute of scores.
-
-    The size of a key/value cache depends on how many query heads share a key/value head.
-
-    Args:
-        shape: the model's sizes.
-
-    Returns:
-        The attribute; none if layers differ in it: scores then have the number along "layer".
-    """
-    if "n_key_value_heads" in shape.differing:
-        return {}
-    return {"n_key_value_heads": shape.n_key_value_heads}
-
-
 def labelled_scores(
     values: np.ndarray,
     scores: Sequence[Score],
@@ -141,7 +125,8 @@ def labelled_scores(
     Args:
         values: ``(score, sample, layer, head)``.
         scores: gives the coordinates ``score`` and ``inactive``.
-        shape: the model's sizes; those in which layers differ become coordinates along "layer".
+        shape: the model's sizes; those in which layers differ become coordinates along "layer". So
+            does the number of key/value heads, which is an attribute where it is the same in all.
         n_tokens: each sample's length in tokens.
         provenance: put into the attributes, with the versions of packages and the time.
 
@@ -161,5 +146,12 @@ def labelled_scores(
             **{name: ("layer", sizes) for name, sizes in shape.differing.items()},
         },
         name="score_value",
-        attrs=as_attrs(provenance) | versions() | {"created": now()},
+        attrs={**as_attrs(provenance), **_key_value_heads(shape), **versions(), "created": now()},
     )
+
+
+def _key_value_heads(shape: ModelShape) -> dict[str, int]:
+    """What a key/value cache holds depends on how many query heads share a key/value head."""
+    if "n_key_value_heads" in shape.differing:
+        return {}
+    return {"n_key_value_heads": shape.n_key_value_heads}
