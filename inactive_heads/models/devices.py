@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
+from inactive_heads.checks import check_device, check_dtype
 from inactive_heads.errors import UserError
+from inactive_heads.names import DTYPE_NAMES
 
-DTYPES = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPE_NAMES}
+"""The dtypes that a model can be loaded in, by name."""
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -27,11 +25,10 @@ def choose_device(device: str = "auto") -> torch.device:
     Raises:
         UserError: an unknown name, or a device that this machine does not have.
     """
+    check_device(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = device.partition(":")
-    if device != "cpu" and (kind != "cuda" or (":" in device and not number.isdecimal())):
-        raise UserError(f"device={device!r} is unknown; give 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device={device!r} is not available: PyTorch {torch.__version__} sees "
@@ -45,7 +42,7 @@ def choose_dtype(dtype: str, device: torch.device, *, narrow: bool) -> torch.dty
 
     "auto" keeps float32 weights in float32. Weights stored in 16 bits or fewer (``narrow``) stay in
     16 bits if the device multiplies them natively: bfloat16 on GPUs that support it and on CPUs
-    with AMX, float16 on older GPUs. On other devices they are widened to float32.
+    with AMX or AVX-512 BF16, float16 on older GPUs. On other devices they are widened to float32.
 
     Args:
         dtype: "auto" or a name in `DTYPES`.
@@ -58,11 +55,8 @@ def choose_dtype(dtype: str, device: torch.device, *, narrow: bool) -> torch.dty
     Raises:
         UserError: an unknown name.
     """
+    check_dtype(dtype)
     if dtype != "auto":
-        if dtype not in DTYPES:
-            raise UserError(
-                f"dtype={dtype!r} is unknown; give 'auto' or one of {', '.join(DTYPES)}"
-            )
         return DTYPES[dtype]
     if not narrow:
         return torch.float32
@@ -74,16 +68,19 @@ def choose_dtype(dtype: str, device: torch.device, *, narrow: bool) -> torch.dty
 
 
 def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has matrix units for bfloat16 (AMX), according to PyTorch.
+    """Whether this CPU has instructions that multiply bfloat16, according to PyTorch.
+
+    These are the matrix units AMX and the vector instructions AVX-512 BF16.
 
     Returns:
         False if PyTorch does not know.
     """
-    # The public function is new; PyTorch 2.6 has only the private one.
+    # The public function is new; PyTorch 2.6 has only private ones.
     if hasattr(torch.cpu, "get_capabilities"):
-        return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(probe()) if probe is not None else False
+        known = torch.cpu.get_capabilities()
+        return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
 def devices_of(network: PreTrainedModel, name: str) -> str:
