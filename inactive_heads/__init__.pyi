@@ -5,12 +5,12 @@ from .models.model import Model as Model
 from .models.load import as_model as as_model, load_model as load_model
 
 # scores
-from .scores.literature import GALLERY_SCORES as GALLERY_SCORES
-from .scores.paper import PAPER_SCORES as PAPER_SCORES
-from .scores.proposed import (
+from .names import (
+    GALLERY_SCORES as GALLERY_SCORES,
+    PAPER_SCORES as PAPER_SCORES,
     PROPOSED_SCORES as PROPOSED_SCORES,
-    read_output_distance as read_output_distance,
 )
+from .scores.proposed import read_output_distance as read_output_distance
 from .core.activations import HeadActivations as HeadActivations
 from .scores.registry import (
     Score as Score,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +97,58 @@ def writable_folder(out: str | Path) -> Path:
         UserError: it is a file, or cannot be written to.
     """
     folder = Path(out)
-    try:
+    with _refused(out):
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
+    return folder
+
+
+def check_writable(out: str | Path) -> None:
+    """Check that a folder can be written to or created, and leave it as it is.
+
+    Args:
+        out: the folder's path.
+
+    Raises:
+        UserError: the path or one above it is a file, or is not writable.
+    """
+    folder = Path(out)
+    with _refused(out):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@contextmanager
+def _refused(out: str | Path) -> Iterator[None]:
+    """A context in which an error of the system is about the folder ``out``."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write to the folder {str(out)!r}: {error.strerror}") from error
-    return folder
+
+
+def existing_file(path: str | Path, what: str) -> Path:
+    """A file that a user names.
+
+    Args:
+        path: the file's path.
+        what: what it should hold, used in the error message.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"there is no file of {what} at {str(path)!r}")
+    return file
 
 
 def file_name(name: str) -> str:

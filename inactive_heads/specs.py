@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from inactive_heads.checks import (
+    check_batch_size,
+    check_device,
+    check_dtype,
+    check_lm_eval,
+    check_percents,
+    check_rule,
+    check_whole,
+)
+from inactive_heads.errors import UserError
+from inactive_heads.names import CHOICE_TASKS, LM_EVAL, LM_EVAL_SCORINGS, TEXT_LOSS, EngineName
 
 DeviceMap = str | dict[str, int | str]
 """How the parts of a model are spread over devices, as in Hugging Face's ``device_map``."""
@@ -62,6 +74,27 @@ class ModelSpec:
     )
     trust_remote_code: bool = option(False, "Run the Python code of the model's repository.")
 
+    def check(self) -> None:
+        """Check the options, as far as that is possible without the model.
+
+        Raises:
+            UserError: an option has no such value, or two do not go together.
+        """
+        engines = get_args(EngineName)
+        if self.engine not in engines:
+            raise UserError(
+                f"engine={self.engine!r} is unknown; the engines are {', '.join(engines)}"
+            )
+        check_device(self.device)
+        check_dtype(self.dtype)
+        check_rule("bos", self.bos)
+        check_rule("chat_template", self.chat_template)
+        if self.device_map is not None and self.engine == "lens":
+            raise UserError(
+                f'device_map={self.device_map!r} needs engine="flash", not {self.engine!r}: leave '
+                "out one of the two"
+            )
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -81,6 +114,30 @@ class TaskSpec:
         "letter or cloze; letter for mmlu, cloze for quiz if not given. lm-eval: acc or acc_norm.",
     )
     seed: int = 0
+
+    def check(self) -> None:
+        """Check the options, as far as that is possible without the data.
+
+        Raises:
+            UserError: the name or the scoring is unknown, a number is too small, or
+                lm-evaluation-harness is needed and not installed.
+        """
+        check_whole("--limit", self.limit, least=1)
+        check_whole("shots (--num-fewshot)", self.num_fewshot, least=0)
+        check_whole("the seed", self.seed, least=0)
+        if self.name.startswith(LM_EVAL):
+            check_lm_eval()
+            if self.scoring not in (None, *LM_EVAL_SCORINGS):
+                raise UserError(
+                    f"scoring must be acc or acc_norm for {self.name}, not {self.scoring!r}"
+                )
+        elif self.name not in (*CHOICE_TASKS, TEXT_LOSS):
+            raise UserError(
+                f"unknown task {self.name!r}; there are: {', '.join((*CHOICE_TASKS, TEXT_LOSS))}, "
+                f"and {LM_EVAL}TASK for those of lm-evaluation-harness"
+            )
+        elif self.name in CHOICE_TASKS and self.scoring not in (None, "letter", "cloze"):
+            raise UserError(f"scoring must be letter or cloze, not {self.scoring!r}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +160,15 @@ class TextsSpec:
     num_texts: int | None = option(None, "How many texts to score heads on.")
     max_tokens: int | None = option(None, "Cut texts to this many tokens.")
 
+    def check(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UserError: one is not a whole number from 1.
+        """
+        check_whole("the number of texts", self.num_texts, least=1)
+        check_whole("--max-tokens", self.max_tokens, least=1)
+
 
 @dataclass(frozen=True)
 class AblationSpec:
@@ -121,6 +187,21 @@ class AblationSpec:
     heads: str | None = option(None, "Zero the heads of this heads.json.")
     random: float | None = option(None, "Zero this % of heads at random.")
     seed: int = 0
+
+    def check(self) -> None:
+        """Check the options, as far as that is possible without scores and files.
+
+        Raises:
+            UserError: more than one way is given, a score and threshold are not given together, or
+                the percent is not between 0 and 100.
+        """
+        given = [one for one in (self.score, self.heads, self.random) if one is not None]
+        if len(given) > 1:
+            raise UserError("give one of score, heads and random, not several")
+        if (self.score is None) != (self.threshold is None):
+            raise UserError("score and threshold go together")
+        if self.random is not None:
+            check_percents([self.random])
 
 
 @dataclass(frozen=True)
@@ -146,3 +227,15 @@ class ExecutionSpec:
     shard_tokens: int | None = option(
         None, "Tokens of one piece of work; minutes' worth if not given."
     )
+
+    def check(self) -> None:
+        """Check the options, as far as that is possible without the machines.
+
+        Raises:
+            UserError: the executor is unknown, or a number is too small.
+        """
+        check_batch_size(self.batch_size)
+        if self.executor not in ("local", "ray"):
+            raise UserError(f"executor={self.executor!r} is unknown; there are: local, ray")
+        check_whole("workers", self.workers, least=1)
+        check_whole("shard_tokens", self.shard_tokens, least=1)

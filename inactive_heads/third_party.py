@@ -7,9 +7,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
-from transformers.utils import logging as transformers_logging
-
 from inactive_heads.errors import UserError
 
 
@@ -20,6 +17,10 @@ def quiet() -> Iterator[None]:
     Everything written to standard error in the block is hidden too. Settings are restored
     afterwards.
     """
+    # Both are slow to import, and whoever only reads files does without them.
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.get_verbosity()  # sets up the logger
     logger = logging.getLogger("transformers")
     level, bars = logger.level, transformers_logging.is_progress_bar_enabled()

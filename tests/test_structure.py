@@ -41,7 +41,7 @@ def test_folders_import_one_way():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-UPWARDS = "from inactive_heads.sweeps.grid import Mode\n"
+UPWARDS = "from inactive_heads.sweeps.grid import Grid\n"
 WRONG_IMPORTS = {
     "upwards": (
         "scores/paper.py",

@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from inactive_heads.checks import check_lm_eval
 from inactive_heads.cli.error_exit import one_line_errors
 from inactive_heads.cli.evaluate import evaluate
 from inactive_heads.cli.options import specs_as_options
 from inactive_heads.cli.report import report
-from inactive_heads.cli.terminal import write_anywhere
+from inactive_heads.cli.terminal import say, say_loading, write_anywhere
 from inactive_heads.errors import UserError
+from inactive_heads.files import existing_file
+from inactive_heads.models.weights.source import check_source
 from inactive_heads.specs import ModelSpec
 
 app = typer.Typer(
@@ -41,9 +44,7 @@ def lm_eval(
     Example: inactive-heads lm-eval run --model inactive-heads --tasks piqa
     --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
     """
-    from inactive_heads.tasks.lm_eval import check_installed
-
-    check_installed()
+    check_lm_eval()
     from inactive_heads.evaluation.lm_eval_command import run
 
     run(arguments or ())
@@ -83,11 +84,15 @@ def models(
     # Files and pipes have no width to fit into.
     width = None if sys.stdout.isatty() else 170
     if check:
-        from inactive_heads.cli.model_check import check_model, check_table
-
         if given and len(given) > 1:
             raise UserError(f"--check takes one model, not {len(given)}: {', '.join(given)}")
-        found = check_model(replace(model, source=given[0] if given else None))
+        asked = replace(model, source=given[0] if given else None)
+        asked.check()
+        check_source(asked.source)
+        say_loading([asked.source])
+        from inactive_heads.cli.model_check import check_model, check_table
+
+        found = check_model(asked)
         Console(width=width).print(check_table(found))
         return
     if model != ModelSpec():
@@ -109,6 +114,7 @@ def check_score(
 
     Example: inactive-heads check-score my_scores.py
     """
+    say(f"Checking {existing_file(file, 'scores')} …")
     from inactive_heads.scores.check.check_score import check_score as check
     from inactive_heads.scores.user_file import load_score_file
 

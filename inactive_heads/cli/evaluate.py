@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+from inactive_heads.ablation.heads_file import read_heads_file
+from inactive_heads.checks import check_score_names
 from inactive_heads.cli.error_exit import one_line_errors
 from inactive_heads.cli.options import ScoreFile, Seed, ShowPrompt, specs_as_options
+from inactive_heads.cli.terminal import say_loading
+from inactive_heads.files import existing_file
+from inactive_heads.models.weights.source import check_source
 from inactive_heads.specs import AblationSpec, ExecutionSpec, ModelSpec, TaskSpec
+from inactive_heads.tasks.reading.sources import check_data
 
 ELSEWHERE = ("executor", "workers", "ray_address", "gpus_per_worker", "shard_tokens")
 """Options of `ExecutionSpec` that apply to sweeps only."""
@@ -28,7 +35,19 @@ def evaluate(
 
     Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
     """
-    # Imported here, so that --help does not load torch.
+    task, ablation = replace(task, seed=seed), replace(ablation, seed=seed)
+    for spec in (model, task, ablation, execution):
+        spec.check()
+    check_source(model.source)
+    check_data(task)
+    if ablation.heads is not None:
+        read_heads_file(Path(ablation.heads))
+    if score_file is not None:
+        existing_file(score_file, "scores")
+    elif ablation.score is not None:
+        check_score_names([ablation.score])
+    say_loading([model.source])
+    # Imported here, so that neither --help nor a wrong option waits for torch.
     from inactive_heads.ablation.choose_ablation import choose_ablation
     from inactive_heads.evaluation.evaluate import evaluate as run
     from inactive_heads.models.load import load as load_model
@@ -38,8 +57,8 @@ def evaluate(
         from inactive_heads.scores.user_file import load_score_file
 
         load_score_file(score_file)
-    silenced = choose_ablation(replace(ablation, seed=seed))
-    asked = load_task(replace(task, seed=seed))
+    silenced = choose_ablation(ablation)
+    asked = load_task(task)
     loaded = load_model(model)
     if show_prompt:
         print(asked.first_prompt(loaded))

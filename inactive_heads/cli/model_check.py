@@ -21,7 +21,8 @@ from inactive_heads.models.chat_template import ChatTemplate
 from inactive_heads.models.choose_engine import why_not
 from inactive_heads.models.load import load
 from inactive_heads.models.model import Model
-from inactive_heads.scores.paper import PAPER_SCORES, get_scores
+from inactive_heads.names import PAPER_SCORES
+from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.proposed import read_output_distance
 from inactive_heads.scores.registry import Score, get_score
 from inactive_heads.scores.score_heads import score_heads

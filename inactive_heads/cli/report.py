@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from inactive_heads.checks import check_percents
 from inactive_heads.cli.error_exit import one_line_errors
 from inactive_heads.cli.options import (
     ScoreFile,
@@ -20,8 +21,11 @@ from inactive_heads.cli.options import (
     specs_as_options,
     tolerances_of,
 )
-from inactive_heads.cli.terminal import write_anywhere
+from inactive_heads.cli.terminal import say, say_loading, write_anywhere
 from inactive_heads.errors import UserError
+from inactive_heads.files import existing_file, writable_folder
+from inactive_heads.names import PAPER_SCORES, RANDOM
+from inactive_heads.report.options import ReportOptions, compared
 from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
 
 
@@ -49,7 +53,7 @@ def report(
         ),
     ] = None,
     score_file: ScoreFile = None,
-    # REPORT_PERCENTS of `analysis`, which is not imported here so that --help stays fast.
+    # REPORT_PERCENTS of `names`, as text.
     percents: Annotated[
         str, typer.Option(help="Shares of heads to zero, in percent.")
     ] = "0,5,10,15,20,30",
@@ -102,47 +106,53 @@ def report(
     --revision step143000;
     inactive-heads report --curves a/curves.csv --curves b/curves.csv
     """
-    # Imported here, so that --help does not load torch.
-    if curves or scores or thresholds:
-        from inactive_heads.report.from_files import SavedOptions, build_saved_report
-
+    shares, tolerances = numbers(percents, "--percents"), tolerances_of(within, within_nats)
+    # Modules that import torch or pandas are imported below, after the options are checked.
+    if files := [*(curves or ()), *(scores or ()), *(thresholds or ())]:
         if models:
             raise UserError(f"saved results are drawn without a model; leave out {models[0]!r}")
+        check_percents({at, *check_percents(shares)})
+        say(f"Reading {files[0] if len(files) == 1 else f'{len(files)} files'} …")
+        from inactive_heads.report.from_files import SavedOptions, build_saved_report
+
         saved = SavedOptions(
             curves=curves or [],
             scores=scores or [],
             thresholds=thresholds or [],
             out=out,
-            percents=numbers(percents, "--percents"),
+            percents=shares,
             at=at,
-            within=tolerances_of(within, within_nats),
+            within=tolerances,
         )
         print(f"The report is at {build_saved_report(saved).resolve()}")
         return
-    from inactive_heads.analysis.curves.table import RANDOM
-    from inactive_heads.cli.summary_table import summary_table
-    from inactive_heads.report.build import build_reports
-    from inactive_heads.report.options import ReportOptions, compared
-    from inactive_heads.report.prepare import plan_report, prepare_report
-    from inactive_heads.scores.paper import PAPER_SCORES
-    from inactive_heads.scores.user_file import load_score_file
-
-    own = [] if score_file is None else load_score_file(score_file)
     options = ReportOptions(
         model=model,
         out=out,
         texts=texts,
         tasks=[replace(asked, name=name, seed=seed) for name in listed(task) or ()],
         scores=(*PAPER_SCORES, RANDOM) if score == "all" else listed(score),
-        own_scores=own,
-        percents=numbers(percents, "--percents"),
+        percents=shares,
         at=at,
-        within=tolerances_of(within, within_nats),
+        within=tolerances,
         mode=mode,
         execution=execution,
         seed=seed,
     )
     several = compared(options, models or [None], revision or [None])
+    _check(several, score_file)
+    if not (show_prompt or dry_run):
+        writable_folder(out)
+    say_loading([one.model.source for one in several])
+    from inactive_heads.cli.summary_table import summary_table
+    from inactive_heads.report.build import build_reports
+    from inactive_heads.report.prepare import plan_report, prepare_report
+
+    if score_file is not None:
+        from inactive_heads.scores.user_file import load_score_file
+
+        own = load_score_file(score_file)
+        several = [replace(one, own_scores=own) for one in several]
     if show_prompt:
         for prepared in map(prepare_report, several):
             for one in prepared.job.tasks.values():
@@ -151,7 +161,7 @@ def report(
     if dry_run:
         print("\n".join(map(plan_report, several)))
         return
-    path, summary = build_reports(several, out, announce=_announce)
+    path, summary = build_reports(several, out, announce=say)
     console = Console()
     console.print(summary_table(summary, at))
     console.print(f"The report is at {path.resolve()}", soft_wrap=True)
@@ -165,5 +175,10 @@ def run_report() -> None:
     alone(prog_name="python -m inactive_heads.report")
 
 
-def _announce(text: str) -> None:
-    print(text, file=sys.stderr)
+def _check(several: Sequence[ReportOptions], score_file: str | None) -> None:
+    """Check all options; names of scores are not known before a file of scores has been run."""
+    if score_file is not None:
+        existing_file(score_file, "scores")
+        several = [replace(one, scores=None) for one in several]
+    for one in several:
+        one.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 import unicodedata
+from collections.abc import Sequence
 
 PLAIN = {
     "★": "*",
@@ -43,6 +44,26 @@ def write_anywhere() -> None:
         # Streams that a notebook or a test puts in their place take any text.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=HANDLER)
+
+
+def say(text: str) -> None:
+    """Tell the user on standard error, at once, what goes on.
+
+    Args:
+        text: a line, or several.
+    """
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_loading(models: Sequence[object]) -> None:
+    """Say which models are going to be loaded, before torch is imported, which takes seconds.
+
+    Args:
+        models: what the user named; None is the bundled model.
+    """
+    names = ["the bundled model" if one is None else str(one) for one in models]
+    first = f"{names[0]}, the first of {len(names)} models" if len(names) > 1 else names[0]
+    say(f"Loading {first} …")
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

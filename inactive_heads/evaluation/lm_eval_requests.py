@@ -12,8 +12,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
 from inactive_heads.ablation.generation import Choose, Sampling, greedy
+from inactive_heads.checks import check_batch_size
 from inactive_heads.errors import UserError
-from inactive_heads.models.batching import check_batch_size
 from inactive_heads.tasks.base import ScoredInput
 
 NAME = "inactive-heads"

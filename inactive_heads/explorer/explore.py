@@ -10,7 +10,8 @@ from inactive_heads.errors import UserError
 from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.load import as_model
 from inactive_heads.models.samples import Samples
-from inactive_heads.scores.paper import DEFAULT_SCORE, get_scores
+from inactive_heads.names import DEFAULT_SCORE
+from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import score_heads
 from inactive_heads.tasks.texts import cut_to, load_texts

@@ -9,6 +9,7 @@ from functools import partial
 import psutil
 import torch
 
+from inactive_heads.checks import check_batch_size
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.core.settings import default_settings
@@ -206,19 +207,6 @@ def tokens_at_once(model: Model, longest: int, batch_size: int | str) -> int:
     if isinstance(wanted, int):
         return wanted * longest
     return tokens_per_batch(model, longest)
-
-
-def check_batch_size(batch_size: int | str) -> None:
-    """Check that a batch size is valid.
-
-    Args:
-        batch_size: the number or word given.
-
-    Raises:
-        UserError: it is neither a positive integer nor "auto".
-    """
-    if batch_size != "auto" and not (isinstance(batch_size, int) and batch_size > 0):
-        raise UserError(f'batch_size must be a positive number or "auto", not {batch_size!r}')
 
 
 def tokens_per_batch(model: Model, longest: int) -> int:

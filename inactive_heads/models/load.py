@@ -5,20 +5,22 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from inactive_heads.checks import check_rule
 from inactive_heads.core.settings import default_settings
 from inactive_heads.engines.lens import LensEngine
 from inactive_heads.errors import UserError
 from inactive_heads.models.chat_template import ChatTemplate
-from inactive_heads.models.choose_engine import AUTO, ENGINES, choose_engine
+from inactive_heads.models.choose_engine import choose_engine
 from inactive_heads.models.devices import choose_device, choose_dtype, devices_of
-from inactive_heads.models.model import EngineName, Model, Rule
+from inactive_heads.models.model import Model
 from inactive_heads.models.resolve import find_model, find_tokenizer
 from inactive_heads.models.text_encoder import TextEncoder, bridge_encoder
+from inactive_heads.names import EngineName, Rule
 from inactive_heads.specs import DeviceMap, ModelSpec
 from inactive_heads.third_party import explained
 
@@ -103,27 +105,16 @@ def load(spec: ModelSpec) -> Model:
     Raises:
         UserError: as `load_model`.
     """
-    if spec.engine not in (AUTO, *ENGINES):
-        raise UserError(
-            f"engine={spec.engine!r} is unknown; the engines are {', '.join((AUTO, *ENGINES))}"
-        )
+    spec.check()
     place = choose_device(spec.device)
-    choose_dtype(spec.dtype, place, narrow=False)  # a wrong name is refused before a download
-    _check_rule("bos", spec.bos)
-    _check_rule("chat_template", spec.chat_template)
     spread = spec.device_map is not None
-    if spread and spec.engine != AUTO and not ENGINES[spec.engine].spreads:
-        raise UserError(
-            f'device_map={spec.device_map!r} needs engine="flash", not {spec.engine!r}: leave out '
-            "one of the two"
-        )
 
     origin = find_model(
         spec.source, revision=spec.revision, trust_remote_code=spec.trust_remote_code
     )
     weights, preset = origin.weights, origin.preset
     given_bos = spec.bos if spec.bos != "auto" else preset.bos
-    _check_rule("bos", given_bos)
+    check_rule("bos", given_bos)
     given_dtype = spec.dtype if spec.dtype != "auto" else preset.dtype
     other_tokenizer = preset.tokenizer if spec.tokenizer is None else spec.tokenizer
     tokenizer = (
@@ -236,11 +227,6 @@ def as_model(model: Any) -> Model:
         "engine": engine.name,
     }
     return Model(engine, model.tokenizer, provenance, encode)
-
-
-def _check_rule(name: str, value: str) -> None:
-    if value not in get_args(Rule):
-        raise UserError(f"{name}={value!r} is unknown; give one of {', '.join(get_args(Rule))}")
 
 
 def _hooked_classes() -> tuple[Any, ...]:

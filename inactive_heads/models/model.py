@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,9 +14,6 @@ from inactive_heads.errors import UserError
 from inactive_heads.models.chat_template import ChatTemplate
 from inactive_heads.models.text_encoder import check_text
 from inactive_heads.specs import ModelSpec
-
-EngineName = Literal["auto", "flash", "lens"]
-Rule = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from inactive_heads.engines.base import ModelShape
+from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.errors import UserError
 from inactive_heads.toml import string_of
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import as_file
 from pathlib import Path
@@ -24,12 +23,10 @@ from inactive_heads.models.weights.hub import (
     fetch_model,
 )
 from inactive_heads.models.weights.random_weights import Architecture, parse_architecture
+from inactive_heads.models.weights.source import DEMO, existing_path, ways_to_give_a_model
 from inactive_heads.toml import string_of
 
 Stored = Checkpoint | AdaptedCheckpoint
-
-DEMO = "demo"
-"""The bundled model's name, for use among other models; by itself it needs no name."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def find_model(
     if source in (None, DEMO):
         _no_revision(revision, "the bundled demo model")
         return Origin(demo_checkpoint())
-    local = _existing_path(source)
+    local = existing_path(source)
     if local is not None and local.suffix == ".toml":
         return _from_toml(local, revision, trust_remote_code)
     if local is not None:
@@ -97,7 +94,7 @@ def find_tokenizer(
         UserError: there is no such tokenizer, or it cannot be read; the message says what can be
             given.
     """
-    local = _existing_path(source)
+    local = existing_path(source)
     checkpoint: Stored
     if source == DEMO:
         checkpoint = demo_checkpoint()
@@ -133,39 +130,6 @@ def official_name(name: str) -> str:
         if name.lower() in (alias.lower() for alias in aliases):
             return official
     return name
-
-
-def ways_to_give_a_model() -> str:
-    """The part of an error message that lists what `find_model` accepts.
-
-    Returns:
-        One line.
-    """
-    return (
-        "give a name on the hub (openai-community/gpt2), a folder with config.json and safetensors, "
-        "a .gguf file, a .toml file, a preset (gpt2-style-tiny; `inactive-heads models` lists others), "
-        "or nothing for the bundled demo model"
-    )
-
-
-def _existing_path(source: str | Path) -> Path | None:
-    """The file or folder that is meant, or None if ``source`` can only be a name."""
-    if not str(source).strip():
-        raise UserError(f"the model's name is empty; {ways_to_give_a_model()}")
-    path = Path(source)
-    # Text that cannot be a path at all (too long, an unknown user's home) is a name.
-    with suppress(OSError, ValueError, RuntimeError):
-        path = path.expanduser()
-        if path.exists():
-            return path
-    looks_local = str(source).startswith(("/", ".", "~")) or path.suffix.lower() in (
-        ".gguf",
-        ".toml",
-        ".safetensors",
-    )
-    if isinstance(source, Path) or looks_local:
-        raise UserError(f"there is no file or folder {str(source)!r}; {ways_to_give_a_model()}")
-    return None
 
 
 def _from_path(path: Path, revision: str | None, trust_remote_code: bool) -> Stored:
@@ -236,7 +200,7 @@ def _with_adapter(found: Checkpoint) -> Stored:
 
 
 def _base(source: str | Path, adapter: Checkpoint) -> Stored:
-    local = _existing_path(source)
+    local = existing_path(source)
     if local is not None:
         return _from_path(local, None, adapter.trust_remote_code)
     return _from_hub(str(source), None, adapter.trust_remote_code)
@@ -268,7 +232,7 @@ def _weights_of(
 ) -> Stored:
     revision = revision or preset.revision
     relative = path.parent / preset.model  # paths in a file are relative to its folder
-    local = relative if relative.exists() else _existing_path(preset.model)
+    local = relative if relative.exists() else existing_path(preset.model)
     if local is None:
         return _from_hub(preset.model, revision, trust_remote_code)
     return _from_path(local, revision, trust_remote_code)

@@ -17,13 +17,14 @@ from inactive_heads.analysis.curves.summary import best_of, summarize, with_cert
 from inactive_heads.analysis.heads.threshold_stability import thresholds_by_task
 from inactive_heads.analysis.heads.thresholds import choose_thresholds, select_heads
 from inactive_heads.files import writable_folder, write_whole
+from inactive_heads.names import DEFAULT_SCORE, PAPER_SCORES, TEXT_LOSS
 from inactive_heads.provenance import now, versions
 from inactive_heads.report.options import ReportOptions
 from inactive_heads.report.page.model_results import ModelResults
 from inactive_heads.report.page.render import render
-from inactive_heads.report.prepare import TEXT_LOSS, PreparedReport, prepare_report
+from inactive_heads.report.prepare import PreparedReport, prepare_report
 from inactive_heads.report.text_groups import scores_by_kind
-from inactive_heads.scores.paper import DEFAULT_SCORE, PAPER_SCORES, get_scores
+from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import REGISTRY
 from inactive_heads.scores.score_heads import labelled_scores, score_heads
 from inactive_heads.sweeps.executors import choose_executor

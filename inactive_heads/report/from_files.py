@@ -17,13 +17,11 @@ from inactive_heads.analysis.curves.ranking import rank_scores
 from inactive_heads.analysis.curves.summary import summarize
 from inactive_heads.analysis.curves.table import CURVE_KEYS, check_points, metrics_of, read_curves
 from inactive_heads.analysis.heads.threshold_stability import read_thresholds, threshold_stability
-from inactive_heads.analysis.heads.thresholds import (
-    REPORT_PERCENTS,
-    check_percents,
-    choose_thresholds,
-)
+from inactive_heads.analysis.heads.thresholds import choose_thresholds
+from inactive_heads.checks import check_percents
 from inactive_heads.errors import UserError
 from inactive_heads.files import writable_folder, write_whole
+from inactive_heads.names import REPORT_PERCENTS
 from inactive_heads.provenance import as_attrs
 from inactive_heads.report.page import render as page
 from inactive_heads.report.page.curve_sections import settings

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from inactive_heads.analysis.curves.metrics import Tolerances
-from inactive_heads.analysis.heads.thresholds import REPORT_PERCENTS, check_percents
+from inactive_heads.checks import check_mode, check_percents, check_score_names
 from inactive_heads.errors import UserError
-from inactive_heads.files import file_name
-from inactive_heads.models.batching import check_batch_size
+from inactive_heads.files import check_writable, file_name
+from inactive_heads.models.weights.source import check_source
+from inactive_heads.names import REPORT_PERCENTS, TEXT_LOSS
 from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
-from inactive_heads.sweeps.grid import Mode, split_random
+from inactive_heads.tasks.reading.sources import check_data, check_texts
 
-DEFAULT_TASKS = (TaskSpec("quiz"), TaskSpec("text-loss"))
+DEFAULT_TASKS = (TaskSpec("quiz"), TaskSpec(TEXT_LOSS))
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class ReportOptions:
         out: the folder to write.
         texts: the texts that heads are scored on.
         tasks: the tasks that ablations are evaluated on.
-        scores: the scores to ablate by, "Random" among them; None for a default set for each task.
+        scores: the scores to ablate by: "Random", and names of scores that come with the package or
+            are in ``own_scores``; None for a default set for each task.
         own_scores: scores from the user's files: swept, shown, and compared with the paper's best.
         percents: the percents of heads to zero; by default `REPORT_PERCENTS`.
         at: the percent of heads that tables and marks show.
@@ -48,7 +49,7 @@ class ReportOptions:
     own_scores: Sequence[str] = ()
     percents: Sequence[float] = REPORT_PERCENTS
     at: float = 10.0
-    within: Tolerances = field(default_factory=dict)
+    within: Mapping[Any, float] = field(default_factory=dict)
     mode: str = "per-input"
     called: str | None = None
     checkpoint: str | None = None
@@ -83,16 +84,27 @@ class ReportOptions:
         """Check the options, as far as that is possible without a model.
 
         Raises:
-            UserError: there is no task; the mode, a score or the batch size is invalid; or a
-                percent is not between 0 and 100, or is given twice.
+            UserError: there is no task, or one is given twice; a name or number is invalid; a file
+                of texts, questions or the model is not there; or the folder cannot be written.
         """
-        if not self.tasks:
+        names = [task.name for task in self.tasks]
+        if not names:
             raise UserError("no task was asked for; there are: mmlu, quiz, text-loss, lm-eval:TASK")
-        if self.mode not in get_args(Mode):
-            raise UserError(f"mode must be per-input or fixed, not {self.mode!r}")
-        split_random(self.scores)
+        for task in self.tasks:
+            if names.count(task.name) > 1:
+                raise UserError(f"task {task.name!r} was asked for twice")
+            task.check()
+            if task.name != TEXT_LOSS:  # that is of the report's own texts
+                check_data(task)
+        check_mode(self.mode)
+        if self.scores is not None:
+            check_score_names(self.scores, self.own_scores)
         _ = self.all_percents
-        check_batch_size(self.execution.batch_size)
+        for spec in (self.texts, self.model, self.execution):
+            spec.check()
+        check_texts(self.texts.source)
+        check_source(self.model.source)
+        check_writable(self.out)
 
 
 def compared(

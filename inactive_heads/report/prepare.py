@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.evaluation.prepared_task import PreparedTask
 from inactive_heads.files import digest_of
 from inactive_heads.models.load import load as load_model
 from inactive_heads.models.model import Model
+from inactive_heads.names import PAPER_SCORES, RANDOM, TEXT_LOSS
 from inactive_heads.report.options import ReportOptions
-from inactive_heads.scores.paper import PAPER_SCORES, get_scores
+from inactive_heads.scores.paper import get_scores
 from inactive_heads.specs import TaskSpec
 from inactive_heads.sweeps.cost import describe, plan_sweep, seconds_per_token
 from inactive_heads.sweeps.grid import Grid, make_grid
@@ -21,9 +21,6 @@ from inactive_heads.tasks.base import Task
 from inactive_heads.tasks.load import load as load_task
 from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, cut_to, load_texts
-
-TEXT_LOSS = "text-loss"
-"""The name of the task on the report's texts."""
 
 SWEPT_SCORES = ("AHON (LN)", "LTHON (LN)", "AHRN (LN)", "AVVN (LN)", "AEQD", "AWFT", RANDOM)
 """The default scores to ablate by on questions: one of each kind, and Random.

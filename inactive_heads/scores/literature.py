@@ -222,14 +222,6 @@ def result_norm_over_the_residual(heads: HeadActivations) -> PerHead:
     return heads.mean_over_tokens(heads.written_norm / heads.residual_norm)
 
 
-GALLERY_SCORES: tuple[str, ...] = tuple(
-    f"{name}{form}"
-    for name in ("MSS", "CONF", "MAD", "VWA", "DZM", "FLUC", "CWH", "RRN")
-    for form in ("", " (LN)")
-)
-"""The names of these scores, each with its ``(LN)`` form."""
-
-
 def _of_real_queries(heads: HeadActivations) -> Pattern:
     """The attention weights, 0 for padding queries."""
     pattern = heads.pattern

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from inactive_heads.checks import check_scores_once
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead
-from inactive_heads.errors import UserError
+from inactive_heads.names import PAPER_SCORES
 from inactive_heads.scores.registry import (
-    HOW_TO_LIST,
     RatioScore,
     Score,
     ScoreLike,
@@ -39,12 +39,7 @@ def get_scores(scores: ScoreLike | Iterable[ScoreLike] | None = None) -> list[Sc
     found = [
         get_score(score) for score in listed_scores(PAPER_SCORES if scores is None else scores)
     ]
-    names = [score.name for score in found]
-    if not names:
-        raise UserError(f"no score was asked for; {HOW_TO_LIST}")
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"score {name!r} was asked for twice; give each function its own name")
+    check_scores_once([score.name for score in found])
     return found
 
 
@@ -187,13 +182,3 @@ def average_head_result_norm(heads: HeadActivations) -> PerHead:
         ``(batch, head)``, float32, 0 or more, in the units of z W_O.
     """
     return heads.mean_over_tokens(heads.result_norm)
-
-
-PAPER_SCORES = (
-    *("AWFT", "AWFT (LN)", "AEQD", "AEQD (LN)", "FTVVN", "FTVVN (LN)", "AVVN", "AVVN (LN)"),
-    *("AHON", "AHON (LN)", "LTHON", "LTHON (LN)", "LTHON (HN)", "AHRN", "AHRN (LN)"),
-)
-"""The names of the paper's fifteen score functions."""
-
-DEFAULT_SCORE = "AHON (LN)"
-"""The default: of the paper's scores, first by normalized AUC on 8 of its 14 models."""

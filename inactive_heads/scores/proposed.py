@@ -10,6 +10,7 @@ from einops import rearrange
 
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead, PerToken
+from inactive_heads.names import ROD
 from inactive_heads.scores.registry import Score, score_function
 
 
@@ -73,7 +74,7 @@ def read_output_distance(means: xr.DataArray) -> Score:
         dimensionless, 0 or more, and raises the errors of RON.
     """
     definition = "RON of z less its mean over other texts"
-    return Score("ROD", _ReadOutputDistance(means), "below", definition)
+    return Score(ROD, _ReadOutputDistance(means), "below", definition)
 
 
 def _over_tokens(heads: HeadActivations, lengths: PerToken) -> PerHead:
@@ -85,7 +86,3 @@ def _over_tokens(heads: HeadActivations, lengths: PerToken) -> PerHead:
     n = heads.batch.n_tokens.to(squared.device)[:, None]
     mean = heads.mean_over_tokens(rest) * n / (n - 1).clamp(min=1)
     return torch.where(n > 1, mean, heads.at_first_token(squared)).sqrt()
-
-
-PROPOSED_SCORES = ("RON", "RON (LN)")
-"""The names of the proposed scores that are registered; `read_output_distance` makes ROD."""

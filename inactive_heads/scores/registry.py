@@ -19,6 +19,7 @@ from torch import Tensor
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead
 from inactive_heads.errors import NotFinite, UserError, look_up, shortened
+from inactive_heads.names import HOW_TO_LIST
 
 Side = Literal["below", "above"]
 
@@ -86,11 +87,6 @@ ScoreLike = str | ScoreFunction | Score
 
 
 REGISTRY: dict[str, Score] = {}
-
-HOW_TO_LIST = (
-    "PAPER_SCORES, GALLERY_SCORES and PROPOSED_SCORES list names; score_function registers yours"
-)
-"""The part of an error message that says where the names of scores are listed."""
 
 
 def score_function(

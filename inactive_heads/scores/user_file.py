@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 from inactive_heads.errors import UserError
+from inactive_heads.files import existing_file
 from inactive_heads.scores.registry import REGISTRY
 
 
@@ -25,9 +26,7 @@ def load_score_file(path: str | Path) -> list[str]:
     Raises:
         UserError: the file does not exist, raises an error, or registers no score.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"there is no file of scores at {str(path)!r}")
+    file = existing_file(path, "scores")
     before = set(REGISTRY)
     try:
         runpy.run_path(str(file), run_name=file.stem)

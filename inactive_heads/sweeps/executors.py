@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from inactive_heads.errors import UserError
 from inactive_heads.models.model import Model
 from inactive_heads.specs import ExecutionSpec
 from inactive_heads.sweeps.job import Executor
@@ -25,15 +24,12 @@ def choose_executor(spec: ExecutionSpec, model: Model) -> Executor:
     Raises:
         UserError: the executor is unknown, ``workers`` is below 1, or Ray is not installed.
     """
+    spec.check()
     workers = spec.workers
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be at least 1, not {workers}")
     if spec.executor == "ray":
         from inactive_heads.sweeps.ray_executor import RayActors
 
         return RayActors(workers, spec.ray_address, spec.gpus_per_worker)
-    if spec.executor != "local":
-        raise UserError(f"executor={spec.executor!r} is unknown; there are: local, ray")
     if workers is None:
         any_device = model.spec is not None and model.spec.device == "auto"
         every_gpu = any_device and model.engine.device.type == "cuda"

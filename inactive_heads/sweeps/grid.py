@@ -5,36 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from inactive_heads.ablation.ablations import Ablation, Fixed, PerInput, Random
-from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.arguments import (
     check_labelled,
     check_scores,
     check_thresholds,
 )
 from inactive_heads.analysis.heads.existing import exists_at
-from inactive_heads.analysis.heads.thresholds import check_percents, choose_thresholds, select_heads
+from inactive_heads.analysis.heads.thresholds import choose_thresholds, select_heads
+from inactive_heads.checks import check_mode, check_percents, check_whole
 from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.errors import UserError, look_up, shortened
 from inactive_heads.files import digest_of
 from inactive_heads.models.model import Model
+from inactive_heads.names import HOW_TO_LIST, RANDOM
 from inactive_heads.scores.fingerprint import fingerprint
 from inactive_heads.scores.paper import get_scores
-from inactive_heads.scores.registry import (
-    HOW_TO_LIST,
-    REGISTRY,
-    Score,
-    ScoreLike,
-    listed_scores,
-)
+from inactive_heads.scores.registry import REGISTRY, Score, ScoreLike, listed_scores
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit
-
-Mode = Literal["per-input", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -202,8 +195,7 @@ def make_grid(
             lack a score or percent, ``thresholds`` are given in fixed mode, a fixed set would be
             chosen from the scores of a model with other heads, or ``shard_tokens`` is below 1.
     """
-    if mode not in get_args(Mode):
-        raise UserError(f"mode must be per-input or fixed, not {mode!r}")
+    check_mode(mode)
     ranked, with_random = split_random(scores)
     above_zero = [percent for percent in check_percents(percents) if percent > 0]
     if thresholds is not None:
@@ -235,8 +227,7 @@ def make_grid(
                 f"the calibration's layers have {shortened(theirs)} heads, the model's "
                 f"{shortened([one.n_heads for one in model.shape.heads])}; score this model's heads"
             )
-    if shard_tokens is not None and shard_tokens < 1:
-        raise UserError(f"shard_tokens must be at least 1, not {shard_tokens}")
+    check_whole("shard_tokens", shard_tokens, least=1)
     usual = SHARD_TOKENS.get(model.engine.device.type, SHARD_TOKENS["cpu"])
     tokens = usual if shard_tokens is None else shard_tokens
     return Grid(

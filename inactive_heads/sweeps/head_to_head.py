@@ -12,11 +12,11 @@ from inactive_heads.analysis.curves.area import normalized_auc
 from inactive_heads.analysis.curves.intervals import score_intervals
 from inactive_heads.analysis.curves.metrics import ACCURACY
 from inactive_heads.analysis.curves.paired import Interval, paired_change
-from inactive_heads.analysis.curves.table import RANDOM, as_curves, baseline_row
+from inactive_heads.analysis.curves.table import as_curves, baseline_row
 from inactive_heads.analysis.curves.ties import joined, tied_ranks
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.outcomes import CONFIDENCE, Outcomes
-from inactive_heads.scores.paper import PAPER_SCORES
+from inactive_heads.names import PAPER_SCORES, RANDOM
 from inactive_heads.sweeps.results import Sweep
 
 

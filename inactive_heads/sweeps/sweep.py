@@ -16,18 +16,18 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.heads.thresholds import PAPER_PERCENTS
 from inactive_heads.evaluation.outcomes import Outcomes
 from inactive_heads.evaluation.prepared_task import PreparedTask
 from inactive_heads.files import write_whole
 from inactive_heads.models.load import as_model
+from inactive_heads.names import PAPER_PERCENTS, Mode
 from inactive_heads.progress import Board, sweep_board
 from inactive_heads.provenance import versions
 from inactive_heads.scores.registry import ScoreLike
 from inactive_heads.scores.score_heads import labelled_scores
 from inactive_heads.specs import ExecutionSpec
 from inactive_heads.sweeps.executors import choose_executor
-from inactive_heads.sweeps.grid import Grid, Mode, Point, make_grid
+from inactive_heads.sweeps.grid import Grid, Point, make_grid
 from inactive_heads.sweeps.job import Executor, Job
 from inactive_heads.sweeps.results import COLUMNS, Sweep, save_items
 from inactive_heads.sweeps.run_folder import Finished, RunMemory, UnitStore, open_run

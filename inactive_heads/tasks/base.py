@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from inactive_heads.analysis.curves.metrics import Metric
+from inactive_heads.checks import check_whole
 from inactive_heads.errors import UserError
 from inactive_heads.models.model import Model
 
@@ -207,25 +208,6 @@ class ChoiceItem:
         """The context before each continuation."""
         several = isinstance(self.context, tuple)
         return self.context if several else (self.context,) * len(self.continuations)  # type: ignore[return-value]
-
-
-def check_whole(name: str, value: object, *, least: int) -> None:
-    """Check a whole number that may be left out.
-
-    Args:
-        name: what the error message calls it.
-        value: an integer; None passes.
-        least: the smallest number allowed.
-
-    Raises:
-        UserError: it is not an integer (True and 2.0 are not), or is below ``least``.
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise UserError(f"{name} must be a whole number, not {value!r:.60}")
-    if value < least:
-        raise UserError(f"{name} must be at least {least}, not {value}")
 
 
 _HALF = re.compile("[\ud800-\udfff]")

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Iterable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from inactive_heads.errors import UserError
 from inactive_heads.models.chat_trial import Turns
+from inactive_heads.names import LM_EVAL, LM_EVAL_SCORINGS
 from inactive_heads.specs import TaskSpec
 from inactive_heads.tasks.base import ChoiceItem, choose_evenly
 from inactive_heads.tasks.choice_task import ChoiceTask
 from inactive_heads.tasks.prompt import Prompt
+from inactive_heads.tasks.reading.sources import check_task_folder
 from inactive_heads.third_party import explained
 
-PREFIX = "lm-eval:"
 FEWSHOT_SEED = 1234
 """The harness's seed for drawing few-shot examples."""
 
 INSTEAD = "run it with the harness: inactive-heads lm-eval run --model inactive-heads --tasks"
-
-
-def check_installed() -> None:
-    """Check that lm-evaluation-harness is installed.
-
-    Raises:
-        UserError: it is not installed; the message says how to install it.
-    """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise UserError("this needs lm-evaluation-harness: pip install 'inactive-heads[lm-eval]'")
 
 
 def lm_eval_task(spec: TaskSpec) -> ChoiceTask:
@@ -57,15 +46,12 @@ def lm_eval_task(spec: TaskSpec) -> ChoiceTask:
             right answers, or asks about images or sound; its data cannot be loaded; or it cannot be
             asked with that many examples.
     """
-    name, data, scoring = spec.name.removeprefix(PREFIX), spec.data, spec.scoring
-    check_installed()
-    if scoring not in (None, *_SCORINGS):
-        raise UserError(f"scoring must be acc or acc_norm for {PREFIX}{name}, not {scoring!r}")
+    name, data, scoring = spec.name.removeprefix(LM_EVAL), spec.data, spec.scoring
     tasks = _load(name, None if data is None else str(data))
     for task_name, task in tasks.items():
         _check(task_name, task)
     norm = all("acc_norm" in _metrics(task) for task in tasks.values())
-    how = ("acc_norm" if norm else "acc") if scoring is None else _SCORINGS[scoring]
+    how = ("acc_norm" if norm else "acc") if scoring is None else LM_EVAL_SCORINGS[scoring]
     shots_of = {one: _set_shots(one, task, spec.num_fewshot) for one, task in tasks.items()}
     places = [(one, index) for one, task in tasks.items() for index in range(len(task.eval_docs))]
     chosen = choose_evenly(places, lambda place: place[0], spec.subjects, spec.limit, spec.seed)
@@ -85,16 +71,13 @@ def lm_eval_task(spec: TaskSpec) -> ChoiceTask:
             one: (task.config.metadata or {}).get("version") for one, task in tasks.items()
         },
     }
-    return ChoiceTask(PREFIX + name, items, how, max(shots_of.values()), about)  # type: ignore[arg-type]
-
-
-_SCORINGS = {"acc": "acc", "letter": "acc", "acc_norm": "acc_norm", "cloze": "acc_norm"}
+    return ChoiceTask(spec.name, items, how, max(shots_of.values()), about)  # type: ignore[arg-type]
 
 
 def _load(name: str, folder: str | None) -> dict[str, Any]:
     """The harness's task, or tasks of a group or tag, by name, with their data loaded."""
-    if folder is not None and not Path(folder).is_dir():
-        raise UserError(f"there is no folder {folder!r} of task files")
+    if folder is not None:
+        check_task_folder(folder)
     # Listing the harness's own 14,000 tasks takes ten seconds, so the folder is searched first.
     manager = _manager(folder, with_own=folder is None)
     if folder is not None and name not in manager.task_index:

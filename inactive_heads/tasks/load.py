@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from inactive_heads.errors import UserError
+from inactive_heads.names import LM_EVAL, TEXT_LOSS
 from inactive_heads.specs import TaskSpec
-from inactive_heads.tasks.base import Scoring, Task, check_whole
-from inactive_heads.tasks.lm_eval import PREFIX, lm_eval_task
+from inactive_heads.tasks.base import Scoring, Task
+from inactive_heads.tasks.lm_eval import lm_eval_task
 from inactive_heads.tasks.multiple_choice import multiple_choice_task
 from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import load_texts
@@ -102,21 +103,12 @@ def load(spec: TaskSpec) -> Task:
     Raises:
         UserError: see `load_task`.
     """
-    check_whole("--limit", spec.limit, least=1)
-    check_whole("shots (--num-fewshot)", spec.num_fewshot, least=0)
-    check_whole("the seed", spec.seed, least=0)
+    spec.check()
     if isinstance(spec.subjects, str):
         spec = replace(spec, subjects=[spec.subjects])
-    if spec.name == "text-loss":
+    if spec.name == TEXT_LOSS:
         source = spec.data or "bundled"
         texts = load_texts(source, n=spec.limit, seed=spec.seed)
         about = {"texts": str(source), "limit": spec.limit, "seed": spec.seed}
         return TextTask(spec.name, texts, about)
-    if spec.name.startswith(PREFIX):
-        return lm_eval_task(spec)
-    if spec.name in ("mmlu", "quiz"):
-        return multiple_choice_task(spec)
-    raise UserError(
-        f"unknown task {spec.name!r}; there are: mmlu, quiz, text-loss, and lm-eval:TASK for those "
-        "of lm-evaluation-harness"
-    )
+    return lm_eval_task(spec) if spec.name.startswith(LM_EVAL) else multiple_choice_task(spec)

@@ -41,8 +41,6 @@ def multiple_choice_task(spec: TaskSpec) -> ChoiceTask:
     """
     mmlu = spec.name == "mmlu"
     scoring = spec.scoring or ("letter" if mmlu else "cloze")
-    if scoring not in ("letter", "cloze"):
-        raise UserError(f"scoring must be letter or cloze, not {scoring!r}")
     shots = (5 if mmlu else 0) if spec.num_fewshot is None else spec.num_fewshot
     found = _questions(spec)
     test = choose_evenly(

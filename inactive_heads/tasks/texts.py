@@ -9,22 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from inactive_heads.checks import check_whole
 from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
 from inactive_heads.models.samples import Samples, read_samples
-from inactive_heads.tasks.base import check_whole
 from inactive_heads.tasks.reading.fields import text_field
-from inactive_heads.tasks.reading.folder import data_files, ending_of, given_path
-from inactive_heads.tasks.reading.rows import ROW_ENDINGS, Row, read_rows, read_text
+from inactive_heads.tasks.reading.folder import data_files, ending_of
+from inactive_heads.tasks.reading.rows import Row, read_rows, read_text
 from inactive_heads.tasks.reading.shards import shard_faults
+from inactive_heads.tasks.reading.sources import TEXT_ENDINGS, text_path
 from inactive_heads.third_party import explained
 
 FINEWEB = ("HuggingFaceFW/fineweb-edu", "sample-10BT")
 """The hub data set of the paper's texts, and its configuration."""
-
-ENDINGS = (".txt", *ROW_ENDINGS)
-"""The kinds of files that texts are read from."""
 
 COLUMN = "text"
 """The column or field that holds the text."""
@@ -62,7 +60,8 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
         # Some topics are listed under two names.
         texts = [text for text in dict.fromkeys(texts) if len(text) >= 500]
     else:
-        texts = _from_path(source)
+        path = text_path(source)
+        texts = _of_folder(path) if path.is_dir() else list(_from_file(path))
     if n is None:
         return texts
     if n > len(texts):
@@ -136,27 +135,12 @@ def cut_to(model: Model, texts: Samples, longest: int | None) -> list[list[int]]
     return encode_samples(model, [tokens[:longest] for tokens in whole])
 
 
-def _from_path(source: str | Path) -> list[str]:
-    try:
-        path = given_path(source)
-    except UserError as error:
-        raise UserError(
-            f"no texts: {error}; give bundled, fineweb-edu, a folder, or a file that ends in "
-            f"{', '.join(ENDINGS)}"
-        ) from error
-    if path.is_dir():
-        return _of_folder(path)
-    if ending_of(path) not in ENDINGS:
-        raise UserError(f"{path} has none of the endings {', '.join(ENDINGS)}; convert it to one")
-    return list(_from_file(path))
-
-
 def _of_folder(folder: Path) -> list[str]:
     """The texts of all files; one that several files have, as copies do, is used once."""
     texts: list[str] = []
     first_in: dict[str, Path] = {}
     copies, among = 0, ""
-    files = data_files(folder, ENDINGS)
+    files = data_files(folder, TEXT_ENDINGS)
     for fault in shard_faults(files):
         warnings.warn(f"{fault}, if its texts are wanted", Notice, stacklevel=4)
     for file in files:

@@ -22,7 +22,8 @@ from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.engines.routing.hf_attention import INTERFACE
 from inactive_heads.errors import UserError
-from inactive_heads.scores.paper import PAPER_SCORES, get_scores
+from inactive_heads.names import PAPER_SCORES
+from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.registry import get_score
 
 

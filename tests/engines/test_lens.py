@@ -15,7 +15,7 @@ import inactive_heads as ih
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.engines.base import Silence
 from inactive_heads.engines.lens import LensEngine, bridge_of
-from inactive_heads.scores.paper import PAPER_SCORES
+from inactive_heads.names import PAPER_SCORES
 
 
 def model_of(network, name="tiny"):

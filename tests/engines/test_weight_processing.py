@@ -16,7 +16,7 @@ import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import bridge_of
 from inactive_heads.models.model import Model
-from inactive_heads.scores.paper import PAPER_SCORES
+from inactive_heads.names import PAPER_SCORES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning"),

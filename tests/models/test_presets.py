@@ -16,8 +16,8 @@ from inactive_heads.cli.preset_table import BATCH_TOKENS, find_presets, hardware
 from inactive_heads.errors import UserError
 from inactive_heads.models.batching import tokens_at_once
 from inactive_heads.models.devices import DTYPES
-from inactive_heads.models.model import Rule
 from inactive_heads.models.presets import parse_preset
+from inactive_heads.names import Rule
 
 PRESETS = find_presets()
 PAPER = {

@@ -7,9 +7,7 @@ from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
 from inactive_heads.engines.lens import bridge_of
-from inactive_heads.scores.literature import GALLERY_SCORES
-from inactive_heads.scores.paper import PAPER_SCORES
-from inactive_heads.scores.proposed import PROPOSED_SCORES
+from inactive_heads.names import GALLERY_SCORES, PAPER_SCORES, PROPOSED_SCORES
 
 MODEL = ih.as_model(bridge_of(tiny_llama(), "tiny"))
 SAMPLES = [list(range(3, 20)), [50, 40, 30, 20, 10, 60]]

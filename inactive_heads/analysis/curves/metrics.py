@@ -9,8 +9,8 @@ import numpy as np
 
 from inactive_heads.analysis.curves.ties import ROUNDING
 from inactive_heads.errors import UserError
+from inactive_heads.names import MetricName
 
-MetricName: TypeAlias = Literal["accuracy", "loss"]
 Direction: TypeAlias = Literal["higher", "lower"]
 T = TypeVar("T", float, np.ndarray)
 

@@ -18,9 +18,7 @@ import pandas as pd
 from inactive_heads.analysis.csv_table import MISSING, read_table
 from inactive_heads.analysis.curves.metrics import ACCURACY, METRICS, Metric
 from inactive_heads.errors import UserError, shortened
-
-RANDOM = "Random"
-"""The name of the baseline that zeroes heads at random."""
+from inactive_heads.names import RANDOM
 
 CURVE_KEYS = ["model", "task", "mode"]
 """The columns that identify a group of curves."""

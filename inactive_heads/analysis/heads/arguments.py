@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from inactive_heads.analysis.heads.existing import check_absent
+from inactive_heads.checks import any_number
 from inactive_heads.errors import UserError, look_up, shortened
 
 
@@ -123,29 +124,6 @@ def one_number(value: Any, what: str) -> float:
     if not math.isfinite(number):
         raise UserError(f"{what} is a finite number, not {number}")
     return number
-
-
-def any_number(value: Any, what: str) -> float:
-    """Return a single number as a float, NaN and infinity too.
-
-    Args:
-        value: a number, or an array or tensor of a single number without dimensions.
-        what: what the number is, used in the error message.
-
-    Returns:
-        The number.
-
-    Raises:
-        UserError: it is no number, or several.
-    """
-    if getattr(value, "ndim", 0):
-        shape = tuple(value.shape)
-        hint = ", such as cuts.sel(score=NAME, percent=10)" if hasattr(value, "sel") else ""
-        raise UserError(f"{what} is a single number{hint}, not an array of shape {shape}")
-    plain = value.item() if callable(getattr(value, "item", None)) else value
-    if isinstance(plain, bool) or not isinstance(plain, int | float):
-        raise UserError(f"{what} is a number, not {shortened(value)}")
-    return float(plain)
 
 
 def check_seed(seed: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,19 +9,14 @@ import numpy as np
 import xarray as xr
 
 from inactive_heads.analysis.heads.arguments import (
-    any_number,
     check_scores,
     check_thresholds,
     one_number,
     score_name,
 )
-from inactive_heads.errors import Notice, UserError
-
-PAPER_PERCENTS = (0, 5, 10, 15, 20, 25, 30)
-"""The percents of heads that the paper zeroes."""
-
-REPORT_PERCENTS = (0, 5, 10, 15, 20, 30)
-"""The percents of heads that a report zeroes by default."""
+from inactive_heads.checks import check_percents
+from inactive_heads.errors import UserError
+from inactive_heads.names import PAPER_PERCENTS
 
 
 def choose_thresholds(
@@ -166,38 +160,3 @@ def select_heads(scores: xr.DataArray, score: str, percent: float) -> xr.DataArr
     return inactive_heads(mean, choose_thresholds(mean, [percent])).squeeze(
         ("score", "percent"), drop=True
     )
-
-
-def check_percents(percents: Any) -> list[float]:
-    """Return percents of heads in ascending order, validated.
-
-    A `Notice` is given if all are below 1, as shares of 1 are.
-
-    Args:
-        percents: numbers from 0 to 100, each once, or a single one.
-
-    Returns:
-        The percents, ascending.
-
-    Raises:
-        UserError: none is given, one is not a number between 0 and 100, or one is given twice.
-    """
-    several = isinstance(percents, Iterable) and getattr(percents, "ndim", None) != 0
-    if isinstance(percents, str) or not several:
-        percents = [percents]
-    checked = [any_number(percent, "a percent of heads") for percent in percents]
-    if not checked:
-        raise UserError("no percent of heads was given; percents might be [0, 10, 20, 30]")
-    for percent in checked:
-        if not 0 <= percent <= 100:
-            raise UserError(f"a percent of heads is from 0 to 100, not {percent:g}")
-    if len(set(checked)) < len(checked):
-        raise UserError(f"a percent of heads stands twice in {[f'{one:g}' for one in checked]}")
-    if 0 < max(checked) < 1:
-        most = max(checked)
-        warnings.warn(
-            f"{most:g} means {most:g}% of heads; for a share of {most:g} write {100 * most:g}",
-            Notice,
-            stacklevel=2,
-        )
-    return sorted(checked)

@@ -17,9 +17,10 @@ from inactive_heads.tasks.reading.fields import (
     name_field,
     text_field,
 )
-from inactive_heads.tasks.reading.folder import ending_of, given_path
+from inactive_heads.tasks.reading.folder import ending_of
 from inactive_heads.tasks.reading.layout import SPLITS, SplitFile, split_files
-from inactive_heads.tasks.reading.rows import ROW_ENDINGS, Row, csv_cells, read_rows
+from inactive_heads.tasks.reading.rows import Row, csv_cells, read_rows
+from inactive_heads.tasks.reading.sources import question_path
 
 NEEDED = ("subject", "split", "question", "choices", "answer")
 """The fields of a question. The split can also be said by the file's name."""
@@ -67,15 +68,8 @@ def read_questions(source: str | PathLike[str]) -> Questions:
             is damaged; two tables have some questions of a subject in common, but not all; or
             there is no question to ask.
     """
-    path = given_path(source)
-    if path.is_dir():
-        files = split_files(path)
-    elif ending_of(path) in ROW_ENDINGS:
-        files = [SplitFile.of(path)]
-    else:
-        raise UserError(
-            f"{path} has none of the endings {', '.join(ROW_ENDINGS)}; convert it to one"
-        )
+    path = question_path(source)
+    files = split_files(path) if path.is_dir() else [SplitFile.of(path)]
     tables: dict[str, list[_Parsed]] = defaultdict(list)
     for one in files:
         tables[one.group] += [_parsed(row) for row in _rows(one)]

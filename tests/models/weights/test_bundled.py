@@ -8,7 +8,7 @@ from helpers.closeness import assert_close
 
 import inactive_heads as ih
 from inactive_heads.models.weights.bundled import demo_folder
-from inactive_heads.scores.paper import PAPER_SCORES
+from inactive_heads.names import PAPER_SCORES
 
 LENGTHS = (12, 20, 33, 57, 90, 128, 200, 333, 600, 900)
 
