@@ -19,7 +19,9 @@ from inactive_heads.names import (
     PAPER_SCORES,
     PROPOSED_SCORES,
     RANDOM,
+    ROD,
     Mode,
+    Replacement,
     Rule,
 )
 
@@ -186,6 +188,24 @@ def check_mode(mode: str) -> None:
     """
     if mode not in get_args(Mode):
         raise UserError(f"mode must be per-input or fixed, not {mode!r}")
+
+
+def check_replacement(replacement: str, scores: Sequence[str]) -> None:
+    """Check what takes the place of a silenced head's output in a report.
+
+    Args:
+        replacement: "zero" or "mean".
+        scores: the names of the scores to ablate by.
+
+    Raises:
+        UserError: it is neither; or ROD is asked for, and heads are not replaced by their mean.
+    """
+    if replacement not in get_args(Replacement):
+        raise UserError(f"replacement must be zero or mean, not {replacement!r}")
+    if ROD in scores and replacement != "mean":
+        raise UserError(
+            f"{ROD} measures the distance from a head's mean output; give --replacement mean"
+        )
 
 
 def check_device(device: str) -> None:

@@ -32,6 +32,9 @@ RANDOM = "Random"
 ROD = "ROD"
 """The score that `read_output_distance` makes, for heads that are replaced by their mean output."""
 
+OURS = (*PROPOSED_SCORES, ROD)
+"""This project's own scores, which are marked wherever they stand beside the paper's."""
+
 HOW_TO_LIST = (
     "PAPER_SCORES, GALLERY_SCORES and PROPOSED_SCORES list names; score_function registers yours"
 )
@@ -57,7 +60,7 @@ EngineName = Literal["auto", "flash", "lens"]
 Rule = Literal["auto", "on", "off"]
 Mode = Literal["per-input", "fixed"]
 Replacement = Literal["zero", "mean"]
-"""What replaces the output of a silenced head: nothing, or its mean over other texts."""
+"""What takes the place of a silenced head's output in a report: nothing, or its mean."""
 
 DTYPE_NAMES = ("bfloat16", "float16", "float32", "float64")
 """The dtypes that a model can be loaded in, as PyTorch calls them."""

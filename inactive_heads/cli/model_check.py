@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from rich.table import Table
 
 from inactive_heads.ablation.ablate import ablate
@@ -22,9 +21,10 @@ from inactive_heads.models.choose_engine import why_not
 from inactive_heads.models.load import load
 from inactive_heads.models.model import Model
 from inactive_heads.names import PAPER_SCORES
+from inactive_heads.scores.computable import why_not_computable
 from inactive_heads.scores.paper import get_scores
 from inactive_heads.scores.proposed import read_output_distance
-from inactive_heads.scores.registry import Score, get_score
+from inactive_heads.scores.registry import get_score
 from inactive_heads.scores.score_heads import score_heads
 from inactive_heads.specs import ModelSpec
 from inactive_heads.third_party import explained
@@ -131,7 +131,7 @@ def _engine(model: Model) -> str:
 
 
 def _scores(model: Model, samples: Sequence[list[int]]) -> str:
-    failed = _failing(model, samples, get_scores())
+    failed = why_not_computable(model, samples, get_scores())
     if not failed:
         return f"all {len(PAPER_SCORES)}"
     if len(failed) == len(PAPER_SCORES):
@@ -139,26 +139,9 @@ def _scores(model: Model, samples: Sequence[list[int]]) -> str:
     return f"{len(PAPER_SCORES) - len(failed)} of {len(PAPER_SCORES)}; not {_by_reason(failed)}"
 
 
-def _failing(model: Model, samples: Sequence[list[int]], scores: Sequence[Score]) -> dict[str, str]:
-    """Why scores cannot be computed, by their names."""
-    try:
-        with explained("it fails", "it cannot be used with this model"):
-            found = score_heads(model, samples, scores=scores, progress=False)
-    except UserError as error:
-        if len(scores) == 1:
-            return {scores[0].name: str(error)}
-        single = [_failing(model, samples, [one]) for one in scores]
-        return {name: reason for one in single for name, reason in one.items()}
-    return {
-        str(name): "it has no value on a few tokens"
-        for name in found["score"].values
-        if np.isnan(found.sel(score=name)).all()
-    }
-
-
 def _proposed(model: Model, samples: Sequence[list[int]]) -> str:
     distance = read_output_distance(mean_head_outputs(model, samples[:1], progress=False))
-    failed = _failing(model, samples, [get_score("RON"), distance])
+    failed = why_not_computable(model, samples, [get_score("RON"), distance])
     return f"not {_by_reason(failed)}" if failed else "yes"
 
 

@@ -24,9 +24,15 @@ from inactive_heads.cli.options import (
 from inactive_heads.cli.terminal import say, say_loading, write_anywhere
 from inactive_heads.errors import UserError
 from inactive_heads.files import existing_file, writable_folder
-from inactive_heads.names import PAPER_SCORES, RANDOM
-from inactive_heads.report.options import ReportOptions, compared
+from inactive_heads.names import REPORT_PERCENTS
+from inactive_heads.report.options import DEFAULT_TASKS, ReportOptions, all_scores, compared
 from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
+
+TASKS, PERCENTS = ",".join(task.name for task in DEFAULT_TASKS), ",".join(map(str, REPORT_PERCENTS))
+"""The tasks and shares of a report that is not quick, as text. Its scores depend on the task."""
+
+QUICK = {"task": "text-loss", "score": "RON,AHON (LN),AWFT,Random", "percents": "10,20,30"}
+"""What --quick stands for."""
 
 
 @one_line_errors
@@ -39,26 +45,34 @@ def report(
     out: Annotated[str, typer.Option("--out", "--output", help="The folder to write.")] = "report",
     texts: TextsSpec,
     task: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What ablations are judged by: quiz, mmlu, text-loss, lm-eval:TASK; with commas."
+            help="What ablations are judged by: quiz, mmlu, text-loss, lm-eval:TASK; with commas.",
+            show_default=TASKS,
         ),
-    ] = "quiz,text-loss",
+    ] = None,
     asked: TaskSpec,
     score: Annotated[
         str | None,
         typer.Option(
-            help="Scores to ablate by, with commas; 'all' for the fifteen and Random, which is what "
-            "text-loss has anyway."
+            help="Scores to ablate by, with commas; all: the paper's fifteen, RON and Random (and ROD "
+            "with --replacement mean), the default for text-loss."
         ),
     ] = None,
     score_file: ScoreFile = None,
-    # REPORT_PERCENTS of `names`, as text.
     percents: Annotated[
-        str, typer.Option(help="Shares of heads to zero, in percent.")
-    ] = "0,5,10,15,20,30",
+        str | None,
+        typer.Option(help="Shares of heads to zero, in percent.", show_default=PERCENTS),
+    ] = None,
     at: Annotated[float, typer.Option(help="The share that the table and the marks show.")] = 10,
     mode: Annotated[str, typer.Option(help="per-input (the paper's) or fixed.")] = "per-input",
+    replacement: Annotated[
+        str,
+        typer.Option(
+            help="What takes the place of a head's output: zero, or mean (its mean over texts that "
+            "are not scored)."
+        ),
+    ] = "zero",
     model: ModelSpec,
     revision: Annotated[
         list[str] | None,
@@ -68,6 +82,14 @@ def report(
     ] = None,
     execution: ExecutionSpec,
     seed: Seed = 0,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A first look in about a minute: --task text-loss --score "
+            f"'{QUICK['score']}' --percents {QUICK['percents']}, where these are not given.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
     ] = False,
@@ -100,12 +122,16 @@ def report(
 
     With --curves, --scores or --thresholds it draws saved results, and needs no model.
 
-    Examples: inactive-heads report; inactive-heads report gpt2 --task mmlu --limit 500;
+    Examples: inactive-heads report; inactive-heads report --quick; inactive-heads report gpt2 --task mmlu --limit 500;
     inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random";
     inactive-heads report base/ instruct/; inactive-heads report pythia-70m --revision step1000
     --revision step143000;
     inactive-heads report --curves a/curves.csv --curves b/curves.csv
     """
+    if quick and score is None:
+        score = QUICK["score"]
+    task = (QUICK["task"] if quick else TASKS) if task is None else task
+    percents = (QUICK["percents"] if quick else PERCENTS) if percents is None else percents
     shares, tolerances = numbers(percents, "--percents"), tolerances_of(within, within_nats)
     # Modules that import torch or pandas are imported below, after the options are checked.
     if files := [*(curves or ()), *(scores or ()), *(thresholds or ())]:
@@ -131,11 +157,12 @@ def report(
         out=out,
         texts=texts,
         tasks=[replace(asked, name=name, seed=seed) for name in listed(task) or ()],
-        scores=(*PAPER_SCORES, RANDOM) if score == "all" else listed(score),
+        scores=all_scores(replacement) if score == "all" else listed(score),
         percents=shares,
         at=at,
         within=tolerances,
         mode=mode,
+        replacement=replacement,
         execution=execution,
         seed=seed,
     )

@@ -11,8 +11,9 @@ from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.load import as_model
 from inactive_heads.models.samples import Samples
 from inactive_heads.names import DEFAULT_SCORE
+from inactive_heads.scores.computable import why_not_computable
 from inactive_heads.scores.paper import get_scores
-from inactive_heads.scores.registry import ScoreLike
+from inactive_heads.scores.registry import ScoreLike, get_score
 from inactive_heads.scores.score_heads import score_heads
 from inactive_heads.tasks.texts import cut_to, load_texts
 
@@ -45,7 +46,8 @@ def explore(
         model: a `Model` from `load_model`, a TransformerBridge or a HookedTransformer.
         texts: texts or token ids, as for `score_heads`, of at least two tokens each. Default: four bundled
             texts, cut to 256 tokens.
-        scores: names or functions. Default: the paper's fifteen, with AHON (LN) shown first.
+        scores: names or functions. Default: the paper's fifteen, with AHON (LN) shown first, and
+            this project's RON, where the model's own code says what it needs.
         batch_size: samples per batch while scoring. "auto" uses the preset's batch size, if there
             is one, or else as many samples as memory allows.
         progress: whether to show a progress bar while scoring.
@@ -65,7 +67,8 @@ def explore(
         )
     from inactive_heads.explorer.widget import HeadExplorer
 
-    subject, asked = as_model(model), get_scores(scores)
+    subject = as_model(model)
+    asked = [*get_scores(), get_score("RON")] if scores is None else get_scores(scores)
     if texts is None:
         encoded = cut_to(subject, load_texts(n=N_TEXTS), LONGEST)
     else:
@@ -76,6 +79,9 @@ def explore(
                 f"text {index} has {len(tokens)} token; the explorer shows next-token losses, "
                 "which need 2 or more"
             )
+    if scores is None:
+        lacking = why_not_computable(subject, [encoded[0][:2]], [asked[-1]])
+        asked = [one for one in asked if one.name not in lacking]
     found = score_heads(subject, encoded, scores=asked, batch_size=batch_size, progress=progress)
     explorer = HeadExplorer(subject, encoded, found, {one.name: one.definition for one in asked})
     if scores is None:

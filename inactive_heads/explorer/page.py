@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from inactive_heads.analysis.heads.existing import exists_at
 from inactive_heads.html import as_json, environment, plain, source
+from inactive_heads.names import OURS
 
 MOST_CELLS = 512
 """The most cells per side of a drawn pattern: a screen has no room for more."""
@@ -37,7 +38,8 @@ def head_table(
         words: the token strings of every text.
 
     Returns:
-        JSON-compatible values. ``mean``, ``rank`` and ``rank_in_layer`` of each score are flat
+        JSON-compatible values. ``label`` is the score's name with a mark if it is this project's
+        and not the paper's. ``mean``, ``rank`` and ``rank_in_layer`` of each score are flat
         lists, by layer, then by head, with ``n_heads`` places for each layer; ``heads_in`` says how
         many heads each layer has.
     """
@@ -46,7 +48,9 @@ def head_table(
         one = standings.sel(score=name)
         entry = {kind: one[kind].to_numpy().ravel() for kind in ("mean", "rank", "rank_in_layer")}
         about = definitions.get(str(name), "")
-        entries.append({"name": str(name), "side": str(side), "about": about, **entry})
+        label = f"{name} (ours)" if name in OURS else str(name)
+        named = {"name": str(name), "label": label}
+        entries.append({**named, "side": str(side), "about": about, **entry})
     return plain(
         {
             "model": scores.attrs["model"],

@@ -19,13 +19,12 @@ from inactive_heads.analysis.heads.thresholds import choose_thresholds, select_h
 from inactive_heads.files import writable_folder, write_whole
 from inactive_heads.names import DEFAULT_SCORE, PAPER_SCORES, TEXT_LOSS
 from inactive_heads.provenance import now, versions
+from inactive_heads.report.mean_outputs import keep_means
 from inactive_heads.report.options import ReportOptions
 from inactive_heads.report.page.model_results import ModelResults
 from inactive_heads.report.page.render import render
 from inactive_heads.report.prepare import PreparedReport, prepare_report
 from inactive_heads.report.text_groups import scores_by_kind
-from inactive_heads.scores.paper import get_scores
-from inactive_heads.scores.registry import REGISTRY
 from inactive_heads.scores.score_heads import labelled_scores, score_heads
 from inactive_heads.sweeps.executors import choose_executor
 from inactive_heads.sweeps.head_to_head import challenges
@@ -66,6 +65,8 @@ def build_reports(
         prepared = prepare_report(options)
         with open_run(options.out, prepared.settings) as run:
             announce(prepared.plan(run.n_finished))
+            if prepared.means is not None:
+                keep_means(prepared.means, run.folder)
             sweeps = _run_sweeps(prepared, run)
             scores = _text_scores(prepared, sweeps, run)
             found = _conclude(prepared, sweeps, scores)
@@ -109,12 +110,14 @@ def _text_scores(
     else:
         if (finished := run.read("scores")) is None:
             batch_size = options.execution.batch_size
-            found = score_heads(model, prepared.samples, scores=names, batch_size=batch_size)
+            found = score_heads(
+                model, prepared.samples, scores=prepared.drawn, batch_size=batch_size
+            )
             finished = Finished({}, found.values)
             run.write("scores", finished)
         scores = labelled_scores(
             finished.array,
-            get_scores(names),
+            prepared.drawn,
             model.shape,
             list(map(len, prepared.samples)),
             provenance=model.provenance,
@@ -198,7 +201,8 @@ def _config(prepared: PreparedReport) -> dict[str, Any]:
         "versions": {name.removeprefix("version_"): value for name, value in versions().items()},
         "time": now(),
         "command": _command(),
-        "definitions": {name: REGISTRY[name].definition for name in prepared.scores},
+        "replacement": prepared.options.replacement,
+        "definitions": {score.name: score.definition for score in prepared.drawn},
     }
 
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inactive_heads.checks import check_mode, check_percents, check_score_names
+from inactive_heads.checks import check_mode, check_percents, check_replacement, check_score_names
 from inactive_heads.errors import UserError
 from inactive_heads.files import check_writable, file_name
 from inactive_heads.models.weights.source import check_source
-from inactive_heads.names import REPORT_PERCENTS, TEXT_LOSS
+from inactive_heads.names import PAPER_SCORES, RANDOM, REPORT_PERCENTS, ROD, TEXT_LOSS
 from inactive_heads.specs import ExecutionSpec, ModelSpec, TaskSpec, TextsSpec
 from inactive_heads.tasks.reading.sources import check_data, check_texts
 
@@ -35,6 +35,8 @@ class ReportOptions:
         within: by metric, how much worse still counts as unharmed; by default 1 point of accuracy
             and 0.05 nats of loss.
         mode: "per-input" or "fixed".
+        replacement: what takes the place of a silenced head's output: "zero", or "mean", its mean
+            over texts of the same source that are not scored.
         called: the model's name in the page; None for its own.
         checkpoint: the checkpoint's name, if the model is one of several checkpoints in a folder.
         execution: where the work is done.
@@ -51,6 +53,7 @@ class ReportOptions:
     at: float = 10.0
     within: Mapping[Any, float] = field(default_factory=dict)
     mode: str = "per-input"
+    replacement: str = "zero"
     called: str | None = None
     checkpoint: str | None = None
     execution: ExecutionSpec = ExecutionSpec()
@@ -97,14 +100,39 @@ class ReportOptions:
             if task.name != TEXT_LOSS:  # that is of the report's own texts
                 check_data(task)
         check_mode(self.mode)
+        check_replacement(self.replacement, self.scores or ())
         if self.scores is not None:
-            check_score_names(self.scores, self.own_scores)
+            check_score_names(self.scores, [*self.own_scores, ROD])
         _ = self.all_percents
         for spec in (self.texts, self.model, self.execution):
             spec.check()
         check_texts(self.texts.source)
         check_source(self.model.source)
         check_writable(self.out)
+
+
+def all_scores(replacement: str) -> list[str]:
+    """The scores to ablate by on next-token loss, if none are asked for.
+
+    Args:
+        replacement: what takes the place of a silenced head's output, "zero" or "mean".
+
+    Returns:
+        The names of the paper's fifteen, this project's and Random.
+    """
+    return [*PAPER_SCORES, *our_scores(replacement), RANDOM]
+
+
+def our_scores(replacement: str) -> list[str]:
+    """This project's scores that a report shows beside the paper's.
+
+    Args:
+        replacement: what takes the place of a silenced head's output, "zero" or "mean".
+
+    Returns:
+        Their names.
+    """
+    return ["RON", ROD] if replacement == "mean" else ["RON"]
 
 
 def compared(

@@ -85,11 +85,11 @@ def describe(plans: Mapping[str, Plan], seconds: float, finished: int) -> str:
 
     Args:
         plans: each task's plan, by the task's name.
-        seconds: seconds per token, from `seconds_per_token`.
+        seconds: seconds per token, from `seconds_per_token`; not used if nothing is left to do.
         finished: the number of units that are already finished.
 
     Returns:
-        One line per task, then the number of finished units if any, then the time left.
+        One line per task, then the number of finished units if any, then the time left if any.
     """
     lines = [
         f"{plan.task}: {plan.points:,} points, {plan.units:,} units, {plan.passes:,} inputs, "
@@ -100,11 +100,12 @@ def describe(plans: Mapping[str, Plan], seconds: float, finished: int) -> str:
     units = sum(plan.units for plan in plans.values())
     if finished:
         lines.append(f"{finished:,} of {units:,} units were finished before and are not done again")
-    left = tokens * max(0.0, 1 - finished / units)
-    lines.append(
-        f"{left:,.0f} tokens at {1 / seconds:,.0f} tokens/s measured here: "
-        f"about {duration(left * seconds)} in one process"
-    )
+    if finished < units:
+        left = tokens * (1 - finished / units)
+        lines.append(
+            f"{left:,.0f} tokens at {1 / seconds:,.0f} tokens/s measured here: "
+            f"about {duration(left * seconds)} in one process"
+        )
     return "\n".join(lines)
 
 

@@ -160,30 +160,63 @@ def open_run(out: str | Path, settings: Mapping[str, Any]) -> Iterator[RunFolder
             message lists them), ``run.json`` is damaged or was edited, or the folder cannot be
             written.
     """
-    folder = writable_folder(out)
+    folder, own = writable_folder(out), _as_json(settings)
+    with _locked(folder):
+        if (folder / SETTINGS).exists():
+            _check_settings(folder, own)
+        else:
+            content = {"digest": digest_of(own), "settings": own}
+            write_whole(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
+        (folder / UNITS).mkdir(exist_ok=True)
+        for partial in (folder / UNITS).glob("*.part"):  # left by a killed process
+            partial.unlink()
+        yield RunFolder(folder)
+
+
+def finished_in(out: str | Path, settings: Mapping[str, Any]) -> int:
+    """The number of units that a run in a folder would find finished; nothing is written.
+
+    Args:
+        out: the folder, which may not exist.
+        settings: as for `open_run`.
+
+    Returns:
+        The number; 0 if the folder holds no run.
+
+    Raises:
+        UserError: `open_run` would refuse the folder: it is in use, holds a run with other settings,
+            or its ``run.json`` is damaged or was edited.
+    """
+    folder = Path(out)
+    if not (folder / SETTINGS).exists():
+        return 0
+    with _locked(folder):
+        _check_settings(folder, _as_json(settings))
+        return RunFolder(folder).n_finished
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(
-            f"another process is working in {str(out)!r}; wait for it, or give another folder"
+            f"another process is working in {str(folder)!r}; wait for it, or give another folder"
         ) from None
     try:
-        _check_settings(folder, json.loads(json.dumps(dict(settings))))
-        (folder / UNITS).mkdir(exist_ok=True)
-        for partial in (folder / UNITS).glob("*.part"):  # left by a killed process
-            partial.unlink()
-        yield RunFolder(folder)
+        yield
     finally:
         lock.release()
 
 
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+    return found
+
+
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
-    if not path.exists():
-        content = {"digest": digest_of(settings), "settings": settings}
-        write_whole(path, json.dumps(content, indent=1) + "\n")
-        return
     try:
         content = json.loads(path.read_text("utf-8"))
         before, digest = content["settings"], content["digest"]

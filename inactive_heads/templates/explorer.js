@@ -19,7 +19,7 @@ function render({ model, el }) {
 
   // What stands where.
   const scoreMenu = make("select", { "aria-label": "score", onchange: () => put({ score: scoreMenu.value }) });
-  scoreMenu.append(...table.scores.map(({ name }) => make("option", { value: name }, name)));
+  scoreMenu.append(...table.scores.map(({ name, label }) => make("option", { value: name }, label)));
   const textMenu = make("select", { "aria-label": "text", onchange: () => put({ text: Number(textMenu.value) }) });
   textMenu.append(...table.titles.map((title, place) => make("option", { value: place }, `${place} (${table.n_tokens[place]} tokens): ${title}`)));
   const about = make("p", { class: "ih-soft" }), scale = make("div", { class: "ih-scale", "aria-hidden": "true" });

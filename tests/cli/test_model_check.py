@@ -156,7 +156,9 @@ def test_a_model_whose_heads_nobody_can_show_is_status_2(tmp_path):
     folder = save_folder(tmp_path / "mine", tiny("diffllama", **SMALL), tokenizer=None)
     result = run("--check", folder)
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: no engine can show the heads of the architecture Diff")
+    first, line = result.stderr.splitlines()
+    assert first == f"Loading {folder} …"
+    assert line.startswith("error: no engine can show the heads of the architecture Diff")
     assert "flash: it computes attention" in result.stderr
     assert "lens: TransformerLens has no bridge" in result.stderr
 

@@ -18,6 +18,7 @@ from inactive_heads.analysis.curves.table import (
     metrics_of,
 )
 from inactive_heads.errors import UserError
+from inactive_heads.names import PAPER_SCORES
 
 RANKING_COLUMNS = [
     *("auc_low", "auc_high", "within_low", "within_high", "first"),
@@ -30,7 +31,7 @@ SUMMARY_COLUMNS = [
     *("accuracy", "ci_low", "ci_high", "accuracy_change"),
     *("loss", "loss_low", "loss_high", "loss_change", "n"),
     *("change_low", "change_high", "p_mcnemar", "answer_logprob_change", "kl"),
-    *("normalized_auc", "percent_within_1pt", "percent_within_0.05_nats", "rank"),
+    *("normalized_auc", "percent_within_1pt", "percent_within_0.05_nats", "rank", "paper_rank"),
     *RANKING_COLUMNS,
 ]
 """The columns of `summarize`."""
@@ -52,7 +53,8 @@ def summarize(
         A table with the columns ``SUMMARY_COLUMNS``. Accuracy is in %, loss in nats per token, each
         with its interval and its change from the baseline (negative means fewer right answers,
         positive means more loss); change_low to change_high is the paired interval of that change.
-        normalized_auc, ``percent_within_…`` and rank describe the whole curve. NaN where a task is
+        normalized_auc, ``percent_within_…`` and rank describe the whole curve; paper_rank is the
+        rank among the paper's scores alone. NaN where a task is
         not measured by a metric, and where a score never zeroed a head.
 
     Raises:
@@ -79,6 +81,9 @@ def summarize(
         _threshold(thresholds, score, percent) if np.isnan(value) else value
         for score, value in zip(table["score"], table["threshold"].astype(float), strict=True)
     ]
+    # Ranks of the paper's scores alone do not depend on which others were swept.
+    paper = table[table["score"].isin(PAPER_SCORES)]
+    table["paper_rank"] = paper.groupby(CURVE_KEYS, dropna=False)["rank"].rank(method="min")
     return table.sort_values([*CURVE_KEYS, "rank"], kind="stable", ignore_index=True)
 
 
