@@ -50,29 +50,37 @@ class ModelSpec:
     source: str | Path | None = option(
         None,
         "A hub name (gpt2), a local folder, a .gguf file, a preset, or a .toml file that describes "
-        "an architecture; demo is the bundled SmolLM2-135M-Instruct, which is taken if none is "
-        "given.",
+        "an architecture. demo is the bundled SmolLM2-135M-Instruct, the default.",
         positional=True,
     )
     engine: str = option(
         "auto",
-        "How heads are read: flash (fast), lens (TransformerLens hooks), or auto: flash if it can "
-        "read the model's, else lens.",
+        "How heads are read: flash (fast), lens (TransformerLens hooks), or auto (flash if it can "
+        "read the model's heads, else lens).",
     )
-    dtype: str = option("auto", "auto, float32, bfloat16 or float16.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, …")
+    dtype: str = option(
+        "auto",
+        "auto, float32, bfloat16, float16 or float64. auto is bfloat16 for weights stored in 16 bits "
+        "where the hardware multiplies it fast, else float32.",
+    )
+    device: str = option("auto", "auto (a GPU if there is one), cpu, cuda or cuda:N.")
     device_map: DeviceMap | None = option(
-        None, "auto spreads the model over all GPUs (Hugging Face's device_map)."
+        None, "auto spreads the model over all GPUs, as Hugging Face's device_map does."
     )
-    revision: str | None = option(None, "A branch, tag or commit of the hub's model.")
-    tokenizer: str | Path | None = option(None, "A folder or hub name, if not the model's own.")
-    bos: str = option("auto", "auto (the tokenizer's own rule), on or off.")
+    revision: str | None = option(None, "A branch, tag or commit of a model on the hub.")
+    tokenizer: str | Path | None = option(
+        None, "A folder or hub name. Default: the model's own tokenizer."
+    )
+    bos: str = option(
+        "auto",
+        "Whether texts start with the BOS token: on, off, or auto (the tokenizer's own rule).",
+    )
     chat_template: str = option(
         "auto",
-        "on writes prompts by the tokenizer's chat template, few-shot examples as turns; auto: as a "
-        "preset says, else off.",
+        "on writes prompts with the tokenizer's chat template, and few-shot examples as turns. auto: "
+        "as the preset says, else off.",
     )
-    trust_remote_code: bool = option(False, "Run the Python code of the model's repository.")
+    trust_remote_code: bool = option(False, "Run Python code that comes with the model.")
 
     def check(self) -> None:
         """Check the options, as far as that is possible without the model.
@@ -100,18 +108,22 @@ class ModelSpec:
 class TaskSpec:
     """Which task is loaded, and how: the arguments of `load_task`, which explains them."""
 
-    name: str = option("quiz", "mmlu, quiz, text-loss or lm-eval:TASK.", flag="--task")
+    name: str = option("quiz", "The task: mmlu, quiz, text-loss or lm-eval:TASK.", flag="--task")
     data: str | Path | None = option(
         None,
-        "mmlu: a local copy of cais/mmlu; quiz: a .jsonl, .csv or .parquet file of your own "
-        "questions; lm-eval: a folder of task files.",
+        "For mmlu, a local copy of cais/mmlu. For quiz, a .jsonl, .csv or .parquet file of your own "
+        "questions. For lm-eval, a folder of task files.",
     )
-    num_fewshot: int | None = option(None, "Answered examples in the prompt (mmlu 5, quiz 0).")
-    limit: int | None = option(None, "Questions to ask, spread over the subjects.")
-    subjects: Sequence[str] | None = option(None, "Only these subjects, separated by commas.")
+    num_fewshot: int | None = option(
+        None, "The number of answered examples in the prompt. Default: 5 for mmlu, 0 for quiz."
+    )
+    limit: int | None = option(None, "The number of questions to ask, spread over the subjects.")
+    subjects: Sequence[str] | None = option(
+        None, "The subjects to ask about, separated by commas. Default: all."
+    )
     scoring: str | None = option(
         None,
-        "letter or cloze; letter for mmlu, cloze for quiz if not given. lm-eval: acc or acc_norm.",
+        "letter (the default for mmlu) or cloze (the default for quiz). For lm-eval, acc or acc_norm.",
     )
     seed: int = 0
 
@@ -154,11 +166,13 @@ class TextsSpec:
 
     source: str = option(
         "bundled",
-        "bundled, fineweb-edu, or a .txt, .jsonl, .csv or .parquet file, or a folder.",
+        "The texts: bundled, fineweb-edu, or a folder or a .txt, .jsonl, .csv or .parquet file.",
         flag="--texts",
     )
-    num_texts: int | None = option(None, "How many texts to score heads on.")
-    max_tokens: int | None = option(None, "Cut texts to this many tokens.")
+    num_texts: int | None = option(None, "The number of texts to score heads on.")
+    max_tokens: int | None = option(
+        None, "The maximum number of tokens of a text; longer ones are cut."
+    )
 
     def check(self) -> None:
         """Check the numbers.
@@ -182,10 +196,12 @@ class AblationSpec:
         seed: the seed of ``random``.
     """
 
-    score: str | None = option(None, "Zero heads, for each input, by this score …")
-    threshold: float | None = option(None, "… on the inactive side of this.")
-    heads: str | None = option(None, "Zero the heads of this heads.json.")
-    random: float | None = option(None, "Zero this % of heads at random.")
+    score: str | None = option(
+        None, "Zero, for each input, the heads that this score calls inactive …"
+    )
+    threshold: float | None = option(None, "… at this threshold.")
+    heads: str | None = option(None, "Zero the heads in this file, such as a report's heads.json.")
+    random: float | None = option(None, "Zero this percentage of heads at random.")
     seed: int = 0
 
     def check(self) -> None:
@@ -219,13 +235,21 @@ class ExecutionSpec:
         batch_size: inputs per batch, or "auto".
     """
 
-    batch_size: int | str = option("auto", "Inputs run together, or auto.")
-    executor: str = option("local", "Where the work is done: local (this machine) or ray.")
-    workers: int | None = option(None, "Processes with the model: one per GPU if not given.")
-    ray_address: str | None = option(None, "The Ray cluster; one is started here if there is none.")
-    gpus_per_worker: float | None = option(None, "GPUs of one Ray worker, 0.5 for two on a GPU.")
+    batch_size: int | str = option("auto", "The number of inputs run together, or auto.")
+    executor: str = option(
+        "local", "Where the work is done: local (this machine) or ray (a cluster)."
+    )
+    workers: int | None = option(
+        None, "The number of processes that each load the model. Default: one per GPU."
+    )
+    ray_address: str | None = option(
+        None, "The address of the Ray cluster. Default: one is started here if there is none."
+    )
+    gpus_per_worker: float | None = option(
+        None, "The GPUs of one Ray worker: 0.5 for two workers on a GPU."
+    )
     shard_tokens: int | None = option(
-        None, "Tokens of one piece of work; minutes' worth if not given."
+        None, "The maximum number of tokens in one unit of work. Default: a few minutes' worth."
     )
 
     def check(self) -> None:

@@ -37,9 +37,9 @@ app.command()(evaluate)
 )
 @one_line_errors
 def lm_eval(
-    arguments: Annotated[list[str] | None, typer.Argument(help="What lm-eval takes.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="The arguments of lm-eval.")] = None,
 ) -> None:
-    """Run lm-evaluation-harness's own command line, which then knows --model inactive-heads.
+    """Run the command line of lm-evaluation-harness, with --model inactive-heads available.
 
     Example: inactive-heads lm-eval run --model inactive-heads --tasks piqa
     --model_args 'pretrained=gpt2,score=AHON (LN),threshold=0.457'
@@ -59,24 +59,24 @@ def models(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL]...",
-            help="Presets of your own (.toml files); all that come along if none is given. With "
-            "--check: the model, as other commands take it.",
+            help="Preset files (.toml) of your own. Default: the presets of the package. With --check, "
+            "the model, given as for other commands.",
         ),
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Load a model and say what works with it."),
+        typer.Option("--check", help="Load a model and report what works with it."),
     ] = False,
     model: ModelSpec,
 ) -> None:
     """List the presets: sizes, dtype, chat template, and the memory and hardware each needs.
 
-    Any other model is given by its hub name, folder or file.
+    Other models are given by hub name, folder or file.
 
-    With --check, one model is loaded, and everything is tried on a few tokens: which engine can
-    show its heads (and why the other cannot), layers, heads, scores, zeroing, shared prefixes,
-    generation, tokenizer. The exit status is 0 if its heads can be scored. The options are those
-    with which it is loaded.
+    With --check, one model is loaded with the options given, and everything is tried on a few
+    tokens: which engine can show its heads (and why the other cannot), layers, heads, scores,
+    zeroing, shared prefixes, generation and tokenizer. The exit status is 0 if its heads can be
+    scored.
 
     Examples: inactive-heads models; inactive-heads models --check my-model/;
     inactive-heads models --check architecture.toml --dtype bfloat16
@@ -105,12 +105,12 @@ def models(
 @app.command()
 @one_line_errors
 def check_score(
-    file: Annotated[str, typer.Argument(help="A Python file that registers scores: it is run.")],
+    file: Annotated[str, typer.Argument(help="A Python file that registers scores. It is run.")],
 ) -> None:
     """Check that scores of your own keep the contract, in seconds, without a model.
 
-    Says in words what is wrong, and exits with status 1 if anything is. Layer-normalized forms
-    are not checked by themselves.
+    Prints what is wrong, and exits with status 1 if anything is. Layer-normalized forms are not
+    checked separately.
 
     Example: inactive-heads check-score my_scores.py
     """

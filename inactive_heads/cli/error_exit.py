@@ -44,8 +44,7 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             print(
-                "stopped; what is finished is kept: the same command goes on from there",
-                file=sys.stderr,
+                "Interrupted. Finished work is kept: rerun the command to resume.", file=sys.stderr
             )
             raise typer.Exit(130) from None
 

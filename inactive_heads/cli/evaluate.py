@@ -31,7 +31,7 @@ def evaluate(
     seed: Seed = 0,
     show_prompt: ShowPrompt = False,
 ) -> None:
-    """Answer a task, with heads zeroed if asked, and print accuracy or loss.
+    """Evaluate a model on one task, with heads zeroed if asked, and print its accuracy or loss.
 
     Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
     """

@@ -170,7 +170,9 @@ def batch_size_of(value: str) -> int | str:
 READ = {"subjects": listed, "batch_size": batch_size_of}
 """Functions that parse the text of an option, by the name of the spec's field."""
 
-Seed = Annotated[int, typer.Option(help="Of texts, questions and Random.")]
+Seed = Annotated[
+    int, typer.Option(help="The seed of the choice of texts and questions, and of Random.")
+]
 ShowPrompt = Annotated[
     bool,
     typer.Option("--show-prompt", help="Print the first prompt as the model reads it, and stop."),
@@ -178,6 +180,6 @@ ShowPrompt = Annotated[
 ScoreFile = Annotated[
     str | None,
     typer.Option(
-        help="A Python file of your own that registers scores with @score_function: it is run."
+        help="A Python file that registers scores of your own with @score_function. It is run."
     ),
 ]

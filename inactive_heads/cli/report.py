@@ -47,7 +47,8 @@ def report(
     task: Annotated[
         str | None,
         typer.Option(
-            help="What ablations are judged by: quiz, mmlu, text-loss, lm-eval:TASK; with commas.",
+            help="The tasks that measure the damage, separated by commas: quiz, mmlu, text-loss, "
+            "lm-eval:TASK.",
             show_default=TASKS,
         ),
     ] = None,
@@ -55,29 +56,40 @@ def report(
     score: Annotated[
         str | None,
         typer.Option(
-            help="Scores to ablate by, with commas; all: the paper's fifteen, RON and Random (and ROD "
-            "with --replacement mean), the default for text-loss."
+            help="The scores that choose the heads, separated by commas. all: the paper's fifteen, RON "
+            "and Random (and ROD with --replacement mean), which is the default for text-loss."
         ),
     ] = None,
     score_file: ScoreFile = None,
     percents: Annotated[
         str | None,
-        typer.Option(help="Shares of heads to zero, in percent.", show_default=PERCENTS),
+        typer.Option(
+            help="The percentages of heads to zero, separated by commas.", show_default=PERCENTS
+        ),
     ] = None,
-    at: Annotated[float, typer.Option(help="The share that the table and the marks show.")] = 10,
-    mode: Annotated[str, typer.Option(help="per-input (the paper's) or fixed.")] = "per-input",
+    at: Annotated[
+        float, typer.Option(help="The percentage that tables and marks show first.")
+    ] = 10,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="Which heads are zeroed: per-input chooses them for each input, as in the paper; fixed "
+            "chooses one set for all."
+        ),
+    ] = "per-input",
     replacement: Annotated[
         str,
         typer.Option(
-            help="What takes the place of a head's output: zero, or mean (its mean over texts that "
-            "are not scored)."
+            help="What replaces the output of a head: zero, or mean (its mean over texts that are not "
+            "scored)."
         ),
     ] = "zero",
     model: ModelSpec,
     revision: Annotated[
         list[str] | None,
         typer.Option(
-            help="A branch, tag or commit, or a folder in MODEL's; several are compared as checkpoints."
+            help="A branch, tag or commit, or a folder inside the model's; repeat the option to compare "
+            "checkpoints."
         ),
     ] = None,
     execution: ExecutionSpec,
@@ -86,41 +98,56 @@ def report(
         bool,
         typer.Option(
             "--quick",
-            help="A first look in about a minute: --task text-loss --score "
-            f"'{QUICK['score']}' --percents {QUICK['percents']}, where these are not given.",
+            help="A first look in about a minute. Unless given, the options are --task "
+            f"{QUICK['task']} --score '{QUICK['score']}' --percents {QUICK['percents']}.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done and how long it takes.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be done and how long it would take, and stop."
+        ),
     ] = False,
     show_prompt: ShowPrompt = False,
     curves: Annotated[
         list[str] | None,
         typer.Option(
-            help="Saved curves: ours, or any with model, score, percent_zeroed, accuracy."
+            help="Draw saved curves: a curves.csv, or any .csv with the columns model, score, "
+            "percent_zeroed and accuracy."
         ),
     ] = None,
     scores: Annotated[
-        list[str] | None, typer.Option(help="Saved scores: a scores.nc; once for each model.")
+        list[str] | None,
+        typer.Option(help="Draw saved scores: a scores.nc. Repeat for each model."),
     ] = None,
     thresholds: Annotated[
         list[str] | None,
-        typer.Option(help="Saved thresholds: a .csv of task, model, score, percent, threshold."),
+        typer.Option(
+            help="Draw saved thresholds: a .csv with the columns task, model, score, percent and "
+            "threshold."
+        ),
     ] = None,
     within: Annotated[
-        float | None, typer.Option(help="Points of accuracy that may be lost (1 if not given).")
+        float | None,
+        typer.Option(
+            help="The loss of accuracy, in points, that still counts as unharmed.", show_default="1"
+        ),
     ] = None,
     within_nats: Annotated[
-        float | None, typer.Option(help="Nats of loss that may be gained (0.05 if not given).")
+        float | None,
+        typer.Option(
+            help="The rise in loss, in nats per token, that still counts as unharmed.",
+            show_default="0.05",
+        ),
     ] = None,
 ) -> None:
     """Score every head, zero the inactive ones, and write a report with figures.
 
-    Writes DIR/report.html (one file, opens offline) and beside it scores.nc, curves.csv,
-    summary.csv, thresholds.csv, config.json and heads.json (the inactive heads, for Fixed.load).
-    Every finished piece of work is kept in DIR: the same command goes on where it was stopped.
+    The folder gets report.html (one file, opens offline), scores.nc, curves.csv, summary.csv,
+    thresholds.csv, config.json and heads.json (the inactive heads, for Fixed.load). It also keeps
+    all finished work: rerun the command to resume.
 
-    With --curves, --scores or --thresholds it draws saved results, and needs no model.
+    With --curves, --scores or --thresholds, saved results are drawn, and no model is needed.
 
     Examples: inactive-heads report; inactive-heads report --quick; inactive-heads report gpt2 --task mmlu --limit 500;
     inactive-heads report my-model/ --texts my.jsonl --score "AHON (LN),Random";

@@ -276,7 +276,7 @@ def test_a_stopped_report_goes_on_where_it_was(folder, tmp_path, monkeypatch, st
 
     result = report(tmp_path / "stopped")
     assert result.exit_code == 130
-    assert "the same command goes on from there" in result.stderr
+    assert "rerun the command to resume" in result.stderr
     assert len(pd.read_csv(tmp_path / "stopped" / "curves.csv")) == 4
     assert report(tmp_path / "stopped").exit_code == 0
     assert len(ran) == len(set(ran)) + 1  # the unit that was dropped

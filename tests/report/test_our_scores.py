@@ -139,7 +139,7 @@ def test_a_plan_says_what_the_run_would_say(asked, monkeypatch):
     options = replace(asked, scores=["AWFT", RANDOM])
     first = plan_report(options)
     assert first.startswith("text-loss: 5 points, 5 units")
-    assert "finished before" not in first
+    assert "are finished" not in first
     ran, inside = [], Job.do
 
     def stopped(self, unit, *rest):
@@ -152,7 +152,7 @@ def test_a_plan_says_what_the_run_would_say(asked, monkeypatch):
         patch.setattr(Job, "do", stopped)
         with pytest.raises(KeyboardInterrupt):
             build_reports([options], options.out)
-    assert "2 of 5 units were finished before" in plan_report(options)
+    assert "2 of 5 units are finished" in plan_report(options)
     with pytest.raises(ih.UserError) as refused:
         build_reports([replace(options, percents=[20])], options.out)
     with pytest.raises(ih.UserError) as planned:
@@ -163,5 +163,5 @@ def test_a_plan_says_what_the_run_would_say(asked, monkeypatch):
     )
     build_reports([options], options.out)
     last = plan_report(options)
-    assert "5 of 5 units were finished before" in last
+    assert "5 of 5 units are finished" in last
     assert "tokens/s" not in last
