@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ def accuracy_curves(
         curves: of one model, task and mode, from `sweep` or `read_curves`.
         metric: the column to draw.
         highlight: the score to draw strong and with its 95% intervals, as Random is; by default the
-            best score by rank.
+            best score by rank. The intervals are those of the paired changes, if the curves have
+            them.
         title: the title of the figure; none by default.
 
     Returns:
@@ -67,7 +69,8 @@ def accuracy_curves(
     figure = go.Figure(layout={"template": TEMPLATE})
     for name, rank in ranks.items():
         curve = rows[rows["score"] == name].sort_values("percent_zeroed")
-        figure.add_trace(_curve(curve, metric, rank, strong=name in (highlight, RANDOM)))
+        bounds = _paired_bounds(curve, metric)
+        figure.add_trace(_curve(curve, metric, rank, bounds, strong=name in (highlight, RANDOM)))
     if (start := baseline_row(rows)) is not None:
         figure.add_hline(y=float(start[metric]), line={"dash": "dot", "width": 1.5})
     figure.update_layout(title=None if title is None else escape(title))
@@ -94,10 +97,9 @@ def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
     figure = go.Figure(layout={"template": TEMPLATE})
     for name, rank in ranks.items():
         own = rows[rows["score"] == name].sort_values("percent_zeroed")
-        low, high = f"{effect}_low", f"{effect}_high"
-        bounds = own.assign(**{metric: own[effect]})
-        bounds[list(metric.bounds)] = own[[low, high]].to_numpy()
-        figure.add_trace(_curve(bounds, metric, rank, strong=name in (best, RANDOM)))
+        bounds = [_column(own, f"{effect}_{end}") for end in ("low", "high")]
+        drawn = own.assign(**{metric: own[effect]})
+        figure.add_trace(_curve(drawn, metric, rank, bounds, strong=name in (best, RANDOM)))
     return _against_zeroed(figure, EFFECTS[effect])
 
 
@@ -197,10 +199,30 @@ def _grid_line(
     )
 
 
-def _curve(curve: pd.DataFrame, metric: Metric, rank: int | None, *, strong: bool) -> go.Scatter:
+def _paired_bounds(curve: pd.DataFrame, metric: Metric) -> list[pd.Series]:
+    """The ends of the intervals to draw: of the paired change, where known, or of the value itself.
+
+    Items differ more from each other than by what zeroing does to them, so that the interval of the
+    value hides what the paired one shows.
+    """
+    change, low, high = (_column(curve, name) for name in ("change", "change_low", "change_high"))
+    if np.isfinite(low).all() and np.isfinite(high).all():
+        before = curve[metric] - change
+        return [before + low, before + high]
+    return [_column(curve, bound) for bound in metric.bounds]
+
+
+def _curve(
+    curve: pd.DataFrame,
+    metric: Metric,
+    rank: int | None,
+    bounds: Sequence[pd.Series],
+    *,
+    strong: bool,
+) -> go.Scatter:
     name = str(curve["score"].iloc[0])
     style, values = line_style(name), curve[metric]
-    low, high = (_column(curve, bound) for bound in metric.bounds)
+    low, high = bounds
     hover = []
     for at, value, least, most in zip(curve["percent_zeroed"], values, low, high, strict=True):
         interval = "" if np.isnan(least + most) else f" [{least:.4g}, {most:.4g}]"

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads.ablation.ablations import Fixed
-from inactive_heads.analysis.curves.summary import best_of, summarize, with_certainty
+from inactive_heads.analysis.curves.summary import summarize, with_certainty
 from inactive_heads.analysis.heads.threshold_stability import thresholds_by_task
 from inactive_heads.analysis.heads.thresholds import choose_thresholds, select_heads
 from inactive_heads.files import writable_folder, write_whole
-from inactive_heads.names import DEFAULT_SCORE, PAPER_SCORES, TEXT_LOSS
+from inactive_heads.names import PAPER_SCORES, TEXT_LOSS
 from inactive_heads.provenance import now, versions
+from inactive_heads.report.answer import answer_of, head_labels
 from inactive_heads.report.mean_outputs import keep_means
 from inactive_heads.report.options import ReportOptions
 from inactive_heads.report.page.model_results import ModelResults
@@ -27,7 +29,9 @@ from inactive_heads.report.prepare import PreparedReport, prepare_report
 from inactive_heads.report.text_groups import scores_by_kind
 from inactive_heads.scores.score_heads import labelled_scores, score_heads
 from inactive_heads.sweeps.executors import choose_executor
+from inactive_heads.sweeps.grid import make_grid
 from inactive_heads.sweeps.head_to_head import challenges
+from inactive_heads.sweeps.job import Executor
 from inactive_heads.sweeps.results import Sweep, save_items
 from inactive_heads.sweeps.run_folder import Finished, RunFolder, open_run
 from inactive_heads.sweeps.sweep import run_sweep
@@ -67,9 +71,11 @@ def build_reports(
             announce(prepared.plan(run.n_finished))
             if prepared.means is not None:
                 keep_means(prepared.means, run.folder)
-            sweeps = _run_sweeps(prepared, run)
+            executor = choose_executor(options.execution, prepared.job.model)
+            sweeps = _run_sweeps(prepared, run, executor)
             scores = _text_scores(prepared, sweeps, run)
             found = _conclude(prepared, sweeps, scores)
+            found = _with_effects(found, prepared, run, executor)
             _write(prepared, found, run.folder)
             results.append(found)
     html = render(results, percent=several[0].at, within=several[0].within)
@@ -83,10 +89,9 @@ def build_reports(
     return folder / "report.html", summary
 
 
-def _run_sweeps(prepared: PreparedReport, run: RunFolder) -> dict[str, Sweep]:
+def _run_sweeps(prepared: PreparedReport, run: RunFolder, executor: Executor) -> dict[str, Sweep]:
     """Run the sweep of every task, and update the curves in the folder after every point."""
     job = prepared.job
-    executor = choose_executor(prepared.options.execution, job.model)
     sweeps: dict[str, Sweep] = {}
 
     def save_curves(rows: pd.DataFrame) -> None:
@@ -139,6 +144,10 @@ def _conclude(
         if job.tasks[name].n_items > 1 and prepared.grids[name].percents
     }
     summary = with_certainty(summarize(curves, thresholds, percent=options.at), rankings)
+    sets = {name: select_heads(scores, name, options.at) for name in prepared.scores}
+    summary["heads"] = [
+        head_labels(sets[name]) if name in sets else "" for name in summary["score"]
+    ]
     by_task = thresholds_by_task(
         {name: _paper_scores(done) for name, done in sweeps.items()},
         [percent for percent in options.all_percents if percent > 0],
@@ -156,8 +165,34 @@ def _conclude(
         summary=summary,
         by_task=by_task,
         challenges=challenges(sweeps, rankings),
+        answer=answer_of(scores, summary, options.at),
         config=_config(prepared),
     )
+
+
+def _with_effects(
+    found: ModelResults, prepared: PreparedReport, run: RunFolder, executor: Executor
+) -> ModelResults:
+    """The results with what zeroing the report's one set of heads does on every task."""
+    answer, options, job = found.answer, prepared.options, prepared.job
+    assert answer is not None
+    file, source = str(Path(options.out) / "heads.json"), str(options.model.source or "")
+    answer = replace(answer, file=file, source=source)
+    if not answer.heads.any():
+        return replace(found, answer=answer)
+    grid = make_grid(
+        job.model,
+        scores=[answer.score],
+        percents=[answer.percent],
+        mode="fixed",
+        calibration=found.scores,
+        replacement=prepared.means,
+        shard_tokens=options.execution.shard_tokens,
+        seed=options.seed,
+    )
+    curves = [run_sweep(job, name, grid, run, executor).curves for name in prepared.grids]
+    rows = pd.concat([one[one["percent"] > 0] for one in curves], ignore_index=True)
+    return replace(found, answer=replace(answer, effects=rows))
 
 
 def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
@@ -165,21 +200,17 @@ def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
     assert found.scores is not None
     assert found.summary is not None
     assert found.by_task is not None
+    assert found.answer is not None
     config = {**found.config, "asked": prepared.options.asked}
     found.scores.to_netcdf(folder / "scores.nc", engine="h5netcdf")
     write_whole(folder / "summary.csv", found.summary.to_csv(index=False))
     write_whole(folder / "thresholds.csv", found.by_task.to_csv(index=False))
     write_whole(folder / "config.json", json.dumps(config, indent=1, default=str) + "\n")
-    _best_heads(prepared, found.scores, found.summary).save(folder / "heads.json")
-
-
-def _best_heads(prepared: PreparedReport, scores: xr.DataArray, summary: pd.DataFrame) -> Fixed:
-    """The heads that are inactive by the best of the paper's scores, averaged over the texts."""
-    best, percent = best_of(summary, PAPER_SCORES) or DEFAULT_SCORE, prepared.options.at
-    model = prepared.job.model
-    sizes = {"n_layers": model.shape.n_layers, "n_heads": model.shape.n_heads}
-    about = {"model": model.name, **sizes, "score": best, "percent": percent, "created": now()}
-    return Fixed(select_heads(scores, best, percent), about=about)
+    shape, answer = prepared.job.model.shape, found.answer
+    sizes = {"n_layers": shape.n_layers, "n_heads": shape.n_heads}
+    chosen = {"score": answer.score, "percent": answer.percent, "created": now()}
+    about = {"model": prepared.job.model.name, **sizes, **chosen}
+    Fixed(answer.heads, about=about).save(folder / "heads.json")
 
 
 def _paper_scores(done: Sweep) -> xr.DataArray:

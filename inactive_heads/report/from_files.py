@@ -24,8 +24,8 @@ from inactive_heads.files import writable_folder, write_whole
 from inactive_heads.names import REPORT_PERCENTS
 from inactive_heads.provenance import as_attrs
 from inactive_heads.report.page import render as page
-from inactive_heads.report.page.curve_sections import settings
 from inactive_heads.report.page.model_results import ModelResults, labels
+from inactive_heads.report.page.sections.curves import settings
 from inactive_heads.scores.registry import REGISTRY
 from inactive_heads.third_party import explained
 

@@ -68,7 +68,7 @@ function themed(figure, wide) {
 
 // Charts are {node, spec, drawn}: spec() gives {traces, layout} as of now.
 const charts = [];
-const visible = (node) => node.offsetParent !== null;
+const visible = (node) => node.offsetParent !== null && !node.closest("details:not([open])");
 
 function register(node, spec, height) {
   const chart = { node, spec, drawn: false };

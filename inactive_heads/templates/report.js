@@ -15,6 +15,12 @@
   const headsIn = (row) => (heads.n_heads ? heads.n_heads[row] : heads.heads);
   const exists = (i) => i % heads.heads < headsIn(Math.floor(i / heads.heads));
   const knownOf = (score) => (score.known ? unpacked(score.known) : score.mean.map((_, i) => (exists(i) ? heads.samples : 0)));
+  // A set of heads, which the page holds as bits: which are in it.
+  const inSet = (text) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return heads.scores[0].mean.map((_, i) => Boolean((bytes[i >> 3] >> (7 - (i & 7))) & 1));
+  };
+  const setOf = (score) => inSet(score.sets[share()]);
   const sum = (values) => values.reduce((a, b) => a + b, 0);
   const noHead = (i) => `${headName(i)}<br>no such head: layer ${heads.layers[Math.floor(i / heads.heads)]} has ${headsIn(Math.floor(i / heads.heads))}`;
   // A stroke through the place of every head that its layer lacks.
@@ -42,18 +48,65 @@
   });
   const headLayout = () => layout({
     shapes: strokes(),
-    height: Math.min(1000, Math.max(320, 90 + 18 * heads.layers.length)),
+    height: Math.min(1000, Math.max(300, 80 + (byId("answer") ? 13 : 18) * heads.layers.length)),
     // Categories, not numbers: a hybrid's layers have gaps, and a gap is not a wider row.
     xaxis: axis({ title: { text: "head" }, type: "category", tickangle: 0, showgrid: false, range: [-0.5, heads.heads - 0.5], categoryorder: "array", categoryarray: headNames() }),
     yaxis: axis({ title: { text: "layer" }, type: "category", showgrid: false, range: [heads.layers.length - 0.5, -0.5], categoryorder: "array", categoryarray: heads.layers }),
   });
 
+  // Equal means share the lowest of their ranks; 1 is the most inactive.
+  function ranksOf(score) {
+    const known = score.mean.filter((v) => v !== null).sort((a, b) => a - b), rank = new Map();
+    (score.side === "below" ? known : [...known].reverse()).forEach((v, i) => { if (!rank.has(v)) rank.set(v, i + 1); });
+    return { known, rank };
+  }
+
+  // The most inactive heads of the chosen set, with those that tie with the tenth.
+  const LISTED = 10;
+  function mostInactive() {
+    const score = selected(), inside = setOf(score), { rank } = ranksOf(score);
+    const chosenHeads = inside.map((one, i) => (one ? i : -1)).filter((i) => i >= 0);
+    chosenHeads.sort((a, b) => rank.get(score.mean[a]) - rank.get(score.mean[b]) || a - b);
+    const last = chosenHeads[LISTED - 1], most = last === undefined ? 0 : rank.get(score.mean[last]);
+    const listed = chosenHeads.filter((i, at) => at < LISTED || rank.get(score.mean[i]) === most);
+    return { score, listed, rank, total: chosenHeads.length };
+  }
+  function cells(row, values, texts) {
+    values.forEach((value, at) => {
+      const name = texts[at] === "name", cell = document.createElement(name ? "th" : "td");
+      cell.textContent = value;
+      if (texts[at]) cell.className = name ? "text first" : "text";
+      if (name) cell.scope = "row";
+      row.append(cell);
+    });
+  }
+  function list() {
+    const { score, listed, rank, total } = mostInactive(), counts = countsOf(score), of = knownOf(score);
+    const whole = score.groups && inSet(score.groups[share()]);
+    const body = byId("most-rows");
+    body.replaceChildren();
+    for (const i of listed) {
+      const values = [rank.get(score.mean[i]), headName(i), number(score.mean[i]), `${counts[i]} of ${of[i]} inputs`];
+      cells(body.insertRow(), whole ? [...values, whole[i] ? "inactive as a whole" : "in use"] : values, ["", "name", "", "", "text"]);
+    }
+    document.querySelectorAll(".of-groups").forEach((node) => { node.hidden = !whole; });
+    const rest = total - listed.length, file = byId("answer") && byId("answer").querySelector("pre");
+    document.querySelector(".most-note").textContent = !total ? `No head is inactive at ${heads.percents[share()]}%.`
+      : `${rest ? `${listed.length} of ${total} heads, by mean score over the inputs` : `All ${total} heads, by mean score over the inputs`}${rest && file ? ": heads.json has the set of the first choice." : "."}`;
+    document.querySelectorAll(".how-many").forEach((node) => { node.textContent = total; });
+  }
+  function traits() {
+    const score = selected(), body = byId("trait-rows");
+    body.replaceChildren();
+    heads.traits.forEach((name, at) => {
+      const pair = score.traits[share()][at];
+      cells(body.insertRow(), [name, ...pair.map((value) => (value === null ? "–" : String(Number(value.toPrecision(3))).replace("-", "−")))], ["name", "", ""]);
+    });
+  }
+
   function heatmap() {
     const score = selected(), counts = countsOf(score), of = knownOf(score);
-    const below = score.side === "below";
-    const known = score.mean.filter((v) => v !== null).sort((a, b) => a - b);
-    const rank = new Map();
-    (below ? known : [...known].reverse()).forEach((v, i) => { if (!rank.has(v)) rank.set(v, i + 1); });
+    const below = score.side === "below", { known, rank } = ranksOf(score);
     const percent = heads.percents[share()];
     const text = score.mean.map((value, i) => {
       if (!exists(i)) return noHead(i);
@@ -61,7 +114,7 @@
       return `<b>${headName(i)}</b><br>${escape(score.name)}: ${number(value)}${place}` +
         `<br>inactive on ${counts[i]} of ${of[i]} inputs at ${percent}%`;
     });
-    const marked = counts.map((n, i) => (2 * n > of[i] ? i : -1)).filter((i) => i >= 0);
+    const marked = setOf(score).map((inside, i) => (inside ? i : -1)).filter((i) => i >= 0);
     return {
       traces: [
         {
@@ -74,7 +127,7 @@
           type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
           x: marked.map((i) => String(i % heads.heads)),
           y: marked.map((i) => heads.layers[Math.floor(i / heads.heads)]),
-          marker: { color: "#fff", size: narrow() ? 5 : 7, line: { color: "#000", width: 1 } },
+          marker: { color: "#fff", size: heads.layers.length > 40 || narrow() ? 5 : 7, line: { color: "#000", width: 1 } },
         },
       ],
       layout: headLayout(),
@@ -206,6 +259,17 @@
     };
   }
 
+  // The chosen score and the baselines alone, small enough to stand beside the heads.
+  function cost() {
+    const { figure } = data.charts[0], drawn = curve(figure);
+    const wanted = drawn.traces.filter((trace) => trace.line.width > 2);
+    const rest = drawn.layout;
+    return {
+      traces: wanted,
+      layout: { ...rest, height: headLayout().height, legend: { ...rest.legend, orientation: "h", x: 0, y: 1.02, yanchor: "bottom" } },
+    };
+  }
+
   // The words that go with the chosen model, score and share.
   function say() {
     if (!heads) return;
@@ -216,6 +280,8 @@
     document.querySelector(".score-shown").textContent = `${where}${score.name}`;
     document.querySelector(".share-shown").textContent = `${where}every score at ${percent}%`.replace(/^e/, "E");
     document.querySelector(".about").textContent = score.about;
+    list();
+    traits();
     const beyond = score.bars ? score.bars.beyond : 0;
     document.querySelector(".beyond").textContent = beyond
       ? `${beyond} value${beyond === 1 ? "" : "s"} further out ${beyond === 1 ? "is" : "are"} not shown.` : "";
@@ -240,10 +306,24 @@
       if (section.id === "lengths") section.hidden = !(heads && selected().lengths);
     });
     fillSeen();
-    document.querySelectorAll("nav a").forEach((link) => { link.hidden = byId(link.hash.slice(1)).hidden; });
+  }
+
+  // The choices stand in the page's address, so that a link leads to what was seen.
+  const CHOICES = ["model", "score", "share"];
+  function fromAddress() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    for (const id of CHOICES) {
+      const value = asked.get(id), select = byId(id);
+      if (value !== null && select && [...select.options].some((one) => one.value === value)) select.value = value;
+    }
+  }
+  function intoAddress() {
+    const now = new URLSearchParams(CHOICES.filter((id) => chosen(id)).map((id) => [id, chosen(id)]));
+    history.replaceState(null, "", `#${now}`);
   }
 
   function choose() {
+    intoAddress();
     heads = headsNow();
     filter();
     say();
@@ -289,7 +369,7 @@
     [...body.rows].sort(compare).forEach((row) => body.append(row));
   }
 
-  document.querySelectorAll("table").forEach((table) => {
+  document.querySelectorAll("table[data-csv]").forEach((table) => {
     const { csv, title } = table.dataset;
     toolbar(table.parentNode, ["CSV"], () => saveText(data.tables[Number(csv)], `${fileName(title)}.csv`, "text/csv"));
     table.querySelectorAll("thead th").forEach((th) => th.querySelector("button").addEventListener("click", () => sortTable(th)));
@@ -297,21 +377,13 @@
   document.querySelectorAll(".pick").forEach((button) => button.addEventListener("click", () => {
     byId(button.dataset.kind).value = button.dataset.pick;
     choose();
-    const below = ["curves", "heads", "cdfs"].map(byId).find((section) => section && !section.hidden);
-    if (below) below.scrollIntoView({ behavior: "smooth" });
+    const there = ["answer", "heads", "curves", "cdfs"].map(byId).find((section) => section && !section.hidden);
+    if (there) there.scrollIntoView({ behavior: "smooth" });
   }));
-  const nav = document.querySelector("nav");
-  if (nav) document.querySelectorAll("section[id] > h2").forEach((heading) => {
-    const link = document.createElement("a");
-    link.href = `#${heading.parentNode.id}`;
-    link.textContent = heading.textContent;
-    nav.append(link);
-  });
-
   // Those whose content goes with the choice; the others are shown or hidden as they are.
   const changing = [];
   document.querySelectorAll(".chart").forEach((node) => {
-    const made = { heatmap, shares: inputShares, correlations, distribution, cumulative, layers }[node.id];
+    const made = { heatmap, cost, shares: inputShares, correlations, distribution, cumulative, layers }[node.id];
     if (made) changing.push(register(node, made));
     else if (node.classList.contains("curve")) {
       const figure = data.charts[charts.filter((chart) => chart.node.classList.contains("curve")).length].figure;
@@ -321,10 +393,13 @@
       register(node, () => themed(figure, wide), figure.layout.height);
     }
   });
+  fromAddress();
+  heads = headsNow();
   filter();
   say();
   if (!charts.length) { delete document.body.dataset.drawing; return; }
-  for (const id of ["model", "score", "share"]) if (byId(id)) byId(id).addEventListener("change", choose);
+  addEventListener("hashchange", () => { fromAddress(); choose(); });
+  for (const id of CHOICES) if (byId(id)) byId(id).addEventListener("change", choose);
   const again = () => { forget(); drawLater(); };
   dark.addEventListener("change", again);
   document.addEventListener("toggle", (event) => { fillSeen(); drawLater(); }, true);
@@ -332,7 +407,6 @@
   addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); again(); } });
   const print = (on) => () => {
     printing = on;
-    document.querySelectorAll("details").forEach((node) => { node.open = on && visible(node); });
     fillSeen();
     if (dark.matches) forget();
     drawAllNow();

@@ -119,6 +119,17 @@ def test_accuracy_curves(curves):
     assert plots.accuracy_curves(curves, highlight=HOSTILE).data[1].line.width == 3
 
 
+def test_paired_intervals_are_drawn_where_they_are_known(curves):
+    start = curves.groupby("score")["accuracy"].transform("max")
+    change = curves["accuracy"] - start
+    paired = curves.assign(change=change, change_low=change - 0.5, change_high=change + 0.25)
+    best = plots.accuracy_curves(paired).data[0]
+    np.testing.assert_allclose(best.error_y.array, [0.25] * 3)
+    np.testing.assert_allclose(best.error_y.arrayminus, [0.5] * 3)
+    unknown = paired.assign(change_high=np.inf)
+    assert list(plots.accuracy_curves(unknown).data[0].error_y.array) == [2, 2, 2]
+
+
 def test_accuracy_curves_without_intervals_or_rank(curves):
     bare = curves.drop(columns=["ci_low", "ci_high"])
     assert plots.accuracy_curves(bare).data[0].error_y.visible is False

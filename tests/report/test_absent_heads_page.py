@@ -85,7 +85,7 @@ def test_absent_heads_on_the_page(pages, opened):
     assert all(
         "of 15" in text for row, n in zip(ranks, [4, 6, 2, 3], strict=True) for text in row[:n]
     )
-    words = page.inner_text("#heads .absent")
+    words = page.inner_text("#answer .absent")
     assert words == "Layers have 2 to 6 heads, 15 in all: a place with a stroke is no head."
     counts = [int(n) for n in page.inner_text(".often-split").split() if n.isdigit()]
     assert sum(counts) == 15
@@ -118,7 +118,7 @@ def test_undefined_scores_are_counted_as_in_the_tables(opened, tmp_path):
     page.wait_for_selector("#shares .main-svg")
     text = page.evaluate("document.getElementById('shares').data[0].text")[0]
     assert text[0].endswith("inactive on 1 of 3 inputs")
-    assert page.inner_text("#heads .absent") == ""
+    assert page.inner_text("#answer .absent") == ""
     assert troubles == []
 
 

@@ -157,8 +157,9 @@ def test_bad_curves_are_one_line_and_status_2(tmp_path, content, message):
     command = ["report", "--curves", str(path), "--out", str(tmp_path / "r")]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+    reading, error = done.stderr.splitlines()
+    assert reading == f"Reading {path} …"
+    assert message in error
 
 
 def test_what_does_not_go_together_is_refused(tmp_path):

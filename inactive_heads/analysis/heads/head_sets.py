@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -62,6 +64,24 @@ def inactive_counts(scores: xr.DataArray, thresholds: xr.DataArray, percent: flo
     return inactive_at(scores, thresholds, percent).sum("sample").astype(int)
 
 
+def fixed_sets(scores: xr.DataArray, percents: Sequence[float]) -> xr.DataArray:
+    """Return the fixed sets of inactive heads of all scores: those of `select_heads`.
+
+    Args:
+        scores: ``(score, sample, layer, head)``, with the coordinate ``inactive`` (the side).
+        percents: the percents of heads in the sets.
+
+    Returns:
+        Booleans, ``(score, percent, layer, head)``.
+
+    Raises:
+        UserError: a score has no finite value, or a percent is not between 0 and 100.
+    """
+    means = scores.mean("sample", keep_attrs=True)
+    sets = inactive_heads(means, choose_thresholds(means, percents))
+    return sets.transpose("score", "percent", "layer", "head")
+
+
 def score_agreement(inactive: xr.DataArray) -> xr.Dataset:
     """Return how far the head sets of different scores agree.
 
@@ -107,8 +127,8 @@ def fixed_agreement(
 
     Returns:
         One row per score, with the columns score; iou, the mean over inputs of intersection over
-        union; found, the mean share of an input's inactive heads that are in the fixed set; right,
-        the mean share of the fixed set that is inactive on an input. Inputs for which a ratio is
+        union; recall, the mean share of an input's inactive heads that are in the fixed set;
+        precision, the mean share of the fixed set that is inactive on an input. Inputs for which a ratio is
         undefined are left out of its mean; NaN if none is left.
 
     Raises:
@@ -116,8 +136,7 @@ def fixed_agreement(
     """
     cuts = choose_thresholds(scores, [percent]) if thresholds is None else thresholds
     masks = inactive_at(scores, cuts, percent)
-    means = scores.mean("sample", keep_attrs=True)
-    sets = inactive_heads(means, choose_thresholds(means, [percent]).isel(percent=0, drop=True))
+    sets = fixed_sets(scores, [percent]).isel(percent=0, drop=True)
     rows = []
     for name in masks["score"].to_numpy().tolist():
         mask = masks.sel(score=name).to_numpy()
@@ -126,7 +145,7 @@ def fixed_agreement(
         sizes, fixed_sizes = mask.sum((1, 2)), np.full(len(mask), fixed.sum())
         parts = [(both, either), (both, sizes), (both, fixed_sizes)]
         rows.append((name, *(_mean_ratio(over, under) for over, under in parts)))
-    return pd.DataFrame(rows, columns=["score", "iou", "found", "right"])
+    return pd.DataFrame(rows, columns=["score", "iou", "recall", "precision"])
 
 
 def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads.errors import UserError
+from inactive_heads.report.answer import Answer
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ModelResults:
         by_task: the thresholds that the inputs of each task give, a table of
             `inactive_heads.analysis.heads.threshold_stability`; by default those of the curves.
         challenges: scores other than the paper's against its best, from `challenges`.
+        answer: the set of heads that the top of the page is about, from `answer_of`,
+            which it is by default.
     """
 
     model: str
@@ -43,6 +46,7 @@ class ModelResults:
     inputs: xr.DataArray | None = None
     by_task: pd.DataFrame | None = None
     challenges: pd.DataFrame | None = None
+    answer: Answer | None = None
 
 
 def labels(results: Sequence[ModelResults]) -> list[str]:

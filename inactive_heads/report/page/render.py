@@ -21,21 +21,19 @@ from inactive_heads.analysis.heads.threshold_stability import (
 )
 from inactive_heads.errors import UserError
 from inactive_heads.html import as_json, environment, source
-from inactive_heads.report.page.challenge_section import challenge_section
-from inactive_heads.report.page.curve_sections import Setting, comparison, settings
-from inactive_heads.report.page.distribution_sections import checkpoint_section, score_sections
-from inactive_heads.report.page.head_set_sections import input_sections
+from inactive_heads.names import OURS
+from inactive_heads.report.answer import answer_of
 from inactive_heads.report.page.model_results import ModelResults, checkpoints_of, labels
 from inactive_heads.report.page.parts import Chart, Table, plain_figure
 from inactive_heads.report.page.payload import curve_charts, heads_payload
 from inactive_heads.report.page.run_details import facts_of, facts_of_models
-from inactive_heads.report.page.summary_tables import (
-    certainty_tables,
-    ranking_tables,
-    summary_tables,
-)
-from inactive_heads.report.page.threshold_section import stability
-from inactive_heads.report.page.verdict import compared, verdict
+from inactive_heads.report.page.sections.challenge import challenge_section
+from inactive_heads.report.page.sections.curves import Setting, comparison, settings
+from inactive_heads.report.page.sections.distributions import checkpoint_section, score_sections
+from inactive_heads.report.page.sections.head_sets import input_sections
+from inactive_heads.report.page.sections.thresholds import stability
+from inactive_heads.report.page.summary_tables import ranking_tables, summary_tables
+from inactive_heads.report.page.verdict import Answers, compared, verdict
 
 FEW = 3
 """The largest number of models that each get a sentence of their own at the top of the page."""
@@ -91,7 +89,15 @@ def render(
     ]
     tables = _tables(summary, curves, found, tolerances, several=len(models) > 1)
     parts = [part for section in (*first, *last) for part in section.parts]
+    answers = {
+        label: one.answer or answer_of(one.scores, one.summary, percent)
+        for label, one in models.items()
+        if one.scores is not None and payloads[label] is not None
+    }
+    answer = next(iter(answers.values())) if len(models) == 1 and answers else None
     choices = _choices(models, payloads, summary, found, parts, percent)
+    if answer is not None and answer.score in choices["scores"]:
+        choices["score"] = answer.score
     facts = [config for one in results if (config := _plain_config(one.config))]
     drawn = {
         "models": payloads,
@@ -104,7 +110,7 @@ def render(
         .get_template("report.html.j2")
         .render(
             models=list(models),
-            verdict=_words(found, summary, curves, len(models)),
+            verdict=_words(found, summary, curves, answers, len(models), tolerances),
             facts=(
                 facts_of_models({label: _plain_config(one.config) for label, one in models.items()})
                 if len(facts) > 1
@@ -114,9 +120,11 @@ def render(
             with_summary=summary is not None,
             charts=charts,
             heads=next((payload for payload in payloads.values() if payload), None),
+            answer=answer,
             first=first,
             last=last,
             choices=choices,
+            ours=OURS,
             percent=percent,
             definitions={name: text for name, text in texts.items() if text},
             # Marked safe: files of the package, and data whose "<" as_json has escaped.
@@ -187,8 +195,6 @@ def _tables(
     for one in found:
         rest = one.ranking[~one.ranking["model"].isin(known)]
         tables += ranking_tables(rest, one.metric, within, several=several)
-    if summary is not None:
-        tables += certainty_tables(summary, curves, within, several=several)
     return tables
 
 
@@ -232,11 +238,13 @@ def _words(
     found: Sequence[Setting],
     summary: pd.DataFrame | None,
     curves: pd.DataFrame | None,
+    answers: Answers,
     n_models: int,
+    within: Tolerances,
 ) -> list[str]:
     words = [compared(one.ranking, one.title, one.metric) for one in found if one.n_models > 1]
     if summary is not None and n_models <= FEW and summary["rank"].notna().any():
-        words += verdict(summary[summary["rank"].notna()], curves)
+        words += verdict(summary[summary["rank"].notna()], curves, answers, within)
     if not words and not found:
         words = verdict(None, None)
     return words

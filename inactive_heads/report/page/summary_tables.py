@@ -1,14 +1,16 @@
-"""The tables on single models: the summary at one percent of heads, the ranking, its certainty."""
+"""The tables on single models: every score at one percent of heads and over its whole curve."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import Metric, Tolerances
-from inactive_heads.analysis.curves.ranking import ranked
-from inactive_heads.analysis.curves.summary import RANKING_COLUMNS
-from inactive_heads.analysis.curves.table import CURVE_KEYS, metric_of
+from inactive_heads.analysis.curves.metrics import LOSS, Metric, Tolerances
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, metric_of
+from inactive_heads.analysis.curves.ties import joined
+from inactive_heads.names import OURS, PAPER_SCORES
 from inactive_heads.report.page.parts import (
     Cell,
     Shown,
@@ -19,17 +21,15 @@ from inactive_heads.report.page.parts import (
     group_title,
     number,
 )
-from inactive_heads.report.page.verdict import CHANGE, start_row
+from inactive_heads.report.page.summary_rows import (
+    CHANGE,
+    start_row,
+    tolerance,
+    with_reach,
+)
 
-
-def tolerance(metric: Metric, within: Tolerances) -> str:
-    """Return how much worse still counts as unharmed, in words: "1 point" or "0.05 nats".
-
-    Args:
-        metric: the metric.
-        within: the tolerances asked for; a metric that is not in it has its own.
-    """
-    return metric.amount(within.get(metric, metric.tolerance))
+FAR_OFF = 2.0
+"""A share really zeroed is remarked on if it is further than this from the one asked for, in points."""
 
 
 def summary_tables(
@@ -49,7 +49,7 @@ def summary_tables(
 
     Returns:
         Tables of thresholds, one per model, then tables of ranked scores, one per model, task and
-        mode.
+        mode, a model's tasks judged by loss first.
 
     Raises:
         UserError: a curve cannot be ranked.
@@ -66,94 +66,95 @@ def summary_tables(
         for model, group in unranked.groupby("model", sort=False)
     ]
     ranked = summary[summary["rank"].notna()]
-    for keys, group in ranked.groupby(CURVE_KEYS, sort=False, dropna=False):
-        metric, start = metric_of(group), start_row(keys, curves)
-        value = metric.heading
-        intervals = group[list(metric.bounds)].notna().all(axis=None)
-        value += " [95%\u00a0interval]" if intervals else ""
-        titles = ["rank", "score", value, "change", "zeroed, %", "normalized AUC"]
-        titles += [f"% zeroable within {tolerance(metric, within)}", "threshold"]
-        note = "" if start is None else f"No head zeroed: {_interval(start, metric)}"
-        if start is not None and np.isfinite(count := float(start.get("n", np.nan))):
-            note += f", n = {count:.0f}"
-        group = _with_reach(group, curves, keys, metric, within)
-        column = metric.within_column(within.get(metric))
-        ordered = group.sort_values("rank", kind="stable")
-        rows = [_cells(row, metric, column) for _, row in ordered.iterrows()]
+    groups = list(ranked.groupby(CURVE_KEYS, sort=False, dropna=False))
+    order = list(dict.fromkeys(ranked["model"]))
+    groups.sort(key=lambda item: (order.index(item[0][0]), metric_of(item[1]) != LOSS))
+    for keys, group in groups:
+        metric = metric_of(group)
+        rows = with_reach(group, curves, keys, metric, within).sort_values("rank", kind="stable")
+        made = _columns(rows, metric, within)
         tables.append(
             Table(
                 group_title(keys, several),
-                titles,
-                rows,
-                as_csv(ordered.dropna(axis=1, how="all")),
-                note=note,
+                list(made),
+                [[make(row) for make in made.values()] for _, row in rows.iterrows()],
+                as_csv(rows.dropna(axis=1, how="all")),
+                note=_note(rows, start_row(keys, curves), metric),
                 shown=Shown(model=str(keys[0]) if several else None),
             )
         )
     return tables
 
 
-def certainty_tables(
-    summary: pd.DataFrame, curves: pd.DataFrame | None, within: Tolerances, *, several: bool
-) -> list[Table]:
-    """Return how certain the ranking of each model, task and mode is.
-
-    Args:
-        summary: from `with_certainty`; groups without per-item outcomes are left out.
-        curves: the curves behind it, for other tolerances; may be None.
-        within: the tolerances asked for.
-        several: whether the page has several models, so that each table is shown for its own.
-
-    Returns:
-        One table per model, task and mode.
-
-    Raises:
-        UserError: a curve cannot be ranked.
-    """
-    tables = []
-    known = summary[summary["first"].notna()]
-    for keys, group in known.groupby(CURVE_KEYS, sort=False, dropna=False):
-        metric = metric_of(group)
-        group = _with_reach(group, curves, keys, metric, within)
-        reach = metric.within_column(within.get(metric))
-        ordered = group.sort_values("rank", kind="stable")
-        titles = ["rank", "score", "normalized AUC [95%\u00a0interval]"]
-        titles += [f"% zeroable within {tolerance(metric, within)}"]
-        titles += ["first, % of resamples", "lead over the next [interval]", "better than the next"]
-        titles += [f"{metric.items} to tell"]
-        rows = [_sure(row, metric, reach) for _, row in ordered.iterrows()]
-        columns = ["model", "task", "mode", "score", "rank", "normalized_auc", reach]
-        columns += RANKING_COLUMNS
-        tables.append(
-            Table(
-                f"{group_title(keys, several)}: how sure is the ranking?",
-                titles,
-                rows,
-                as_csv(ordered[columns]),
-                note=f"Paired: every score was judged by the same {metric.items}.",
-                shown=Shown(model=str(keys[0]) if several else None),
-            )
+def _columns(
+    rows: pd.DataFrame, metric: Metric, within: Tolerances
+) -> dict[str, Callable[[pd.Series], Cell]]:
+    """The table's columns: their headings, and what makes a cell of a row."""
+    reach, digits = metric.within_column(within.get(metric)), metric.digits
+    usual = within.get(metric, metric.tolerance) == metric.tolerance
+    paired = bool(rows[list(CHANGE)].notna().any(axis=None))
+    sure = bool(rows["first"].notna().any())
+    interval = " [95%\u00a0interval]"
+    columns: dict[str, Callable[[pd.Series], Cell]] = {
+        "rank": lambda row: number(row["rank"], ".0f"),
+        "score": lambda row: cell(row["score"], ""),
+    }
+    if not set(rows["score"]) <= {*PAPER_SCORES, RANDOM}:
+        columns["rank among the paper’s"] = lambda row: number(row["paper_rank"], ".0f")
+    if paired:
+        columns[metric.heading] = lambda row: number(row[metric], f".{digits}f")
+    else:
+        columns[metric.heading + interval] = lambda row: _between(
+            row, (metric, *metric.bounds), digits
         )
-    return tables
+    columns["change" + (interval if paired else "")] = lambda row: _between(
+        row, (f"{metric}_change", *CHANGE), digits, sign="+"
+    )
+    columns["zeroed, %"] = lambda row: number(row["percent_zeroed"], ".1f")
+    heading = f"% zeroable within {tolerance(metric, within)}"
+    if usual and sure:
+        columns[heading + interval] = lambda row: _between(
+            row, (reach, "within_low", "within_high"), 1
+        )
+    else:
+        columns[heading] = lambda row: number(row[reach], ".1f")
+    columns["normalized AUC"] = lambda row: number(row["normalized_auc"], f".{digits}f")
+    if sure:
+        columns["lead over the next" + interval] = lambda row: _between(
+            row, ("lead", "lead_low", "lead_high"), metric.auc_digits
+        )
+    columns["threshold"] = lambda row: number(row["threshold"])
+    return columns
 
 
-def _sure(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
-    better = {True: "yes", False: "not shown"}.get(row["better_than_next"], "–")
-    last = not np.isfinite(row["lead"])
-    needed = row["n_to_tell"]
-    return [
-        number(row["rank"], ".0f"),
-        cell(row["score"], ""),
-        between(row["normalized_auc"], row["auc_low"], row["auc_high"], metric.auc_digits),
-        between(row[reach], row["within_low"], row["within_high"], 1),
-        number(100 * row["first"], ".0f"),
-        between(row["lead"], row["lead_low"], row["lead_high"], metric.auc_digits),
-        Cell("–" if last else better, better),
-        Cell("∞", needed) if needed == np.inf else number(needed, ",.0f"),
-    ]
+def _note(rows: pd.DataFrame, start: pd.Series | None, metric: Metric) -> str:
+    """What holds for the whole table: the unablated model, and shares that were missed."""
+    parts = []
+    if start is not None:
+        text = f"No head zeroed: {_between(start, (metric, *metric.bounds), metric.digits).text}"
+        if np.isfinite(count := float(start.get("n", np.nan))):
+            text += f", {count:.0f} {metric.items}"
+        parts.append(f"{text}.")
+    far = (rows["percent_zeroed"] - rows["percent"]).abs() > FAR_OFF
+    off = rows[far & (rows["score"] != RANDOM)]
+    if len(off):
+        named = ", ".join(f"{row.score} {row.percent_zeroed:.1f}%" for row in off.itertuples())
+        parts.append(
+            f"Zeroed more than {FAR_OFF:g} points off the {rows['percent'].iloc[0]:g}% asked for: "
+            f"{named}. Thresholds come from the model with every head, and zeroing heads changes "
+            "the scores of the heads in later layers."
+        )
+    if ours := [name for name in rows["score"] if name in OURS]:
+        parts.append(f"{joined(ours)}: of this project (docs/better_scores.md), not of the paper.")
+    return " ".join(parts)
 
 
-def between(value: float, low: float, high: float, digits: int) -> Cell:
+def _between(row: pd.Series, names: Sequence[str], digits: int, *, sign: str = "") -> Cell:
+    value, low, high = (float(row[name]) for name in names)
+    return between(value, low, high, digits, sign=sign)
+
+
+def between(value: float, low: float, high: float, digits: int, *, sign: str = "") -> Cell:
     """Return a cell with a value and its interval: ``1.2 [0.9, 1.5]``.
 
     Args:
@@ -161,13 +162,14 @@ def between(value: float, low: float, high: float, digits: int) -> Cell:
         low: the lower end of its interval; left out if an end is NaN, ∞ if unbounded.
         high: the upper end.
         digits: decimals of all three.
+        sign: "+" for a change, whose sign is always written.
 
     Returns:
         The cell, which is sorted by the value.
     """
     if not np.isfinite(value):
         return number(value)
-    text = f"{value:.{digits}f}"
+    text = f"{value:{sign}.{digits}f}"
     if not np.isnan(low + high):
         text += f" [{low:.{digits}f}, {high:.{digits}f}]"
     return Cell(_signs(text), float(value))
@@ -210,51 +212,3 @@ def ranking_tables(
         )
         for keys, group in ranking.groupby(CURVE_KEYS, sort=False, dropna=False)
     ]
-
-
-def _with_reach(
-    group: pd.DataFrame,
-    curves: pd.DataFrame | None,
-    keys: tuple,
-    metric: Metric,
-    within: Tolerances,
-) -> pd.DataFrame:
-    """The group with the column of how many heads can be zeroed within the tolerance asked for."""
-    column = metric.within_column(within.get(metric))
-    if column in group or curves is None:
-        return group.assign(**{column: group.get(column, np.nan)})
-    own = curves[(curves[CURVE_KEYS] == list(keys)).all(axis=1)]
-    ranks = ranked(own, metric=metric, within=within.get(metric))
-    return group.merge(ranks[["score", column]], on="score", how="left")
-
-
-def _cells(row: pd.Series, metric: Metric, reach: str) -> list[Cell]:
-    return [
-        number(row["rank"], ".0f"),
-        cell(row["score"], ""),
-        Cell(_interval(row, metric), float(row[metric])),
-        Cell(_change(row, metric), float(row[f"{metric}_change"])),
-        number(row["percent_zeroed"], ".1f"),
-        number(row["normalized_auc"], f".{metric.digits}f"),
-        number(row[reach], ".1f"),
-        number(row["threshold"]),
-    ]
-
-
-def _interval(row: pd.Series, metric: Metric) -> str:
-    """``61.2 [54.0, 68.1]``, or the value alone if its interval is not known."""
-    digits = metric.digits
-    value, low, high = (float(row[name]) for name in (metric, *metric.bounds))
-    text = f"{value:.{digits}f}"
-    return text if np.isnan(low + high) else _signs(f"{text} [{low:.{digits}f}, {high:.{digits}f}]")
-
-
-def _change(row: pd.Series, metric: Metric) -> str:
-    """``+0.064 [0.031, 0.098]``: the change from the baseline, with its paired interval."""
-    digits, change = metric.digits, row[f"{metric}_change"]
-    low, high = (float(row.get(name, np.nan)) for name in CHANGE)
-    if not np.isfinite(change):
-        return "–"
-    text = f"{change:+.{digits}f}"
-    text += "" if np.isnan(low + high) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return _signs(text)

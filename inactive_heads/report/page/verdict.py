@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
+from inactive_heads.analysis.curves.metrics import LOSS, Metric, MetricName, Tolerances, get_metric
 from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
 from inactive_heads.analysis.curves.ranking import reach_column
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
-from inactive_heads.analysis.curves.ties import joined
+from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, metric_of
+from inactive_heads.analysis.curves.ties import ROUNDING, joined
+from inactive_heads.report.answer import Answer
+from inactive_heads.report.page.summary_rows import (
+    CHANGE,
+    most_zeroed,
+    tolerance,
+    with_reach,
+)
 
-CHANGE = ("change_low", "change_high")
+Answers = Mapping[str, Answer | None]
+"""Model → its answer."""
 
 
-def verdict(summary: pd.DataFrame | None, curves: pd.DataFrame | None) -> list[str]:
-    """Return the results in plain sentences, one text per model, task and mode.
+def verdict(
+    summary: pd.DataFrame | None,
+    curves: pd.DataFrame | None,
+    answers: Answers | None = None,
+    within: Tolerances | None = None,
+) -> list[str]:
+    """Return the results in plain sentences.
 
-    A text names the best score by its whole curve, what zeroing its heads does at the percent of
-    ``summary``, and what zeroing as many at random does. Two results are called not
-    distinguishable if their 95% intervals overlap: those of the paired changes, if known.
+    Each model's first text is the answer to what the page asks: how many heads can be zeroed, at
+    what cost, by which score. It is about the task that decides most: next-token loss, if it was
+    measured, because loss needs fewer items than accuracy. The second says what zeroing the
+    model's one set of heads does, and how sure the choice of the score is. The texts on other tasks
+    are a sentence or two.
 
     Args:
         summary: from `summarize`; None if no task was run.
-        curves: the curves behind it, for the unablated model; may be None.
+        curves: the curves behind it, for tolerances other than the usual; may be None.
+        answers: model → its set of heads.
+        within: how much worse still counts as unharmed.
 
     Returns:
-        One text per model, task and mode; a single sentence if no task was run.
+        Two texts for a model's first task and mode, one for each other; a single one if no task was
+        run.
+
+    Raises:
+        UserError: a curve cannot be ranked.
     """
     if summary is None or summary["rank"].isna().all():
         return [
             "No task was run: this page shows what the heads look like, "
             "not what the model can do without them."
         ]
-    groups = summary.groupby(CURVE_KEYS, sort=False, dropna=False)
     several = summary["model"].drop_duplicates().size > 1
-    return [_words(keys, group, curves, several) for keys, group in groups]
+    texts = []
+    for model, own in summary.groupby("model", sort=False):
+        groups = list(own.groupby(CURVE_KEYS, sort=False, dropna=False))
+        groups.sort(key=lambda item: metric_of(item[1]) != LOSS)
+        for place, (keys, group) in enumerate(groups):
+            metric = metric_of(group)
+            rows = with_reach(group, curves, keys, metric, within or {})
+            words = _Words(rows, metric, within or {}, keys, several)
+            if place or words.best is None:
+                texts.append(words.other())
+            else:
+                most = most_zeroed(curves, keys, words.best["score"])
+                texts += words.first((answers or {}).get(str(model)), most)
+    return texts
 
 
 def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -> str:
@@ -86,105 +120,144 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -
     return text
 
 
-def start_row(keys: tuple[Any, ...], curves: pd.DataFrame | None) -> pd.Series | None:
-    """Return the row of the unablated model, for one model, task and mode; None if there is none.
+class _Words:
+    """The sentences on one model, task and mode.
 
     Args:
+        rows: the rows of the summary, with `with_reach`'s column.
+        metric: the metric that they are judged by.
+        within: the tolerances asked for.
         keys: model, task and mode.
-        curves: the curves of all models; may be None.
-
-    Returns:
-        The row, or None.
+        several: whether the page has several models, so that each text names its own.
     """
-    if curves is None:
-        return None
-    for other, group in curves.groupby(CURVE_KEYS, sort=False, dropna=False):
-        if other == keys:
-            return baseline_row(group)
-    return None
 
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        metric: Metric,
+        within: Tolerances,
+        keys: tuple[Any, ...],
+        several: bool,
+    ) -> None:
+        self.metric, self.within = metric, within
+        self.ranked = rows.sort_values("rank", kind="stable")
+        self.best = _first(self.ranked[self.ranked["score"] != RANDOM])
+        self.random = _first(rows[rows["score"] == RANDOM])
+        model, task, mode = (str(key) for key in keys)
+        n = rows["n"].max() if "n" in rows else np.nan
+        items = f"{n:.0f} {metric.items}" if np.isfinite(n) else mode
+        self.where = f"{model}, {task}, {items}" if several else f"{task}, {items}"
+        item = metric.items.removesuffix("s")
+        self.each = f" for each {item}" if mode == "per-input" else ""
+        self._always = f" on every {item}"
 
-def _words(
-    keys: tuple[Any, ...], group: pd.DataFrame, curves: pd.DataFrame | None, several: bool
-) -> str:
-    model, task, mode = (str(key) for key in keys)
-    where = f"{model}, {task} ({mode})" if several else f"{task} ({mode})"
-    metric = metric_of(group)
-    ranked, random = (
-        group.sort_values("rank", kind="stable"),
-        _first(group[group["score"] == RANDOM]),
-    )
-    best = _first(ranked[ranked["score"] != RANDOM])
-    if best is None:
-        return f"On {where}, only heads chosen at random were zeroed."
-    before = best[metric] - best[f"{metric}_change"]
-    text = (
-        f"On {where}, zeroing the {best['percent_zeroed']:.1f}% of heads that {best['score']} "
-        f"calls inactive takes {metric.subject} from {metric.written(before)} to "
-        f"{metric.with_unit(best[metric])} ({metric.signed(best[metric] - before)})"
-    )
-    if random is not None:
-        text += (
-            f"; zeroing {random['percent_zeroed']:.1f}% at random takes it to "
-            f"{metric.written(random[metric])} ({metric.signed(random[f'{metric}_change'])})"
+    def first(self, answer: Answer | None, most: float) -> list[str]:
+        """The answer (how many heads, at what cost, by which score), and how sure it is."""
+        assert self.best is not None
+        best, metric = self.best, self.metric
+        column = metric.within_column(self.within.get(metric))
+        lead = f"{self._how_many(float(best[column]), answer, most)} can be zeroed before "
+        lead += f"{metric.subject} {'falls' if metric.higher_is_better else 'rises'} by "
+        lead += f"{tolerance(metric, self.within)}, if {best['score']} chooses them{self.each}"
+        if self.random is not None and np.isfinite(self.random[column]):
+            lead += f"; if chance does, {self.random[column]:.1f}%"
+        lead += f" ({self.where})."
+        rows = None if answer is None else answer.effects
+        measured = None if rows is None else _first(rows[rows[metric].notna()])
+        if answer is None or measured is None:
+            share = f"{best['percent_zeroed']:.1f}%"
+            text = f"Zeroing the {share} that {best['score']} calls inactive takes "
+            text += self._change(best)
+        else:
+            count = int(answer.heads.sum())
+            text = (
+                f"Zeroing the same {count} heads ({answer.percent:g}%, listed below){self._always} "
+            )
+            text += f"takes {self._change(measured)}"
+        text += self._random() + "." + self._lead() + self._warning()
+        return [_minus(lead[0].upper() + lead[1:]), _minus(text)]
+
+    def other(self) -> str:
+        """What a task adds that is not the one that decides."""
+        if self.best is None:
+            return f"{self.where}: only heads chosen at random were zeroed."
+        text = f"{self.where}: zeroing the {self.best['percent_zeroed']:.1f}% of heads that "
+        text += f"{self.best['score']} calls inactive takes {self._change(self.best)}"
+        return _minus(text + self._random() + "." + self._lead() + self._warning())
+
+    def _how_many(self, reach: float, answer: Answer | None, most: float) -> str:
+        """The number of heads, its percent and interval: "about 30 of 270 heads (11.2%)".
+
+        Where nothing worse came out at the most heads that were zeroed, it is "at least" that many.
+        """
+        assert self.best is not None
+        if not np.isfinite(reach):
+            return "an unknown share of heads"
+        all_swept = reach >= most - ROUNDING
+        low, high = (float(self.best.get(end, np.nan)) for end in ("within_low", "within_high"))
+        usual = self.within.get(self.metric, self.metric.tolerance) == self.metric.tolerance
+        sure = (
+            f"; 95% interval {low:.1f} to {high:.1f}%" if usual and np.isfinite(low + high) else ""
         )
-    text += "." + _apart(best, random, start_row(keys, curves), metric)
-    text += _next(best, ranked, metric)
-    if random is not None and random["rank"] < best["rank"]:
-        text += " Over its whole curve, Random did better than every score."
-    if random is not None and random["rank"] == best["rank"]:
-        text += " Over its whole curve, Random did as well."
-    return text.replace("(-", "(−")
+        if answer is None:
+            least = "at least " if all_swept else ""
+            return f"{least}{reach:.1f}% of the heads{sure.replace(';', ',')}"
+        exist = answer.heads.coords.get("n_heads")
+        total = answer.heads.size if exist is None else int(exist.sum())
+        about = "at least" if all_swept else "about"
+        return f"{about} {reach / 100 * total:.0f} of the {total} heads ({reach:.1f}%{sure})"
 
+    def _change(self, row: pd.Series) -> str:
+        """From what to what the metric goes: "the loss from 3.01 to 3.08 nats per token (+0.07)"."""
+        metric = self.metric
+        name = f"{metric}_change" if f"{metric}_change" in row else "change"
+        change, low, high = (float(row.get(one, np.nan)) for one in (name, *CHANGE))
+        ends = f"{low:.{metric.digits}f} to {high:.{metric.digits}f}"
+        sure = f", 95% interval {ends}" if np.isfinite(low + high) else ""
+        before = metric.written(row[metric] - change)
+        after = metric.with_unit(row[metric])
+        return f"{metric.subject} from {before} to {after} ({metric.signed(change)}{sure})"
 
-def _apart(
-    best: pd.Series, random: pd.Series | None, start: pd.Series | None, metric: Metric
-) -> str:
-    """What the best score can be told apart from; empty if no interval is known."""
-    same: list[str] = []
-    different: list[str] = []
-    for other, name in ((random, "Random"), (start, "the model with every head")):
-        overlap = None if other is None else _overlap(best, other, metric)
-        if overlap is not None:
-            (same if overlap else different).append(name)
-    text = ""
-    if same:
-        names = " or from ".join(same)
-        text += f" {best['score']} is not distinguishable from {names}: the 95% intervals overlap."
-    if different:
-        names = " or of ".join(different)
-        text += f" Its 95% interval does not overlap that of {names}."
-    return text
+    def _random(self) -> str:
+        if self.random is None:
+            return ""
+        change = self.metric.signed(float(self.random[f"{self.metric}_change"]))
+        return f"; zeroing {self.random['percent_zeroed']:.1f}% at random, to " + (
+            f"{self.metric.written(self.random[self.metric])} ({change})"
+        )
 
+    def _lead(self) -> str:
+        """Whether the best score ties, or beats the runner-up; empty where that is not known."""
+        assert self.best is not None
+        best, ranked = self.best, self.ranked
+        first = ranked[(ranked["rank"] == best["rank"]) & (ranked["score"] != RANDOM)]
+        if len(first) > 1:
+            return f" {joined(list(first['score']))} tie: their whole curves are equally good."
+        below = ranked.iloc[list(ranked.index).index(best.name) + 1 :]
+        if below.empty or not np.isfinite(float(best.get("lead", np.nan))):
+            return ""
+        after, many = below.iloc[0]["score"], best["n_to_tell"]
+        lead = f"The lead of {best['score']} over the runner-up, {after},"
+        if best["better_than_next"] is True or best["better_than_next"] == 1:
+            return f" {lead} is significant (whole curves, paired 95% interval)."
+        text = f" {lead} is not significant"
+        if np.isfinite(many):
+            text += f"; confirming it would take about {many:,.0f} {self.metric.items}"
+        return text + "."
 
-def _next(best: pd.Series, ranked: pd.DataFrame, metric: Metric) -> str:
-    """Whether the best score ties, or is shown to beat the next one; empty where that is not known."""
-    first = ranked[(ranked["rank"] == best["rank"]) & (ranked["score"] != RANDOM)]
-    if len(first) > 1:
-        return f" {joined(list(first['score']))} tie: their whole curves are equally good."
-    below = ranked.iloc[list(ranked.index).index(best.name) + 1 :]
-    lead = float(best.get("lead", np.nan))
-    if below.empty or not np.isfinite(lead):
+    def _warning(self) -> str:
+        if self.best is None or self.random is None:
+            return ""
+        if self.random["rank"] < self.best["rank"]:
+            return " Over its whole curve, Random did better than every score."
+        if self.random["rank"] == self.best["rank"]:
+            return " Over its whole curve, Random did as well."
         return ""
-    after, many = below.iloc[0]["score"], best["n_to_tell"]
-    if best["better_than_next"] is True or best["better_than_next"] == 1:
-        return f" Over its whole curve it is better than {after}, the next (paired 95% interval)."
-    text = f" It is not shown to be better than {after}, the next by its whole curve"
-    if np.isfinite(many):
-        text += f"; that would take about {many:,.0f} {metric.items}"
-    return text + "."
 
 
-def _overlap(one: pd.Series, other: pd.Series, metric: Metric) -> bool | None:
-    """Whether two intervals overlap; None if one of them is not known.
-
-    They are those of the paired changes from the unablated model, if both are known.
-    """
-    for low, high in (CHANGE, metric.bounds):
-        bounds = [float(row.get(bound, np.nan)) for row in (one, other) for bound in (low, high)]
-        if np.isfinite(bounds).all():
-            return bounds[0] <= bounds[3] and bounds[2] <= bounds[1]
-    return None
+def _minus(text: str) -> str:
+    """The text with true minus signs before numbers."""
+    return text.replace("(-", "(−").replace("interval -", "interval −").replace("to -", "to −")
 
 
 def _first(rows: pd.DataFrame) -> pd.Series | None:

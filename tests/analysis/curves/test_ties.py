@@ -101,11 +101,11 @@ def test_agreement_of_models_leaves_rounding_out():
 
 def test_the_verdict_calls_a_tie_a_tie():
     table = curves(Random=[50, 40, 35], **FLAT)
-    (text,) = verdict(summarize(table, None, percent=10), table)
+    _, text = verdict(summarize(table, None, percent=10), table)
     assert " Z and A tie: their whole curves are equally good." in text
     assert "not shown" not in text
     table = curves(Random=[NEARLY] * 3, A=[50.0] * 3)
-    (text,) = verdict(summarize(table, None, percent=10), table)
+    _, text = verdict(summarize(table, None, percent=10), table)
     assert text.endswith(" Over its whole curve, Random did as well.")
     assert best_of(summarize(table, None, percent=10), ["A"]) == "A"
 

@@ -65,12 +65,12 @@ def test_fixed_against_per_input_by_hand():
         [[3.0]], dims=("score", "percent"), coords={"score": ["S"], "percent": [50.0]}
     )
     row = fixed_agreement(scores, 50, thresholds=cuts).iloc[0]
-    assert row[["iou", "found", "right"]].tolist() == [0.5, 0.5, 1.0]
+    assert row[["iou", "recall", "precision"]].tolist() == [0.5, 0.5, 1.0]
 
 
 def test_undefined_agreement_stays_unknown(scores):
     row = fixed_agreement(scores, 0).iloc[0]
-    assert np.isnan(row[["iou", "found", "right"]].astype(float)).all()
+    assert np.isnan(row[["iou", "recall", "precision"]].astype(float)).all()
 
 
 def test_rank_1_is_furthest_on_the_inactive_side():
@@ -90,4 +90,4 @@ def test_an_input_without_inactive_heads_does_not_count_for_what_is_found():
         [[3.0]], dims=("score", "percent"), coords={"score": ["S"], "percent": [50.0]}
     )
     row = fixed_agreement(scores, 50, thresholds=cuts).iloc[0]
-    assert row[["iou", "found", "right"]].tolist() == [0.5, 1.0, 0.5]
+    assert row[["iou", "recall", "precision"]].tolist() == [0.5, 1.0, 0.5]

@@ -21,6 +21,7 @@ from helpers.pages import (
 )
 
 from inactive_heads.analysis import summarize
+from inactive_heads.analysis.heads.thresholds import select_heads
 from inactive_heads.errors import UserError
 from inactive_heads.html import as_json
 from inactive_heads.report.page.model_results import ModelResults
@@ -105,7 +106,9 @@ def test_what_was_run_and_the_table_are_there(html):
     words = re.sub(r'data-key="[^"]*"', "", words)
     assert "0.123456" not in words
     assert not re.search(r"\d\.\d{7}", words), "no number with more digits than it knows"
-    assert "://" not in words, "nothing to load"
+    links = re.findall(r'(\w+)="[^"]*://[^"]*"', words)
+    assert links == ["href"], "the paper, and nothing to load"
+    assert words.count("://") == 1
 
 
 def tiny(accuracy: float, random: float, half_width: float = 1.0) -> pd.DataFrame:
@@ -121,22 +124,21 @@ def tiny(accuracy: float, random: float, half_width: float = 1.0) -> pd.DataFram
 
 def test_verdict_says_what_can_be_told_apart():
     curves = tiny(accuracy=59.5, random=40.0)
-    (words,) = verdict(summarize(curves, None, percent=10.0), curves)
-    assert words == (
-        "On quiz (fixed), zeroing the 10.0% of heads that AHON (LN) calls inactive takes accuracy "
-        "from 60.0% to 59.5% (−0.5 points); zeroing 10.0% at random takes it to 40.0% "
-        "(−20.0 points). AHON (LN) is not distinguishable from the model with every head: the 95% "
-        "intervals overlap. Its 95% interval does not overlap that of Random."
-    )
+    assert verdict(summarize(curves, None, percent=10.0), curves) == [
+        "At least 10.0% of the heads can be zeroed before accuracy falls by 1 point, if AHON (LN) "
+        "chooses them; if chance does, 0.5% (quiz, 50 questions).",
+        "Zeroing the 10.0% that AHON (LN) calls inactive takes accuracy from 60.0% to 59.5% "
+        "(−0.5 points); zeroing 10.0% at random, to 40.0% (−20.0 points).",
+    ]
 
 
 def test_verdict_does_not_flatter():
     curves = tiny(accuracy=50.0, random=58.0, half_width=10.0)
-    (words,) = verdict(summarize(curves, None, percent=10.0), curves)
-    assert "not distinguishable from Random or from the model with every head" in words
+    words = " ".join(verdict(summarize(curves, None, percent=10.0), curves))
+    assert "1.0% of the heads can be zeroed" in words
     assert words.endswith("Random did better than every score.")
     without = curves.assign(ci_low=np.nan, ci_high=np.nan)
-    (words,) = verdict(summarize(without, None, percent=10.0), without)
+    words = " ".join(verdict(summarize(without, None, percent=10.0), without))
     assert "interval" not in words
     assert "nan" not in words
 
@@ -144,9 +146,9 @@ def test_verdict_does_not_flatter():
 @pytest.mark.parametrize("missing", ["scores", "thresholds", "curves", "summary"])
 def test_sections_without_data_are_left_out(missing):
     words = text_of(make_page(**{missing: None}))
-    assert ('id="heads"' in words) == (missing not in ("scores", "thresholds"))
+    assert ('id="heatmap"' in words) == (missing not in ("scores", "thresholds"))
     assert ('id="curves"' in words) == (missing != "curves")
-    assert ("Summary at 10% of heads" in words) == (missing != "summary")
+    assert ("Every score at 10% of heads" in words) == (missing != "summary")
     assert ("<h2>Every score</h2>" in words) == (missing == "summary")
 
 
@@ -181,7 +183,8 @@ def test_choosing_a_score_and_a_share_redraws(opened):
     shown = np.array(page.evaluate(read))
     expected = make_scores().sel(score="AHON (LN)").mean("sample").to_numpy()
     np.testing.assert_allclose(shown, expected, rtol=1e-4)
-    assert page.inner_text("#heads .shown").startswith("AHON (LN) at 10%, inactive below ")
+    assert page.inner_text("#answer .shown").startswith("AHON (LN) at 10%, inactive below ")
+    assert page.evaluate("location.hash") == "#score=AHON+%28LN%29&share=10"
     strong = (
         "document.querySelector('.curve').data.filter((t) => t.line.width > 2).map((t) => t.meta)"
     )
@@ -190,9 +193,9 @@ def test_choosing_a_score_and_a_share_redraws(opened):
     page.select_option("#share", label="30%")
     marks = page.evaluate("document.getElementById('heatmap').data[1].x.length")
     scores = make_scores()
-    cut = make_thresholds(scores).sel(score="AHON (LN)", percent=30).item()
-    often = (scores.sel(score="AHON (LN)") < cut).mean("sample") > 0.5
-    assert marks == int(often.sum())
+    chosen = select_heads(scores, "AHON (LN)", 30)
+    assert marks == int(chosen.sum())
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     page.click(".pick[data-pick='LTHON (HN)'] >> nth=0")
     assert page.inner_text("#spread .shown").startswith("LTHON (HN) at 30%")
     assert troubles == []
@@ -244,6 +247,9 @@ def test_a_hybrids_layers_and_a_user_s_score_are_drawn(opened, tmp_path):
     page, troubles = opened(page_file=page_file)
     page.wait_for_selector("#heatmap .heatmaplayer image")
     assert page.evaluate("document.getElementById('heatmap').data[0].y") == ["1", "3", "7", "12"]
-    assert "MY <i>score</i>" in page.inner_text("#heads .shown")
+    page.select_option("#score", label="MY <i>score</i>")
+    assert "MY <i>score</i>" in page.inner_text("#answer .shown")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.wait_for_selector("#layers .main-svg")
     assert "<i>" in " ".join(page.locator("#layers .ytick text").all_text_contents())
     assert troubles == []

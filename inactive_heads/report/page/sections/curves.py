@@ -20,7 +20,7 @@ from inactive_heads.analysis.curves.model_comparison import (
 from inactive_heads.analysis.curves.ranking import ranked
 from inactive_heads.analysis.curves.table import metrics_of
 from inactive_heads.report.page.parts import Chart, Section, Table, frame_table, square_table
-from inactive_heads.report.page.summary_tables import tolerance
+from inactive_heads.report.page.summary_rows import tolerance
 
 
 @dataclass(frozen=True)

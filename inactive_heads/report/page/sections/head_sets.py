@@ -73,7 +73,7 @@ def input_sections(models: Mapping[str, ModelResults]) -> list[Section]:
             cache += _cache(inactive, one.scores.attrs.get("n_key_value_heads"), at, shown)
             table = fixed_agreement(one.scores, percent, thresholds=one.thresholds)
             columns = {"score": ("score", ""), "iou": ("IoU", ".3f")}
-            columns |= {"found": ("found", ".3f"), "right": ("right", ".3f")}
+            columns |= {"precision": ("precision", ".3f"), "recall": ("recall", ".3f")}
             fixed.append(
                 frame_table(
                     f"Fixed against per input: {at}", table, columns, shown=shown, late=True
@@ -169,7 +169,7 @@ _CACHE = (
 )
 _FIXED = (
     "The fixed set has the heads that the score calls inactive by their averages over the inputs. "
-    "“IoU” is its intersection over union with an input’s own set, “found” the share of an input’s "
-    "inactive heads that the fixed set has, “right” the share of the fixed set that is inactive on "
-    "an input; all are means over inputs."
+    "IoU is its intersection over union with an input’s own set, precision the share of the fixed "
+    "set that is inactive on an input, recall the share of an input’s inactive heads that the fixed "
+    "set has. All three are means over the inputs."
 )
