@@ -43,7 +43,10 @@ HOW_TO_LIST = (
 TEXT_LOSS = "text-loss"
 """The task of next-token loss on texts."""
 
-TEXT_SOURCES = ("bundled", "fineweb-edu")
+BUNDLED = "bundled"
+"""The bundled texts as a source."""
+
+TEXT_SOURCES = (BUNDLED, "fineweb-edu")
 """The texts that a user can name instead of a file or folder."""
 
 CHOICE_TASKS = ("mmlu", "quiz")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import platform
 from collections.abc import Mapping
 from typing import Any
 
 
 def versions() -> dict[str, str]:
-    """The installed versions of the packages that results depend on.
+    """The version of Python, and of the packages that results depend on.
 
     Returns:
         A flat dictionary of attributes, such as ``version_torch``; "not installed" for a package
         that is not.
     """
+    python = {"version_python": platform.python_version()}
     packages = ("inactive-heads", "torch", "transformers", "transformer-lens", "numpy")
-    return {f"version_{name}": _version(name) for name in packages}
+    return python | {f"version_{name}": _version(name) for name in packages}
 
 
 def _version(name: str) -> str:

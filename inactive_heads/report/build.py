@@ -35,6 +35,7 @@ from inactive_heads.sweeps.job import Executor
 from inactive_heads.sweeps.results import Sweep, save_items
 from inactive_heads.sweeps.run_folder import Finished, RunFolder, open_run
 from inactive_heads.sweeps.sweep import run_sweep
+from inactive_heads.tasks.bundled_texts import about_texts
 
 
 def build_reports(
@@ -127,7 +128,7 @@ def _text_scores(
             list(map(len, prepared.samples)),
             provenance=model.provenance,
         )
-    scores.attrs["texts"] = options.texts.source
+    scores.attrs |= about_texts(options.texts.source)
     return scores
 
 
@@ -224,7 +225,7 @@ def _config(prepared: PreparedReport) -> dict[str, Any]:
     samples, tasks = prepared.samples, prepared.job.tasks
     return {
         **prepared.job.model.provenance,
-        "texts": prepared.options.texts.source,
+        **about_texts(prepared.options.texts.source),
         "n_texts": len(samples),
         "n_tokens": sum(map(len, samples)),
         "tasks": {name: {**one.task.about, "n": one.n_items} for name, one in tasks.items()},

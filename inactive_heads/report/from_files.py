@@ -34,6 +34,7 @@ _SHOWN = (
     *("revision", "architecture", "model_dtype", "device", "engine", "weight_processing", "bos"),
     "chat_template",
 )
+_TEXTS = ("texts", "texts_version", "texts_sha256")
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,7 @@ def read_results(options: SavedOptions) -> list[ModelResults]:
             key.removeprefix("model_"): scores.attrs[key] for key in _SHOWN if scores.attrs.get(key)
         }
         config |= {"n_samples": scores.sizes["sample"], "definitions": _definitions(scores)}
-        if "texts" in scores.attrs:
-            config["texts"] = scores.attrs["texts"]
+        config |= {key: scores.attrs[key] for key in _TEXTS if key in scores.attrs}
         revision = str(scores.attrs.get("revision") or "")
         summary = _summary(own, cuts, options.at, name)
         results.append(ModelResults(name, revision, scores, cuts, own, summary, config))

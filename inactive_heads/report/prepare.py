@@ -13,7 +13,7 @@ from inactive_heads.evaluation.prepared_task import PreparedTask
 from inactive_heads.files import digest_of
 from inactive_heads.models.load import load as load_model
 from inactive_heads.models.model import Model
-from inactive_heads.names import RANDOM, ROD, TEXT_LOSS
+from inactive_heads.names import BUNDLED, RANDOM, ROD, TEXT_LOSS
 from inactive_heads.report.mean_outputs import kept_means, other_texts
 from inactive_heads.report.options import ReportOptions, all_scores, our_scores
 from inactive_heads.scores.computable import why_not_computable
@@ -27,6 +27,7 @@ from inactive_heads.sweeps.job import Job
 from inactive_heads.sweeps.run_folder import finished_in
 from inactive_heads.sweeps.sweep import run_settings
 from inactive_heads.tasks.base import Task
+from inactive_heads.tasks.bundled_texts import about_texts, kinds_of
 from inactive_heads.tasks.load import load as load_task
 from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, cut_to, load_texts
@@ -40,7 +41,7 @@ On next-token loss, which is cheaper, the default is all fifteen. This project's
 FEW = 8
 """The number of tokens on which a score is tried, to see whether a model has what it needs."""
 
-SPANS = {"bundled": (64, 256), "fineweb-edu": (10, 3000)}
+SPANS = {BUNDLED: (64, 256), "fineweb-edu": (10, 3000)}
 """The shortest and longest length of randomly cut texts, in tokens; a user's texts are not cut."""
 
 DEFAULT_TEXTS, DEFAULT_QUESTIONS = 10, 30
@@ -113,7 +114,9 @@ def prepare_report(options: ReportOptions) -> PreparedReport:
     model = load_model(options.model)
     samples = _samples(options, model, texts)
     if any(spec.name == TEXT_LOSS for spec in options.tasks):
-        tasks.append(TextTask(TEXT_LOSS, samples, {"texts": options.texts.source}))
+        source = options.texts.source
+        kinds = kinds_of(texts, otherwise=source)
+        tasks.append(TextTask(TEXT_LOSS, samples, about_texts(source), text_kinds=kinds))
     means = None
     if options.replacement == "mean":
         others = other_texts(options.texts.source, texts, options.seed)
@@ -182,7 +185,7 @@ def _grid(
 
 def _texts(options: ReportOptions) -> list[str]:
     source, n = options.texts.source, options.texts.num_texts
-    if n is None and source == "bundled":
+    if n is None and source == BUNDLED:
         n = DEFAULT_TEXTS
     return load_texts(source, n=n, seed=options.seed)
 

@@ -19,12 +19,14 @@ from inactive_heads.analysis.curves.table import RANDOM, read_curves
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import as_model, load_model
 from inactive_heads.models.model import Model
+from inactive_heads.names import BUNDLED
 from inactive_heads.scores.registry import ScoreLike, get_score, listed_scores
 from inactive_heads.sweeps.grid import is_random
 from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 from inactive_heads.sweeps.sweep import sweep
 from inactive_heads.tasks.base import Task
+from inactive_heads.tasks.bundled_texts import about_texts, kinds_of
 from inactive_heads.tasks.load import as_task
 from inactive_heads.tasks.text_task import TextTask
 from inactive_heads.tasks.texts import cut_at_random, load_texts
@@ -204,7 +206,8 @@ def compare_scores(
 def _texts(model: Model, seed: int) -> TextTask:
     texts = load_texts(n=TEXTS, seed=seed)
     samples = cut_at_random(model, texts, shortest=SHORTEST, longest=LONGEST, seed=seed)
-    return TextTask("text-loss", samples, {"texts": "bundled"})
+    kinds = kinds_of(texts, otherwise=BUNDLED)
+    return TextTask("text-loss", samples, about_texts(BUNDLED), text_kinds=kinds)
 
 
 def _name_or_score(score: ScoreLike) -> ScoreLike:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from inactive_heads.errors import UserError
-from inactive_heads.names import LM_EVAL, TEXT_LOSS
+from inactive_heads.names import BUNDLED, LM_EVAL, TEXT_LOSS
 from inactive_heads.specs import TaskSpec
 from inactive_heads.tasks.base import Scoring, Task
+from inactive_heads.tasks.bundled_texts import about_texts
 from inactive_heads.tasks.lm_eval import lm_eval_task
 from inactive_heads.tasks.multiple_choice import multiple_choice_task
 from inactive_heads.tasks.text_task import TextTask
@@ -45,7 +46,7 @@ def load_task(
             questions). By default 5 for mmlu, 0 for quiz, and the number in the task's file for
             lm-eval.
         limit: the number of questions (or texts), chosen at random and spread evenly over the
-            subjects; by default all.
+            subjects (of bundled texts: the kinds); by default all.
         subjects: the subjects to choose from, in any order; by default all.
         scoring: "letter" or "cloze"; by default "letter" for mmlu and "cloze" for quiz. For
             lm-eval, "acc" or "acc_norm"; by default "acc_norm" if the task reports it.
@@ -107,8 +108,8 @@ def load(spec: TaskSpec) -> Task:
     if isinstance(spec.subjects, str):
         spec = replace(spec, subjects=[spec.subjects])
     if spec.name == TEXT_LOSS:
-        source = spec.data or "bundled"
+        source = spec.data or BUNDLED
         texts = load_texts(source, n=spec.limit, seed=spec.seed)
-        about = {"texts": str(source), "limit": spec.limit, "seed": spec.seed}
+        about = {**about_texts(source), "limit": spec.limit, "seed": spec.seed}
         return TextTask(spec.name, texts, about)
     return lm_eval_task(spec) if spec.name.startswith(LM_EVAL) else multiple_choice_task(spec)

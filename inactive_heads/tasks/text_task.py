@@ -15,6 +15,7 @@ from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
 from inactive_heads.models.samples import Samples, read_samples
 from inactive_heads.tasks.base import ScoredInput
+from inactive_heads.tasks.bundled_texts import kinds_of
 from inactive_heads.tasks.question_tokens import framed
 
 
@@ -29,16 +30,34 @@ class TextTask:
         samples: texts, or lists of token ids, in any form that `score_heads` takes; kept as a list.
         about: where the texts come from; saved with results. Its "texts" names the data set.
         start: the index of the first sample, if these are a range of a larger set.
+        text_kinds: each sample's kind, such as "news"; for the default see `kinds`.
     """
 
     name: str
     samples: Samples
     about: dict[str, Any] = field(default_factory=dict)
     start: int = 0
+    text_kinds: Sequence[str] = ()
     metric: ClassVar[Metric] = LOSS
 
     def __post_init__(self) -> None:
+        """Read the samples, and check their kinds.
+
+        Raises:
+            UserError: the samples are none (see `read_samples`), or there is not one kind for each.
+        """
         object.__setattr__(self, "samples", read_samples(self.samples))
+        if isinstance(self.text_kinds, str):
+            raise UserError(
+                f"text_kinds is one text, {self.text_kinds!r:.60}; give a list of kinds"
+            )
+        kinds = list(map(str, self.text_kinds))
+        if kinds and len(kinds) != len(self.samples):
+            raise UserError(
+                f"{len(kinds)} text_kinds were given for {len(self.samples)} samples; give one for "
+                "each, or none"
+            )
+        object.__setattr__(self, "text_kinds", kinds)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -50,7 +69,10 @@ class TextTask:
             start: the index of the first text.
             stop: the index after the last text.
         """
-        return replace(self, samples=self.samples[start:stop], start=self.start + start)
+        kinds = self.text_kinds[start:stop]
+        return replace(
+            self, samples=self.samples[start:stop], start=self.start + start, text_kinds=kinds
+        )
 
     def inputs(self, model: Model) -> list[list[ScoredInput]]:
         """The inputs to run.
@@ -89,8 +111,14 @@ class TextTask:
         )
 
     def kinds(self) -> list[str]:
-        """Each text's data set: "texts" in ``about``, otherwise the task's name."""
-        return [str(self.about.get("texts", self.name))] * len(self)
+        """Each text's kind, from ``text_kinds``.
+
+        Returns:
+            By default the kind of a whole bundled text, and for any other sample the data set:
+            "texts" in ``about``, or the task's name.
+        """
+        data_set = str(self.about.get("texts", self.name))
+        return list(self.text_kinds) or kinds_of(self.samples, otherwise=data_set)
 
     def first_prompt(self, model: Model) -> str:
         """The first text as the model reads it, for display.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pydoc_data.topics
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,9 @@ from inactive_heads.errors import Notice, UserError
 from inactive_heads.models.batching import encode_samples
 from inactive_heads.models.model import Model
 from inactive_heads.models.samples import Samples, read_samples
+from inactive_heads.names import BUNDLED
+from inactive_heads.tasks.base import choose_evenly
+from inactive_heads.tasks.bundled_texts import BundledText, bundled_texts
 from inactive_heads.tasks.reading.fields import text_field
 from inactive_heads.tasks.reading.folder import data_files, ending_of
 from inactive_heads.tasks.reading.rows import Row, read_rows, read_text
@@ -28,23 +30,25 @@ COLUMN = "text"
 """The column or field that holds the text."""
 
 
-def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: int = 0) -> list[str]:
+def load_texts(source: str | Path = BUNDLED, *, n: int | None = None, seed: int = 0) -> list[str]:
     """Texts from a source, chosen at random if a number is given.
 
         texts = ih.load_texts("my_texts.jsonl", n=100)
 
     Args:
-        source: "bundled", the English reference texts in Python's standard library
-            (`pydoc_data.topics`, over 60 texts of 500 characters and more); "fineweb-edu", streamed
-            from the hub as in the paper; a .txt file (one text); a .jsonl, .json, .csv, .tsv,
-            .parquet or .arrow file with the field or column ``text``, all perhaps compressed (.gz,
-            .bz2, .xz, .zst); or a folder of such files, whose hidden files are left out.
+        source: "bundled", 72 English texts written for this project (CC0), twelve each of
+            explanations, stories, dialogues, news, instructions and commented code, of 200 to 600
+            tokens; "fineweb-edu", streamed from the hub as in the paper; a .txt file (one text); a
+            .jsonl, .json, .csv, .tsv, .parquet or .arrow file with the field or column ``text``, all
+            perhaps compressed (.gz, .bz2, .xz, .zst); or a folder of such files, whose hidden files
+            are left out.
         n: the number of texts; by default all, or 100 of FineWeb-Edu.
         seed: the seed of the choice and of the order.
 
     Returns:
         The texts, in random order if ``n`` is given or the source is FineWeb-Edu; otherwise in the
-        source's order.
+        source's order. Of the bundled texts, ``n`` are spread evenly over the kinds, in rounds of
+        one per kind.
 
     Raises:
         UserError: the source is unknown, unreadable, not UTF-8, has no texts or lacks the field; a
@@ -55,17 +59,14 @@ def load_texts(source: str | Path = "bundled", *, n: int | None = None, seed: in
     check_whole("the seed", seed, least=0)
     if str(source) == "fineweb-edu":
         return _fineweb(n or 100, seed)
-    if str(source) == "bundled":
-        texts = [text.strip() for _, text in sorted(pydoc_data.topics.topics.items())]
-        # Some topics are listed under two names.
-        texts = [text for text in dict.fromkeys(texts) if len(text) >= 500]
-    else:
-        path = text_path(source)
-        texts = _of_folder(path) if path.is_dir() else list(_from_file(path))
+    bundled = str(source) == BUNDLED
+    texts = [one.text for one in bundled_texts()] if bundled else _from_path(source)
     if n is None:
         return texts
     if n > len(texts):
         raise UserError(f"{source} has {len(texts)} texts, {n} were asked for")
+    if bundled:
+        return [one.text for one in choose_evenly(bundled_texts(), _kind, None, n, seed)]
     order = np.random.default_rng(seed).permutation(len(texts))
     return [texts[index] for index in order[:n]]
 
@@ -133,6 +134,15 @@ def cut_to(model: Model, texts: Samples, longest: int | None) -> list[list[int]]
     given = read_samples(texts)
     whole = [model.encode(one) if isinstance(one, str) else one for one in given]
     return encode_samples(model, [tokens[:longest] for tokens in whole])
+
+
+def _kind(one: BundledText) -> str:
+    return one.kind
+
+
+def _from_path(source: str | Path) -> list[str]:
+    path = text_path(source)
+    return _of_folder(path) if path.is_dir() else list(_from_file(path))
 
 
 def _of_folder(folder: Path) -> list[str]:

@@ -1,6 +1,8 @@
 """What own_data.md says of its code's results; runs after it, in its namespace."""
 
 assert list(texts) == stories
+assert kinds == ["explanation", "story", "dialogue", "news", "instructions", "code"]
+assert {len(tokens) for tokens in cut} == {64}
 assert scores.sizes == {"score": 2, "sample": 2, "layer": 30, "head": 9}
 assert curves["task"].unique().tolist() == ["my-stories"]
 assert bool((curves["loss_low"] < curves["loss"]).all())

@@ -1,5 +1,4 @@
 import json
-import pydoc_data.topics
 from types import SimpleNamespace
 
 import datasets
@@ -19,16 +18,6 @@ def model():
     """A tiny model whose tokens are the bytes of a text, modulo its vocabulary."""
     engine = LensEngine(bridge_of(tiny_llama(), "tiny"))
     return Model(engine, None, {"model": "tiny"}, lambda text: [b % 97 for b in text.encode()])
-
-
-def test_the_bundled_texts_are_english_prose():
-    texts = ih.load_texts()
-    assert len(texts) >= 60
-    assert all(len(text) >= 500 for text in texts)
-    assert ih.load_texts(n=3, seed=1) == ih.load_texts(n=3, seed=1) != ih.load_texts(n=3, seed=2)
-    assert len(set(ih.load_texts(n=60))) == 60
-    topics = [text.strip() for _, text in sorted(pydoc_data.topics.topics.items())]
-    assert texts == [text for text in dict.fromkeys(topics) if len(text) >= 500]
 
 
 def test_texts_of_the_hub_are_streamed_in_the_seeds_order(monkeypatch):
