@@ -2,10 +2,12 @@
 
     python benchmarks/better_scores.py --mmlu path/to/mmlu  # the bundled model, Gemma 3 if installed
     python benchmarks/better_scores.py llama-3.1-8b --mmlu path/to/mmlu  # a model of the paper, on GPU
+    python benchmarks/better_scores.py --parts judging --num-texts 12  # the quickest answer
 
-The bundled texts are split into two halves. The search for candidates and the choice of fixed sets
-use one half. The other half judges, with the quiz and, given --mmlu, the prompts of MMLU. As many
-parts as --workers run in parallel. Finished work is kept in --out; the same command resumes there.
+The bundled texts are split into two halves with as many texts of every kind. The search for
+candidates and the choice of fixed sets use one half. The other half judges, with the quiz and, given
+--mmlu, the prompts of MMLU. As many parts as --workers run in parallel. Finished work is kept in
+--out; the same command resumes there.
 """
 
 from __future__ import annotations
@@ -20,24 +22,27 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
+from score_judging import (
+    TEXTS,
+    against_the_best,
+    by_kind,
+    fixed,
+    halves,
+    mean_in_place,
+    reach,
+    tasks,
+)
 from score_search import search
 
 import inactive_heads as ih
 
-OURS, BEST = "RON", "AHON (LN)"
-# At a requested 20%, RON zeroes 24% of Gemma's heads. With 18, two points lie close to 20% zeroed.
-PAIR_PERCENTS = (5, 10, 15, 18, 20, 25)
-REACH_PERCENTS, WITHIN = (2, 5, 10, 15, 20), 0.05
-PATIENCE = 10
-"""A score that zeroes nothing at this requested percentage is not swept at larger ones."""
-SEED = 8
-QUESTIONS = 150
 SEARCHED, SEARCHED_LENGTH = 12, 80
-MEASURED, MEASURED_LENGTH = 4, 96
+MEASURED, MEASURED_LENGTH = 6, 96
 """Number and length of the texts for the search, and of those on which damage is measured."""
+REACHED = 12
+"""Number of texts on which the largest shares of all scores are found."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Job:
         name: the model, as `load_model` takes it.
         out: the folder of results.
         mmlu: a local copy of cais/mmlu, if any.
-        n: the number of texts, and of prompts of each kind.
+        n: the number of texts that judge, and by which is chosen.
         length: length of each text in tokens.
         dtype: the model's dtype.
         threads: torch's number of threads.
@@ -75,30 +80,6 @@ class Job:
         return model, place
 
 
-def halves(model: ih.Model, length: int) -> tuple[list[list[int]], list[list[int]]]:
-    """The bundled texts in two random halves.
-
-    Args:
-        model: gives the tokenizer.
-        length: texts are cut to this many tokens; shorter ones are left out.
-
-    Returns:
-        Texts for choices, and texts for judging, as token ids.
-    """
-    every = ih.load_texts("bundled")
-    order = np.random.default_rng(SEED).permutation(len(every))
-    middle = len(order) // 2
-    choice, judging = (
-        [
-            tokens
-            for tokens in ih.cut_to(model, [every[i] for i in part], length)
-            if len(tokens) == length
-        ]
-        for part in (order[:middle], order[middle:])
-    )
-    return choice, judging
-
-
 def searching(job: Job) -> str:
     """Runs the search over all candidates, on the first texts for choices.
 
@@ -109,7 +90,7 @@ def searching(job: Job) -> str:
         A table to print.
     """
     model, place = job.load()
-    choice, _ = halves(model, job.length)
+    choice = halves(model, job.length)[0].samples
     texts = [tokens[:SEARCHED_LENGTH] for tokens in choice[:SEARCHED]]
     others = [tokens[:MEASURED_LENGTH] for tokens in choice[-MEASURED:]]
     table = search(model, texts, others, place / "search.csv")
@@ -117,25 +98,28 @@ def searching(job: Job) -> str:
 
 
 def judging(job: Job) -> str:
-    """Compares RON and ROD with AHON (LN) on the texts for judging.
+    """Compares RON and ROD with AHON (LN) on the texts for judging, overall and kind by kind.
 
     Args:
-        job: the settings; the table is written to ``comparison.csv``.
+        job: the settings; the tables are written to ``comparison.csv`` and ``by_kind.csv``.
 
     Returns:
-        A table to print.
+        The tables to print.
     """
     model, place = job.load()
-    choice, judged = halves(model, job.length)
-    prose = judged[: job.n]
-    tables = [against_the_best(model, task, place) for task in tasks(prose, job.mmlu, job.n)]
-    tables.append(fixed(model, choice[: job.n], prose, place))
-    tables.append(mean_in_place(model, choice[: job.n], prose, place))
+    choice, judged = (half.part(0, job.n) for half in halves(model, job.length))
+    tables = [against_the_best(model, task, place) for task in tasks(judged, job.mmlu)]
+    (swept,) = ih.load_sweeps(place / TEXTS)
+    kinds = by_kind(swept, judged.kinds())
+    kinds.to_csv(place / "by_kind.csv", index=False)
+    for compare in (fixed, mean_in_place):
+        tables.append(compare(model, choice.samples, judged.samples, place))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(place / "comparison.csv", index=False)
     columns = ["task", "mode", "score", "percent_zeroed", "change", "compared_at", "difference"]
     columns += ["difference_low", "difference_high", "verdict"]
-    return f"{model.name}, the judging\n{table[columns].round(3).to_string(index=False)}"
+    shown = (one.round(3).to_string(index=False) for one in (table[columns], kinds))
+    return f"{model.name}, the judging\n" + "\n\n".join(shown)
 
 
 def reaching(job: Job) -> str:
@@ -148,151 +132,10 @@ def reaching(job: Job) -> str:
         A table to print.
     """
     model, place = job.load()
-    _, judged = halves(model, job.length)
-    found = reach(model, judged[: job.n], place)
+    judged = halves(model, job.length)[1].samples
+    found = reach(model, judged[: min(REACHED, job.n)], place)
     found.to_csv(place / "reach.csv", index=False)
     return f"{model.name}, the largest shares\n{found.round(1).to_string(index=False)}"
-
-
-def tasks(prose: list[list[int]], mmlu: Path | None, n: int) -> list[ih.TextTask | ih.ChoiceTask]:
-    """The tasks that judge: texts of several kinds, and the quiz in cloze.
-
-    Args:
-        prose: texts as token ids.
-        mmlu: a local copy of cais/mmlu, or None to leave its prompts out.
-        n: the number of prompts of each kind.
-
-    Returns:
-        The tasks.
-    """
-    quiz = ih.load_task("quiz", shots=3, limit=n, seed=SEED)
-    found = [
-        ih.TextTask("prose", prose),
-        ih.load_task("quiz", limit=QUESTIONS, seed=SEED + 1),
-        ih.TextTask("quiz prompts", [str(item.context) for item in quiz.items]),
-    ]
-    if mmlu is not None:
-        asked = ih.load_task("mmlu", data=mmlu, shots=1, limit=n, seed=SEED)
-        found.append(ih.TextTask("MMLU prompts", [str(item.context) for item in asked.items]))
-    return found
-
-
-def against_the_best(model: ih.Model, task: ih.TextTask | ih.ChoiceTask, out: Path) -> pd.DataFrame:
-    """Compares RON with AHON (LN) at equal shares of heads, per input.
-
-    Args:
-        model: the model.
-        task: judges.
-        out: the folder of the sweep.
-
-    Returns:
-        The comparison, one row per score and percentage.
-    """
-    found = ih.compare_scores(
-        [OURS],
-        model=model,
-        task=task,
-        against=(BEST,),
-        percents=PAIR_PERCENTS if task.name == "prose" else (10, 20),
-        out=out / task.name,
-        progress=False,
-    )
-    print(found, flush=True)
-    return found.table.assign(task=task.name, mode="per-input")
-
-
-def fixed(
-    model: ih.Model, choice: list[list[int]], prose: list[list[int]], out: Path
-) -> pd.DataFrame:
-    """Sweeps RON and AHON (LN) with one fixed set of heads for all texts.
-
-    Args:
-        model: the model.
-        choice: texts by which the sets are chosen.
-        prose: texts that judge.
-        out: the folder of the sweep.
-
-    Returns:
-        The curves without the baseline.
-    """
-    names = [OURS, BEST]
-    curves = ih.sweep(
-        model,
-        ih.TextTask("fixed", prose),
-        scores=names,
-        percents=(10, 20),
-        mode="fixed",
-        calibration=ih.score_heads(model, choice, scores=names, progress=False),
-        out=out / "fixed",
-        progress=False,
-    )
-    return curves[curves["percent"] > 0].assign(task="prose", mode="fixed")
-
-
-def mean_in_place(
-    model: ih.Model, choice: list[list[int]], prose: list[list[int]], out: Path
-) -> pd.DataFrame:
-    """Compares ROD with AHON (LN) when heads are replaced by their means.
-
-    Args:
-        model: the model.
-        choice: texts over which the means are taken.
-        prose: texts that judge.
-        out: the folder of the sweep.
-
-    Returns:
-        The comparison, one row per score and percentage.
-    """
-    means = ih.mean_head_outputs(model, choice, progress=False)
-    found = ih.compare_scores(
-        [ih.read_output_distance(means)],
-        model=model,
-        task=ih.TextTask("mean in place", prose),
-        against=(BEST,),
-        percents=(10, 20, 30),
-        replacement=means,
-        out=out / "mean in place",
-        progress=False,
-    )
-    print(found, flush=True)
-    return found.table.assign(task="prose", mode="mean in place")
-
-
-def reach(model: ih.Model, prose: list[list[int]], out: Path) -> pd.DataFrame:
-    """The largest share of heads that each score can zero within +0.05 nats.
-
-    The scores are RON, RRN, the paper's fifteen and Random. Only scores that stay within the limit
-    are swept at larger percentages.
-
-    Args:
-        model: the model.
-        prose: texts that judge.
-        out: the folder of the sweeps.
-
-    Returns:
-        The columns ``score`` and ``percent_within_0.05_nats``, largest first.
-    """
-    names, curves = [OURS, "RRN", *ih.PAPER_SCORES, "Random"], pd.DataFrame()
-    for percent in REACH_PERCENTS:
-        found = ih.sweep(
-            model,
-            ih.TextTask("reach", prose),
-            scores=names,
-            percents=[percent],
-            out=out / f"reach {percent}",
-            progress=False,
-        )
-        curves = pd.concat([curves, found]).drop_duplicates(["score", "percent"])
-        # If many scores are equal, none is below a small share's threshold, or below any.
-        zeroes = (found["percent_zeroed"] > 0) | (percent < PATIENCE)
-        still = found[(found["percent"] > 0) & zeroes & (found["change"] <= WITHIN)]
-        names = still["score"].tolist()
-        print(f"{model.name}, {percent}%: within {WITHIN} nats: {', '.join(names)}", flush=True)
-        if not names:
-            break
-    ranked = ih.rank_scores(curves, metric="loss", within=WITHIN)
-    column = f"percent_within_{WITHIN:g}_nats"
-    return ranked[["score", column]].sort_values(column, ascending=False, ignore_index=True)
 
 
 def default_models() -> list[str]:
@@ -333,7 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--mmlu", type=Path, help="a local copy of cais/mmlu")
     parser.add_argument("--out", type=Path, default=Path("runs/better_scores"))
-    parser.add_argument("--num-texts", type=int, default=12)
+    parser.add_argument(
+        "--num-texts", type=int, default=36, help="that judge, and by which is chosen; at most 36"
+    )
     parser.add_argument("--tokens", type=int, default=192, help="of each text")
     parser.add_argument("--workers", type=int, help="parts done side by side; on a GPU 1, else 2")
     asked = parser.parse_args(arguments)

@@ -137,12 +137,12 @@ def loss(model: ih.Model, texts: list[list[int]]) -> go.Figure:
 
 
 def better(folder: Path) -> go.Figure:
-    """Loss on prose, model by model: zeroing by RON and AHON (LN), and means put in heads' places."""
-    zeroed = [pd.read_csv(path) for path in sorted(folder.glob("*/prose/curves.csv"))]
+    """Loss on texts, model by model: zeroing by RON and AHON (LN), and means put in heads' places."""
+    zeroed = [pd.read_csv(path) for path in sorted(folder.glob("*/texts/curves.csv"))]
     replaced = [pd.read_csv(path) for path in sorted(folder.glob("*/mean in place/curves.csv"))]
-    named = [one.assign(score=one["score"] + ", mean in place", task="prose") for one in replaced]
+    named = [one.assign(score=one["score"] + ", mean in place", task="texts") for one in replaced]
     curves = pd.concat([*zeroed, *named])
-    curves = curves[curves["percent"] <= 25]
+    curves = curves[(curves["percent"] <= 25) & (curves["score"] != "Random")]
     return ih.plots.curve_grid(curves, "loss", columns=2).update_layout(width=1000, height=420)
 
 
