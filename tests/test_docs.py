@@ -90,7 +90,7 @@ def test_the_pictures_show_what_the_page_of_scores_says_of_them(demo_model):
     spec = importlib.util.spec_from_file_location("make_pictures", ROOT / "docs/make_pictures.py")
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
-    texts = [demo_model.encode(text)[:48] for text in ih.load_texts(n=3)]
+    texts = [demo_model.encode(text)[:200] for text in ih.load_texts(n=3)]
     figures = dict(islice(made.pictures(demo_model, texts), 5))  # but the last, a sweep
     inactive, active = (np.array(trace.z, float) for trace in figures["attention"].data)
     np.testing.assert_allclose(np.nansum(inactive, axis=1), 1, rtol=1e-5)
