@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 from inactive_heads.ablation.heads_file import read_heads_file
@@ -49,6 +50,7 @@ def evaluate(
     say_loading([model.source])
     # Imported here, so that neither --help nor a wrong option waits for torch.
     from inactive_heads.ablation.choose_ablation import choose_ablation
+    from inactive_heads.analysis.curves.metrics import ACCURACY, get_metric
     from inactive_heads.evaluation.evaluate import evaluate as run
     from inactive_heads.models.load import load as load_model
     from inactive_heads.tasks.load import load as load_task
@@ -63,21 +65,17 @@ def evaluate(
     if show_prompt:
         print(asked.first_prompt(loaded))
         return
-    found = run(loaded, asked, silenced, batch_size=execution.batch_size).summary()
+    outcomes = run(loaded, asked, silenced, batch_size=execution.batch_size)
+    found, metric = outcomes.summary(), get_metric(outcomes.metric)
     about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
     about["chat_template"] = "off" if loaded.chat is None else "on"
     shown = ", ".join(f"{key} {value}" for key, value in about.items())
     print(f"{loaded.name}, {asked.name}: {shown}")
-    if "accuracy" in found:
-        low, high = found["ci_low"], found["ci_high"]
-        print(
-            f"accuracy {found['accuracy']:.1f}% (95% interval {low:.1f} to {high:.1f}), "
-            f"{found['n']} questions"
-        )
-    else:
-        low, high = found["loss_low"], found["loss_high"]
-        print(
-            f"loss {found['loss']:.4f} nats per token (95% interval {low:.4f} to {high:.4f}), "
-            f"{found['n']} texts"
-        )
+    digits, unit = (1, "%") if metric == ACCURACY else (4, " nats per token")
+    low, high = (found[bound] for bound in metric.bounds)
+    ends = metric.too_few if isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+    print(
+        f"{metric} {found[metric]:.{digits}f}{unit} (95% interval {ends}), "
+        f"{found['n']} {metric.items}"
+    )
     print(f"heads zeroed: {found['percent_zeroed']:.2f}%")

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import xarray as xr
 
+from inactive_heads.analysis.curves.intervals import share_intervals, studentized_intervals
 from inactive_heads.analysis.curves.metrics import LOSS, Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.paired import choice_kl, mcnemar_p, paired_change
 
 CONFIDENCE = 0.95
 """The confidence level of all intervals."""
+
+N_RESAMPLES = 2000
+"""The number of bootstrap resamples, as in `paired_change`."""
 
 NAN = float("nan")
 
@@ -45,18 +48,16 @@ class Outcomes:
             Numbers by name. All have percent_zeroed and n, the number of items. Questions have
             accuracy, in %, with Wilson's interval ci_low to ci_high, and answer_logprob, the mean
             log-probability of the right answer, in nats. Texts have loss, in nats per token, with
-            the interval of `paired_change`, loss_low to loss_high; with a single text, its ends are
-            NaN.
+            an interval like that of `paired_change`, loss_low to loss_high, which does not reach
+            below 0. The ends of an interval are NaN if there are too few items for it: fewer than
+            20 questions or 10 texts.
         """
         row = {"percent_zeroed": self.percent_zeroed, "n": len(self.items)}
         if self.metric == LOSS:
-            values = self.items["loss"].to_numpy(float)
-            return row | _interval("loss", values, np.zeros_like(values), self.weights)
-        right = int(self.items["correct"].sum())
-        interval = scipy.stats.binomtest(right, len(self.items)).proportion_ci(
-            CONFIDENCE, method="wilson"
-        )
-        percent = np.array([right / len(self.items), interval.low, interval.high]) * 100
+            return row | _mean("loss", self.items["loss"].to_numpy(float), self.weights)
+        right = self.items["correct"].to_numpy(float)
+        found = share_intervals(right[:, None], self.weights, confidence=CONFIDENCE)
+        percent = 100 * np.array([right.sum() / len(right), found.low[0], found.high[0]])
         row |= dict(zip(("accuracy", "ci_low", "ci_high"), percent.tolist(), strict=True))
         return row | {"answer_logprob": float(self.items["answer_logprob"].mean())}
 
@@ -76,8 +77,9 @@ class Outcomes:
             token. Questions also have p_mcnemar, the p-value of McNemar's test;
             answer_logprob_change, of the right answer's log-probability, in nats; and kl, the mean
             KL divergence of the choices' probabilities from the unablated ones, in nats. Each
-            except p_mcnemar has an interval, under its name with "_low" and "_high" appended. With
-            a single item, intervals and p_mcnemar are NaN.
+            except p_mcnemar has an interval, under its name with "_low" and "_high" appended; NaN
+            if there are too few items for it, see `paired_change`. With a single item, p_mcnemar is
+            NaN.
 
         Raises:
             UserError: the items do not pair, or a value is not finite.
@@ -97,7 +99,7 @@ class Outcomes:
             {name: metric.scale * value for name, value in change.items()}
             | {"p_mcnemar": mcnemar_p(own, before) if len(own) > 1 else float("nan")}
             | _interval("answer_logprob_change", sure, sure_before, self.weights)
-            | _interval("kl", kl, np.zeros_like(kl), self.weights)
+            | _mean("kl", kl, self.weights)
         )
 
     @property
@@ -117,6 +119,15 @@ class Evaluation(Outcomes):
     """
 
     zeroed: xr.DataArray
+
+
+def _mean(name: str, values: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """The mean of values that are 0 or more: neither is an end of its interval below 0."""
+    found = studentized_intervals(
+        values[:, None], weights, confidence=CONFIDENCE, n_resamples=N_RESAMPLES, seed=0
+    )
+    value, low, high = (float(end[0]) for end in found)
+    return {name: value, f"{name}_low": float(np.maximum(low, 0.0)), f"{name}_high": high}
 
 
 def _interval(

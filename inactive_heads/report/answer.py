@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.analysis.curves.summary import best_of
+from inactive_heads.analysis.curves.summary import best_of, tied_with
 from inactive_heads.analysis.heads.thresholds import select_heads
 from inactive_heads.names import DEFAULT_SCORE
 
@@ -29,6 +29,7 @@ class Answer:
         effects: the rows of `sweep` in fixed mode with exactly these heads zeroed, one per task;
             None if that was not measured.
         file: the file that holds the set; empty if there is none.
+        tied: the scores that tie with the one that chose it.
         source: the model, as `load_model` takes it; empty for the bundled one.
     """
 
@@ -38,6 +39,7 @@ class Answer:
     effects: pd.DataFrame | None = None
     file: str = ""
     source: str = ""
+    tied: tuple[str, ...] = ()
 
     @property
     def in_python(self) -> str:
@@ -75,7 +77,8 @@ def answer_of(scores: xr.DataArray, summary: pd.DataFrame | None, percent: float
     best = None if summary is None else best_of(summary, names)
     if best is None:
         best = DEFAULT_SCORE if DEFAULT_SCORE in names else names[0]
-    return Answer(best, percent, select_heads(scores, best, percent))
+    tied = () if summary is None else tuple(tied_with(summary, best, names))
+    return Answer(best, percent, select_heads(scores, best, percent), tied=tied)
 
 
 def head_labels(heads: xr.DataArray) -> str:

@@ -211,6 +211,8 @@ def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
     sizes = {"n_layers": shape.n_layers, "n_heads": shape.n_heads}
     chosen = {"score": answer.score, "percent": answer.percent, "created": now()}
     about = {"model": prepared.job.model.name, **sizes, **chosen}
+    if answer.tied:
+        about["tied_with"] = list(answer.tied)
     Fixed(answer.heads, about=about).save(folder / "heads.json")
 
 

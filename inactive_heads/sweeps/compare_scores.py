@@ -78,6 +78,8 @@ class Comparison:
         own = self.table[self.table["own"] & (self.table["score"] != self.reference)]
         for row in own.itertuples():
             ends = f"[{row.difference_low:+.{digits}f}, {row.difference_high:+.{digits}f}]"
+            if pd.isna(row.difference_low):
+                ends = f"(95% interval {metric.too_few})"
             lines.append(
                 f"  {row.score}: zeroing {row.percent_zeroed:.1f}% of heads changes {metric.subject} by "
                 f"{row.change:+.{digits}f}; at {row.compared_at:.1f}%, "

@@ -43,8 +43,9 @@ def lead_over(
     Returns:
         One row per score and percent, with the columns score; percent; compared_at, the percent
         zeroed by both; difference, score minus reference in nats per token or points of accuracy,
-        with its paired 95% interval difference_low to difference_high; and verdict, "better" or
-        "worse" if the interval excludes 0, else "not decided".
+        with its paired 95% interval difference_low to difference_high, NaN if there are too few
+        items for it (see `paired_change`); and verdict, "better" or "worse" if the interval
+        excludes 0, else "not decided".
 
     Raises:
         UserError: the task has a single item.
@@ -79,8 +80,9 @@ def challenges(
         rankings: task → its ranking, from `Sweep.ranking`, for each task that can be ranked.
 
     Returns:
-        The rows of `lead_over` for all tasks, after the columns task, metric and reference; None if
-        no other score was swept, or none of the paper's.
+        The rows of `lead_over` for all tasks, after the columns task, metric, reference and tied,
+        the scores of the paper's that tie with the reference ("A and B", or empty); None if no
+        other score was swept, or none of the paper's.
 
     Raises:
         UserError: a task has a single item.
@@ -88,13 +90,15 @@ def challenges(
     tables = []
     for task, ranking in rankings.items():
         found, names = sweeps[task], list(ranking["score"])
-        best = next((name for name in names if name in PAPER_SCORES), None)
+        papers = ranking[ranking["score"].isin(PAPER_SCORES)]
         others = [name for name in names if name not in (*PAPER_SCORES, RANDOM)]
-        if best is None or not others:
+        if papers.empty or not others:
             continue
+        best, *tied = papers.loc[papers["rank"] == papers["rank"].min(), "score"]
         percents = sorted({percent for _, percent in found.points if percent > 0})
         leads = lead_over(found, others, best, percents)
         about = {"task": task, "metric": found.metric, "reference": best}
+        about |= {"tied": joined(tied) if tied else ""}
         tables.append(leads.assign(**about)[[*about, *leads.columns]])
     return pd.concat(tables, ignore_index=True) if tables else None
 

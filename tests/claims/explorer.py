@@ -7,7 +7,7 @@ assert np.argwhere(explorer.head_set().values).tolist() == [[18, 7], [18, 8]]
 inside = [bool(found.sel(layer=layer, head=head)) for layer, head in explorer.selection]
 assert ih.head_set_precision(explorer.head_set(), of=found) == sum(inside) / 2
 effect = after.effect(before)
-assert effect["change_low"] < effect["change"] < effect["change_high"]
+assert np.isnan([effect["change_low"], effect["change_high"]]).all()
 losses = [one.items["loss"].to_numpy() for one in (before, after)]
 tokens = before.items["n_tokens"].to_numpy()
 assert abs(effect["change"] - np.average(losses[1] - losses[0], weights=tokens)) < 1e-6

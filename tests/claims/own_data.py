@@ -5,8 +5,7 @@ assert kinds == ["explanation", "story", "dialogue", "news", "instructions", "co
 assert {len(tokens) for tokens in cut} == {64}
 assert scores.sizes == {"score": 2, "sample": 2, "layer": 30, "head": 9}
 assert curves["task"].unique().tolist() == ["my-stories"]
-assert bool((curves["loss_low"] < curves["loss"]).all())
-assert bool((curves["loss"] < curves["loss_high"]).all())
+assert bool(curves[["loss_low", "loss_high"]].isna().all(axis=None))  # two stories
 start = "The following are questions (with answers) about animals.\n\n"
 shot = "Question: Which of these animals flies?\nAnswer: a bird\n\n"
 assert (
@@ -16,7 +15,7 @@ assert [item.answer for item in quiz.items] == [2, 0, 3]  # the split dev is not
 answered = ih.evaluate(model, quiz).summary()
 assert answered["n"] == 3
 assert min(abs(answered["accuracy"] - 100 * right / 3) for right in range(4)) < 1e-9
-assert 0 <= answered["ci_low"] <= answered["accuracy"] <= answered["ci_high"] <= 100
+assert answered["ci_low"] != answered["ci_low"]  # NaN: three questions
 assert ih.evaluate(model, sums, ih.Random(0.1, seed=0)).items["id"].tolist() == [
     "sum-0",
     "sum-1",

@@ -7,6 +7,7 @@ import pytest
 import inactive_heads as ih
 
 Z2 = 1.959963984540054**2
+ENDS = ("low", "high")
 
 
 def questions(correct, logprob=-1.0):
@@ -15,7 +16,7 @@ def questions(correct, logprob=-1.0):
     return ih.Outcomes(pd.DataFrame(items), "accuracy", 0.0)
 
 
-@pytest.mark.parametrize("n", [2, 10, 100])
+@pytest.mark.parametrize("n", [20, 100])
 def test_only_the_baseline_itself_has_no_uncertainty(n):
     baseline = questions([True, False] * (n // 2))
     own = baseline.effect(baseline)
@@ -30,16 +31,51 @@ def test_only_the_baseline_itself_has_no_uncertainty(n):
 
 
 def test_changes_have_the_sign_of_the_ablated_model_less_the_baseline():
-    before, after = questions([True] * 8), questions([False] * 6 + [True] * 2, logprob=-3.0)
+    before, after = questions([True] * 24), questions([False] * 18 + [True] * 6, logprob=-3.0)
     effect, back = after.effect(before), before.effect(after)
-    assert effect["change"] == -75
-    assert back["change"] == 75
+    assert effect["change"] == pytest.approx(-75)
+    assert back["change"] == pytest.approx(75)
     assert effect["change_low"] == pytest.approx(-back["change_high"])
     assert effect["answer_logprob_change"] == pytest.approx(-2)
-    assert effect["p_mcnemar"] == pytest.approx(2 / 2**6)
+    assert effect["p_mcnemar"] == pytest.approx(2 / 2**18)
     # KL(baseline || own) of (-1, -2) and (-3, -2): both (σ(1), σ(-1)) turned round.
     p = 1 / (1 + np.exp(-1))
     assert effect["kl"] == pytest.approx(p * 1 + (1 - p) * -1)
+
+
+@pytest.mark.parametrize("n", [9, 10, 19, 20])
+def test_few_questions_have_no_interval_of_accuracy_and_very_few_none_at_all(n):
+    before, after = questions([True] * n), questions([False] * n, logprob=-2.0)
+    summary, effect = after.summary(), after.effect(before)
+    assert (summary["accuracy"], effect["change"]) == (0, pytest.approx(-100))
+    of_answers = [
+        summary["ci_low"],
+        summary["ci_high"],
+        effect["change_low"],
+        effect["change_high"],
+    ]
+    assert np.isnan(of_answers).all() == (n < 20)
+    of_values = [
+        effect[f"{name}_{end}"] for name in ("kl", "answer_logprob_change") for end in ENDS
+    ]
+    assert np.isnan(of_values).all() == (n < 10)
+    assert effect["p_mcnemar"] == pytest.approx(2 / 2**n)  # exact for any number
+
+
+def test_no_mean_of_what_is_0_or_more_reaches_below_0():
+    """One text, or question, of ten has all of the loss: the data bound it nowhere."""
+    losses = pd.DataFrame({"loss": [9.0] + [0.0] * 9, "n_tokens": 5})
+    summary = ih.Outcomes(losses, "loss", 0.0).summary()
+    assert summary["loss_low"] == 0 < summary["loss"] < summary["loss_high"]
+    before, after = questions([True] * 10), questions([True] * 10)
+    after.items["choice_logprobs"] = [[-9.0, -1.0]] + [[-1.0, -2.0]] * 9
+    effect = after.effect(before)
+    assert effect["kl_low"] == 0 < effect["kl"] < effect["kl_high"]
+    same = questions([True] * 10).effect(before)  # every KL is exactly 0
+    assert (same["kl"], same["kl_low"], same["kl_high"]) == (0, 0, 0)
+    # The change of a loss may be negative, and so may its interval.
+    zeros = ih.Outcomes(losses.assign(loss=0.0), "loss", 0.0)
+    assert ih.Outcomes(losses, "loss", 0.0).effect(zeros)["change_low"] < 0
 
 
 def test_a_single_item_has_no_interval():

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import transformers
@@ -111,7 +112,7 @@ def test_a_report_challenges_the_papers_best(files):
 
     scores = xr.load_dataarray(files / "r" / "scores.nc")
     own = ["<b>MINE</b>", "<b>MINE</b> (LN)", "LAST", "LAST (LN)"]
-    assert scores["score"].to_numpy().tolist() == [*ih.PAPER_SCORES, *own]
+    assert scores["score"].to_numpy().tolist() == [*ih.PAPER_SCORES, "RON", *own]
     xr.testing.assert_allclose(
         scores.sel(score="<b>MINE</b>", drop=True), 2 * scores.sel(score="AHON", drop=True)
     )
@@ -126,9 +127,24 @@ def test_a_report_challenges_the_papers_best(files):
     assert set(table["reference"]) == {best}
     assert set(table["score"]) == {"RRN", *own}
     pd.testing.assert_frame_equal(
-        table.drop(columns=["task", "metric", "reference"]),
+        table.drop(columns=["task", "metric", "reference", "tied"]),
         lead_over(found, list(dict.fromkeys(table["score"])), best, [25.0]),
     )
+
+
+def test_a_challenge_names_the_scores_of_the_paper_that_tie():
+    items = pd.DataFrame({"loss": np.arange(10.0), "n_tokens": 5})
+    points = {
+        (name, percent): ih.Outcomes(items, "loss", percent)
+        for name in ("AWFT", "AHON", "LTHON", "MINE")
+        for percent in (0.0, 10.0)
+    }
+    sweeps = {"text": ih.Sweep(pd.DataFrame(), points, None)}
+    ranking = pd.DataFrame({"score": ["MINE", "AWFT", "AHON", "LTHON"], "rank": [1, 1, 1, 4]})
+    table = challenges(sweeps, {"text": ranking})
+    assert table[["score", "reference", "tied"]].to_numpy().tolist() == [["MINE", "AWFT", "AHON"]]
+    table = challenges(sweeps, {"text": ranking.assign(rank=[1, 2, 3, 3])})
+    assert table[["reference", "tied"]].to_numpy().tolist() == [["AWFT", ""]]
 
 
 def test_without_challengers_nothing_is_compared():

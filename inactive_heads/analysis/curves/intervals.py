@@ -13,6 +13,23 @@ from scipy import stats
 
 from inactive_heads.analysis.curves.ties import ROUNDING
 
+FEWEST_ANSWERS = 20
+"""Fewer answers, right (1) or wrong (0), have no interval: its ends are NaN.
+
+With so few, coverage goes in steps: no method holds 95% for every true share. With 20, Wilson's is
+95.4% on average, 92.5 to 98% for single shares from 5 to 95%; Tango's is 95.4 to 97.5% if 4 or more
+answers are expected to change. With 10, they are 90 to 98% and mostly 98 to 100%.
+"""
+
+FEWEST_VALUES = 10
+"""Fewer measurements (losses, log-probabilities, KL) have no interval: its ends are NaN.
+
+With 10, the coverage at a nominal 95% is 93.8 to 96.5% in simulations of normal, gamma, exponential,
+lognormal (sigma 0.5) and Student's t values (3 degrees of freedom), whether items weigh the same, as
+texts of 64 to 256 tokens do, or lognormally (sigma 0.5). With 5, it is 93.8 to 97.7%, and one
+interval in twenty is 5 to 12 times as wide as one that knew the spread: with 10, it is 2 to 4 times.
+"""
+
 CHUNK = 2**22
 """Draws held in memory at once: 32 MiB of counts, whatever the number of items."""
 
@@ -44,7 +61,8 @@ def share_intervals(values: np.ndarray, weights: np.ndarray, *, confidence: floa
         confidence: the level of the intervals, between 0 and 1.
 
     Returns:
-        The means and the ends of their intervals, each ``(column,)``.
+        The means and the ends of their intervals, each ``(column,)``; NaN for the ends with fewer
+        than `FEWEST_ANSWERS` items.
     """
     share = weights / weights.sum()
     mean = share @ values
@@ -54,7 +72,7 @@ def share_intervals(values: np.ndarray, weights: np.ndarray, *, confidence: floa
     z = stats.norm.ppf((1 + confidence) / 2)
     centre = (mean + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z * np.sqrt(as_answers / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return Intervals(mean, centre - reach, centre + reach)
+    return _if_enough(Intervals(mean, centre - reach, centre + reach), values, FEWEST_ANSWERS)
 
 
 def score_intervals(
@@ -79,7 +97,8 @@ def score_intervals(
         least: the smallest size of a difference that is not 0; 1 for plain answers.
 
     Returns:
-        The mean differences and the ends of their intervals, each ``(column,)``.
+        The mean differences and the ends of their intervals, each ``(column,)``; NaN for the ends
+        with fewer than `FEWEST_ANSWERS` items.
     """
     share = weights / weights.sum()
     n = 1 / np.square(share).sum()
@@ -95,7 +114,7 @@ def score_intervals(
     one = np.ones_like(estimate)
     low = _where_score_is(z, won, lost, n, -one, estimate)
     high = _where_score_is(-z, won, lost, n, estimate, one)
-    return Intervals(mean, size * low, size * high)
+    return _if_enough(Intervals(mean, size * low, size * high), differences, FEWEST_ANSWERS)
 
 
 def _where_score_is(
@@ -122,8 +141,8 @@ def studentized_intervals(
     The bootstrap-t (Efron and Tibshirani 1993, chapter 12) resamples the mean in units of its own
     standard error, which moves both ends to where skewed values need them. The standard error is
     that of a ratio, because weights are resampled together with their items. No end is nearer to
-    the mean than that of Student's t, because resamples of few or heavy-tailed values vary too
-    little.
+    the mean than that of Student's t for Kish's effective number of items, because resamples of few
+    or heavy-tailed values, or of few heavy items, vary too little.
 
     An end is infinite if the data do not bound it: if so few items differ from the rest that too
     many resamples contain none of them. A column of equal values has an interval of zero width.
@@ -136,11 +155,14 @@ def studentized_intervals(
         seed: the seed of the bootstrap.
 
     Returns:
-        The means and the ends of their intervals, each ``(column,)``.
+        The means and the ends of their intervals, each ``(column,)``; NaN for the ends with fewer
+        than `FEWEST_VALUES` items.
     """
     n, k = values.shape
     relative = weights[:, None] / weights.mean()
     mean = (relative * values).mean(axis=0)
+    if n < FEWEST_VALUES:
+        return _if_enough(Intervals(mean, mean, mean), values, FEWEST_VALUES)
     error = np.sqrt((relative**2 * (values - mean) ** 2).sum(axis=0)) / n
     # In units of each column's spread, so that one tolerance fits all columns.
     scaled = (values - mean) / np.where(error > 0, error * np.sqrt(n), 1.0)
@@ -159,10 +181,18 @@ def studentized_intervals(
     tail = (1 - confidence) / 2
     # No interpolation between draws, because one of them may be infinite.
     low, high = np.quantile(t, [tail, 1 - tail], axis=0, method="inverted_cdf")
-    student = stats.t.ppf(1 - tail, n - 1) * np.sqrt(n / (n - 1))
-    with np.errstate(invalid="ignore"):
-        reach = [np.maximum(far, student) * error for far in (high, -low)]
+    kish = weights.sum() ** 2 / np.square(weights).sum()
+    student = stats.t.ppf(1 - tail, kish - 1) * np.sqrt(kish / (kish - 1))
+    reach = [np.maximum(far, student) * error for far in (high, -low)]
     return Intervals(mean, mean - reach[0], mean + reach[1])
+
+
+def _if_enough(found: Intervals, values: np.ndarray, fewest: int) -> Intervals:
+    """The intervals, or NaN for both ends if there are fewer items than have an interval."""
+    if len(values) >= fewest:
+        return found
+    unknown = np.full_like(found.value, np.nan)
+    return Intervals(found.value, unknown, unknown)
 
 
 def resampled_sums(columns: np.ndarray, *, n_resamples: int, seed: int) -> np.ndarray:

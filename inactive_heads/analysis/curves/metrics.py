@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
+from inactive_heads.analysis.curves.intervals import FEWEST_ANSWERS, FEWEST_VALUES
 from inactive_heads.analysis.curves.ties import ROUNDING
 from inactive_heads.errors import UserError
 from inactive_heads.names import MetricName
@@ -41,6 +42,7 @@ class Metric(str):
         weight_column: the column there with the weight of an item; None if all weigh the same.
         bounds: the columns of curves with the ends of the 95% interval.
         items: the items of a task in words: "questions" or "texts".
+        fewest_items: the smallest number of items that has an interval.
         subject: the metric as the subject of a sentence: "accuracy" or "the loss".
         suffix: the unit of the tolerance in column names such as ``percent_within_1pt``.
     """
@@ -64,6 +66,7 @@ class Metric(str):
         weight_column: str | None,
         bounds: tuple[str, str],
         items: str,
+        fewest_items: int,
         subject: str,
         suffix: str,
     ):
@@ -80,6 +83,7 @@ class Metric(str):
         self.weight_column = weight_column
         self.bounds = bounds
         self.items = items
+        self.fewest_items = fewest_items
         self.subject = subject
         self.suffix = suffix
 
@@ -90,6 +94,11 @@ class Metric(str):
     def direction(self) -> Direction:
         """Which values are better, as `percent_within` takes it: "higher" or "lower"."""
         return "higher" if self.higher_is_better else "lower"
+
+    @property
+    def too_few(self) -> str:
+        """Why an interval is not shown: "not shown: fewer than 10 texts"."""
+        return f"not shown: fewer than {self.fewest_items} {self.items}"
 
     @property
     def axis_title(self) -> str:
@@ -185,6 +194,7 @@ ACCURACY = Metric(
     weight_column=None,
     bounds=("ci_low", "ci_high"),
     items="questions",
+    fewest_items=FEWEST_ANSWERS,
     subject="accuracy",
     suffix="pt",
 )
@@ -204,6 +214,7 @@ LOSS = Metric(
     weight_column="n_tokens",
     bounds=("loss_low", "loss_high"),
     items="texts",
+    fewest_items=FEWEST_VALUES,
     subject="the loss",
     suffix="_nats",
 )

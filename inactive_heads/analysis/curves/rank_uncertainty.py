@@ -24,6 +24,9 @@ from inactive_heads.analysis.curves.ties import ROUNDING
 
 POWER = 0.8
 """The probability with which ``n_to_tell`` items tell two scores apart."""
+MOST_TO_TELL = 10_000
+"""Larger values of ``n_to_tell`` are shown as "more than 10,000": nobody runs so many, and the estimate is
+rough where the lead is small."""
 HUGE = 1e12
 """Replaces an infinite end of an interval, so that it crosses the line."""
 
@@ -81,8 +84,11 @@ def rank_uncertainty(
         - better_than_next: whether lead_low is above 0;
         - n_to_tell: the number of items like these with which a lead of this size shows in 4 of 5
           samples: 2 + ((1.96 + 0.84) standard deviation / lead)²; infinite if there is no lead.
+          Reports say "more than 10,000" of larger numbers.
 
         The last row has no next one: its leads and n_to_tell are NaN, better_than_next is False.
+        With fewer than 20 answers or 10 losses, all intervals are NaN, and better_than_next is
+        False.
 
     Raises:
         UserError: the metric is unknown, the curves are of several tasks or do not fit the
@@ -124,7 +130,7 @@ def rank_uncertainty(
     reach = [table[column].to_numpy(), *crossings]
     last = [np.nan]  # has no next score
     return table[["score", "rank", "normalized_auc"]].assign(
-        auc_low=scale * area.low,
+        auc_low=scale * np.maximum(area.low, 0.0),  # neither a share nor a loss is negative
         auc_high=scale * area.high,
         **{column: table[column]},
         within_low=np.min(reach, axis=0),
@@ -136,6 +142,19 @@ def rank_uncertainty(
         better_than_next=[*(lead.low > 0), False],
         n_to_tell=[*_items_to_tell(leads, found.weights, confidence), *last],
     )
+
+
+def about_to_tell(n_to_tell: float) -> str:
+    """Return a number of items to tell for a sentence: "about 350" or "more than 10,000".
+
+    >>> about_to_tell(1234.0), about_to_tell(np.inf)
+    ('about 1,234', 'more than 10,000')
+
+    Args:
+        n_to_tell: a value of the column ``n_to_tell``; not NaN.
+    """
+    many = n_to_tell > MOST_TO_TELL
+    return f"more than {MOST_TO_TELL:,}" if many else f"about {n_to_tell:,.0f}"
 
 
 def _first_shares(
@@ -169,6 +188,8 @@ def _crossings(
     zeroed: pd.DataFrame, changes: np.ndarray, within: float, metric: Metric
 ) -> list[float]:
     """The percent at which one end of the interval of each score's change crosses the line."""
+    if np.isnan(changes).all():  # too few items for an interval
+        return [np.nan] * len(zeroed)
     # With no head zeroed the change is exactly 0. An infinite end crosses the line at once.
     ends = np.where(zeroed == 0, 0.0, np.clip(changes, -HUGE, HUGE))
     return [

@@ -111,7 +111,7 @@ def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
     """Return the best-ranked of some scores, or None if none of them is ranked.
 
     A ranking by loss takes precedence, because loss needs fewer items than accuracy. Of scores that
-    tie, it is the first in the summary.
+    tie, it is the first in the summary; `tied_with` names the others.
 
     Args:
         summary: from `summarize`, of one model.
@@ -120,10 +120,32 @@ def best_of(summary: pd.DataFrame, names: Collection[str]) -> str | None:
     Returns:
         The score's name, or None.
     """
-    judged = summary[summary["score"].isin(names)].sort_values("rank", kind="stable")
+    first = _first_of(summary, names)
+    return first[0] if first else None
+
+
+def tied_with(summary: pd.DataFrame, best: str, names: Collection[str]) -> list[str]:
+    """Return the scores that tie with the one that `best_of` returned.
+
+    Args:
+        summary: from `summarize`, of one model.
+        best: the score that `best_of` returned.
+        names: the scores that it chose from.
+
+    Returns:
+        Their names, in the order of the summary; empty if none ties.
+    """
+    first = _first_of(summary, names)
+    return [name for name in first if name != best] if best in first else []
+
+
+def _first_of(summary: pd.DataFrame, names: Collection[str]) -> list[str]:
+    """The scores of the best rank, on the task that takes precedence."""
+    judged = summary[summary["score"].isin(names) & summary["rank"].notna()]
     by_loss = judged[judged["loss"].notna()]
-    ranked = by_loss if len(by_loss) else judged
-    return str(ranked["score"].iloc[0]) if len(ranked) else None
+    judged = by_loss if len(by_loss) else judged
+    first = judged.loc[judged["rank"] == judged["rank"].min(), "score"]
+    return list(dict.fromkeys(map(str, first)))
 
 
 def _rows_at(group: pd.DataFrame, percent: float, keys: tuple[Hashable, ...]) -> pd.DataFrame:

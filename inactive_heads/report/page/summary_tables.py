@@ -94,7 +94,8 @@ def _columns(
     usual = within.get(metric, metric.tolerance) == metric.tolerance
     paired = bool(rows[list(CHANGE)].notna().any(axis=None))
     sure = bool(rows["first"].notna().any())
-    interval = " [95%\u00a0interval]"
+    known = rows[["auc_low", *CHANGE, *metric.bounds]].notna().any(axis=None)
+    interval = " [95%\u00a0interval]" if known else ""
     columns: dict[str, Callable[[pd.Series], Cell]] = {
         "rank": lambda row: number(row["rank"], ".0f"),
         "score": lambda row: cell(row["score"], ""),
@@ -135,6 +136,8 @@ def _note(rows: pd.DataFrame, start: pd.Series | None, metric: Metric) -> str:
         if np.isfinite(count := float(start.get("n", np.nan))):
             text += f", {count:.0f} {metric.items}"
         parts.append(f"{text}.")
+        if count < metric.fewest_items and np.isnan(start[list(metric.bounds)].astype(float)).all():
+            parts.append(f"95% intervals are {metric.too_few}.")
     far = (rows["percent_zeroed"] - rows["percent"]).abs() > FAR_OFF
     off = rows[far & (rows["score"] != RANDOM)]
     if len(off):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from inactive_heads.analysis.curves.metrics import LOSS, Metric, MetricName, Tolerances, get_metric
 from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
+from inactive_heads.analysis.curves.rank_uncertainty import about_to_tell
 from inactive_heads.analysis.curves.ranking import reach_column
 from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, metric_of
 from inactive_heads.analysis.curves.ties import ROUNDING, joined
@@ -174,7 +175,7 @@ class _Words:
                 f"Zeroing the same {count} heads ({answer.percent:g}%, listed below){self._always} "
             )
             text += f"takes {self._change(measured)}"
-        text += self._random() + "." + self._lead() + self._warning()
+        text += self._random() + "." + self._lead() + self._few() + self._warning()
         return [_minus(lead[0].upper() + lead[1:]), _minus(text)]
 
     def other(self) -> str:
@@ -183,7 +184,8 @@ class _Words:
             return f"{self.where}: only heads chosen at random were zeroed."
         text = f"{self.where}: zeroing the {self.best['percent_zeroed']:.1f}% of heads that "
         text += f"{self.best['score']} calls inactive takes {self._change(self.best)}"
-        return _minus(text + self._random() + "." + self._lead() + self._warning())
+        text += self._random() + "." + self._lead() + self._few() + self._warning()
+        return _minus(text)
 
     def _how_many(self, reach: float, answer: Answer | None, most: float) -> str:
         """The number of heads, its percent and interval: "about 30 of 270 heads (11.2%)".
@@ -240,10 +242,18 @@ class _Words:
         lead = f"The lead of {best['score']} over the runner-up, {after},"
         if best["better_than_next"] is True or best["better_than_next"] == 1:
             return f" {lead} is significant (whole curves, paired 95% interval)."
-        text = f" {lead} is not significant"
-        if np.isfinite(many):
-            text += f"; confirming it would take about {many:,.0f} {self.metric.items}"
+        untested = np.isnan(best.get("lead_low", np.nan))
+        text = f" {lead} is not {'tested' if untested else 'significant'}"
+        if not np.isnan(many):
+            text += f"; confirming it would take {about_to_tell(many)} {self.metric.items}"
         return text + "."
+
+    def _few(self) -> str:
+        """That there are too few items for an interval; empty if there are not."""
+        assert self.best is not None
+        few = self.best.get("n", np.nan) < self.metric.fewest_items
+        unknown = self.best[list(self.metric.bounds)].isna().all()
+        return f" 95% intervals are {self.metric.too_few}." if few and unknown else ""
 
     def _warning(self) -> str:
         if self.best is None or self.random is None:

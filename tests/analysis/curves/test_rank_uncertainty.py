@@ -11,7 +11,7 @@ from helpers.unchecked import unchecked
 from inactive_heads.analysis import normalized_auc, percent_within, rank_scores
 from inactive_heads.analysis.curves.intervals import score_intervals, studentized_intervals
 from inactive_heads.analysis.curves.paired import paired_change
-from inactive_heads.analysis.curves.rank_uncertainty import rank_uncertainty
+from inactive_heads.analysis.curves.rank_uncertainty import about_to_tell, rank_uncertainty
 from inactive_heads.errors import UserError
 
 ASKED = np.array([0, 5, 10, 15, 20, 25, 30.0])
@@ -121,12 +121,46 @@ def test_how_much_can_be_zeroed_reaches_to_where_the_paired_interval_crosses():
             assert reached == pytest.approx(expected)
 
 
-def test_two_texts_bound_nothing():
-    values, tokens = losses(np.random.default_rng(0), 2)
+ENDS = [f"{name}_{end}" for name in ("auc", "within", "lead") for end in ("low", "high")]
+
+
+@pytest.mark.parametrize(("metric", "fewest"), [("loss", 10), ("accuracy", 20)])
+def test_a_ranking_by_few_items_has_no_intervals(metric, fewest):
+    for n in (2, fewest - 1, fewest):
+        values, weights = losses(np.random.default_rng(0), n)
+        if metric == "accuracy":
+            values, weights = right_or_wrong(np.random.default_rng(0), n), np.ones(n)
+        curves = sweep_table(values, weights, metric)
+        found = rank_uncertainty(curves, values, weights, metric=metric)
+        assert found[ENDS].iloc[:-1].isna().all(axis=None) == (n < fewest)
+        assert found[ENDS].iloc[:-1].notna().all(axis=None) == (n >= fewest)
+        assert n >= fewest or not found["better_than_next"].any()
+        # What needs no interval is there.
+        ranks = rank_scores(curves, metric=metric)
+        pd.testing.assert_frame_equal(found[ranks.columns[3:]], ranks[ranks.columns[3:]])
+        assert found["first"].sum() == pytest.approx(1)
+
+
+def test_no_interval_of_a_loss_reaches_below_0():
+    values, tokens = losses(np.random.default_rng(0), 10)
+    values *= np.arange(10) == 3  # one text has all of it
     found = rank_uncertainty(sweep_table(values, tokens, "loss"), values, tokens, metric="loss")
-    assert np.all(np.isinf(found[["auc_low", "auc_high"]]))
-    assert list(found["within_low"]) == pytest.approx([0, 0, 0], abs=1e-6)
-    assert list(found["within_high"]) == [ZEROED[score][-1] for score in found["score"]]
+    assert (found["auc_low"] == 0).all()
+    assert (found["lead_low"].iloc[:-1] < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [
+        (350.0, "about 350"),
+        (1234.0, "about 1,234"),
+        (10_000.0, "about 10,000"),
+        (10_001.0, "more than 10,000"),
+        (np.inf, "more than 10,000"),
+    ],
+)
+def test_items_to_tell_end_at_ten_thousand(n, words):
+    assert about_to_tell(n) == words
 
 
 def test_scores_that_tie():
@@ -150,7 +184,7 @@ def test_scores_that_tie():
     assert alone["within_low"][0] == pytest.approx(found.loc["B", "within_low"])
 
 
-@pytest.mark.parametrize("n", [40, 150])
+@pytest.mark.parametrize("n", [20, 40, 150])
 def test_coverage_for_leads_of_answers(n):
     """Two curves' areas differ by many sizes, few of which one sample shows."""
     points = [[normalized_auc(x, alone) for alone in np.eye(7)] for x in ZEROED.values()]
@@ -194,7 +228,7 @@ def test_n_to_tell_items_tell_in_four_of_five_samples(metric):
     assert 0.7 <= np.mean(told) <= 0.9
 
 
-@pytest.mark.parametrize("n", [40, 150])
+@pytest.mark.parametrize("n", [20, 40, 150])
 def test_coverage_for_how_much_can_be_zeroed(n):
     """The crossings of the ends; resampling the crossing itself covers as little as 30%."""
     truth = 100 * right_or_wrong(np.random.default_rng(1), 400_000).mean(axis=2)

@@ -6,7 +6,7 @@ import pytest
 
 import inactive_heads as ih
 from inactive_heads.analysis import rank_agreement, rank_correlations, top_overlap
-from inactive_heads.analysis.curves.summary import best_of, summarize
+from inactive_heads.analysis.curves.summary import best_of, summarize, tied_with
 from inactive_heads.analysis.curves.ties import best_rows, joined, tied_ranks
 from inactive_heads.report.page.verdict import compared, verdict
 from inactive_heads.sweeps.head_to_head import standing
@@ -108,6 +108,22 @@ def test_the_verdict_calls_a_tie_a_tie():
     _, text = verdict(summarize(table, None, percent=10), table)
     assert text.endswith(" Over its whole curve, Random did as well.")
     assert best_of(summarize(table, None, percent=10), ["A"]) == "A"
+
+
+def test_the_best_names_those_that_tie_with_it():
+    summary = summarize(curves(Random=[NEARLY] * 3, **FLAT), None, percent=10)
+    order = [name for name in summary["score"] if name in ("Z", "A")]
+    assert best_of(summary, ["A", "B", "Z"]) == order[0]
+    assert tied_with(summary, order[0], ["A", "B", "Z"]) == order[1:]
+    assert tied_with(summary, "A", ["A", "B"]) == []
+    assert tied_with(summary, "none of them", ["A", "Z"]) == []
+    # By loss, which takes precedence, there is no tie.
+    losses = curves(Z=[3.0] * 3, A=[3.0, 3.1, 3.2]).rename(columns={"accuracy": "loss"})
+    both = pd.concat([summary, summarize(losses.assign(task="text-loss"), None, percent=10)])
+    assert best_of(both, ["A", "B", "Z"]) == "Z"
+    assert tied_with(both, "Z", ["A", "B", "Z"]) == []
+    unranked = summary.assign(rank=np.nan)
+    assert best_of(unranked, ["A"]) is None
 
 
 def test_a_tie_is_no_lead():

@@ -28,6 +28,8 @@ def challenge_section(models: Mapping[str, ModelResults]) -> list[Section]:
         for (task, reference), rows in one.challenges.groupby(["task", "reference"], sort=False):
             metric = get_metric(rows["metric"].iloc[0])
             title = f"{task}: against {reference}, the best of the paper’s"
+            if tied := rows["tied"].iloc[0]:
+                title += f" (it ties with {tied})"
             tables.append(
                 Table(
                     title if len(models) == 1 else f"{label}, {title}",
