@@ -136,7 +136,7 @@ def test_evaluate_says_what_it_did(folder):
     result = run(*arguments, "--score", "AHON (LN)", "--threshold", "1.0")
     assert result.exit_code == 0, result.output
     assert "num_fewshot 0, scoring letter" in result.output
-    assert "% (95% interval" in result.output
+    assert "% (95% interval not shown: fewer than 20 questions), " in result.output
     model, task = (
         ih.load_model(folder / "tiny"),
         ih.load_task("quiz", data=folder / "quiz.jsonl", scoring="letter"),
