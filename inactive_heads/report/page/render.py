@@ -230,7 +230,9 @@ def _best(summary: pd.DataFrame | None, found: Sequence[Setting], names: list[st
     if found and found[0].n_models > 1:
         ranked = list(count_ranks(found[0].ranking)["score"])
     else:
-        ranked = [] if summary is None else list(summary.sort_values("rank")["score"])
+        ranked = (
+            [] if summary is None else list(summary.sort_values("rank", kind="stable")["score"])
+        )
     return next((str(name) for name in chain(ranked, names) if name in names), "")
 
 
