@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from inactive_heads.analysis.curves.summary import summarize
+from inactive_heads.report.answer import answer_of
 from inactive_heads.report.page.summary_tables import summary_tables
 from inactive_heads.report.page.verdict import verdict
 
@@ -51,3 +53,18 @@ def test_what_is_said_of_the_lead(low, many, words):
     sure = {"lead": 0.05, "lead_low": low, "better_than_next": False, "n_to_tell": many}
     text = " ".join(verdict(summary.assign(**sure), table))
     assert f"The lead of AHON (LN) over the runner-up, AWFT, {words}" in text
+
+
+def test_an_answer_names_the_scores_that_tie_with_its_own():
+    values = np.arange(12.0).reshape(1, 1, 3, 4)
+    scores = xr.DataArray(
+        np.concatenate([values, -values, values]),
+        dims=("score", "sample", "layer", "head"),
+        coords={"score": ["AWFT", "AHON", "AHON (LN)"], "inactive": ("score", ["above"] * 3)}
+        | {"sample": [0], "layer": range(3), "head": range(4)},
+    )
+    summary = pd.DataFrame({"score": ["AHON", "AWFT", "AHON (LN)", "Random"], "loss": 3.0})
+    found = answer_of(scores, summary.assign(rank=[1, 1, 3, 4]), 25)
+    assert (found.score, found.tied) == ("AHON", ("AWFT",))
+    assert answer_of(scores, summary.assign(rank=[1, 2, 2, 4]), 25).tied == ()
+    assert answer_of(scores, None, 25).tied == ()
