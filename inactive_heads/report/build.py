@@ -183,7 +183,7 @@ def _with_effects(
         return replace(found, answer=answer)
     grid = make_grid(
         job.model,
-        scores=[answer.score],
+        scores=[score for score in prepared.drawn if score.name == answer.score],
         percents=[answer.percent],
         mode="fixed",
         calibration=found.scores,
@@ -213,6 +213,8 @@ def _write(prepared: PreparedReport, found: ModelResults, folder: Path) -> None:
     about = {"model": prepared.job.model.name, **sizes, **chosen}
     if answer.tied:
         about["tied_with"] = list(answer.tied)
+    if prepared.means is not None:
+        about["replacement"] = prepared.options.replacement
     Fixed(answer.heads, about=about).save(folder / "heads.json")
 
 

@@ -99,6 +99,7 @@ def describe(plans: Mapping[str, Plan], seconds: float, finished: int) -> str:
     ]
     tokens = sum(plan.tokens for plan in plans.values())
     units = sum(plan.units for plan in plans.values())
+    finished = min(finished, units)  # a finished run also keeps what follows from its sweeps
     if finished:
         lines.append(f"{finished:,} of {units:,} units are finished and will not be repeated")
     if finished < units:
