@@ -26,6 +26,7 @@ needs_published = pytest.mark.skipif(
     not PAPER.exists(), reason=f"the published results are not at {PAPER}"
 )
 DRAWN = "body:not([data-drawing])"
+UNFOLD = "document.querySelectorAll('section > details').forEach((one) => { one.open = true; })"
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -203,7 +204,7 @@ def test_the_page_of_many_models_has_every_section(html):
         "split",
         "texts",
     ]
-    wanted += ["cache", "fixed", "thresholds", "definitions"]
+    wanted += ["cache", "fixed", "thresholds", "definitions", "traits"]
     assert set(re.findall(r'<section id="(\w+)"', words)) == set(wanted)
     assert "<img" not in words
     assert "<b>art" not in words
@@ -223,6 +224,7 @@ def test_the_page_of_many_models_in_a_browser(opened):
     assert HOSTILE in page.inner_text("h1")
     shown = "[...document.querySelectorAll('.part')].filter((part) => part.offsetParent)"
     assert page.evaluate(f"{shown}.every((p) => !p.dataset.share || p.dataset.share === '10')")
+    page.evaluate(UNFOLD)
     page.select_option("#model", label="Tiny-1B-Instruct")
     page.select_option("#share", label="20%")
     page.select_option("#score", label="AHON (LN)")
@@ -284,6 +286,7 @@ def test_the_published_page_in_a_browser(opened, tmp_path):
     page.wait_for_selector(DRAWN)
     page.click(".pick[data-pick='OLMo-2-1124-7B-Instruct'] >> nth=0")
     assert page.input_value("#model") == "OLMo-2-1124-7B-Instruct"
+    page.evaluate(UNFOLD)
     rows = page.locator("#thresholds .part:visible tbody tr").filter(has_text="AHON (LN)")
     assert rows.first.inner_text().split("\t")[:4] == ["AHON (LN)", "0.457", "0.435", "0.473"]
     assert troubles == []
