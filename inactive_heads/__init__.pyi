@@ -46,6 +46,7 @@ from .analysis.heads.overlap import (
 # ablation
 from .ablation.ablate import AblationRun as AblationRun, ablate as ablate
 from .ablation.ablations import Fixed as Fixed, PerInput as PerInput, Random as Random
+from .ablation.placebo import Placebo as Placebo
 from .engines.base import Silence as Silence
 from .ablation.mean_outputs import mean_head_outputs as mean_head_outputs
 

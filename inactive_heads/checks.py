@@ -23,6 +23,7 @@ from inactive_heads.names import (
     Mode,
     Replacement,
     Rule,
+    score_of_placebo,
 )
 
 
@@ -123,15 +124,18 @@ def check_score_names(names: Sequence[str], own: Sequence[str] = ()) -> None:
     """Check the names of scores before any score function is loaded.
 
     Args:
-        names: the names as they were given, "Random" among them.
+        names: the names as they were given, baselines among them.
         own: the names of the user's scores.
 
     Raises:
         UserError: there is none, or one is unknown or given twice.
     """
-    known = (*PAPER_SCORES, *GALLERY_SCORES, *PROPOSED_SCORES, *own, RANDOM)
+    known = (*PAPER_SCORES, *GALLERY_SCORES, *PROPOSED_SCORES, *own)
     for name in names:
-        look_up(name, known, "score", HOW_TO_LIST)
+        if (followed := score_of_placebo(name)) is None:
+            look_up(name, (*known, RANDOM), "score", HOW_TO_LIST)
+        else:
+            look_up(followed, known, "score for a placebo to follow", HOW_TO_LIST)
     check_scores_once(names)
 
 

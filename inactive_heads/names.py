@@ -27,7 +27,10 @@ DEFAULT_SCORE = "AHON (LN)"
 """The default: of the paper's scores, first by normalized AUC on 8 of its 14 models."""
 
 RANDOM = "Random"
-"""The baseline, which has no score function."""
+"""The baseline that zeroes heads at random, which has no score function."""
+
+PLACEBO_OF = "Placebo of "
+"""How the name of a placebo begins; the name of the score that it follows comes after it."""
 
 ROD = "ROD"
 """The score that `read_output_distance` makes, for heads that are replaced by their mean output."""
@@ -73,3 +76,44 @@ PAPER_PERCENTS = (0, 5, 10, 15, 20, 25, 30)
 
 REPORT_PERCENTS = (0, 5, 10, 15, 20, 30)
 """The percents of heads that a report zeroes by default."""
+
+
+def placebo_of(score: str) -> str:
+    """Return the name of the placebo of a score.
+
+    >>> placebo_of("AHON (LN)")
+    'Placebo of AHON (LN)'
+
+    A placebo zeroes, in every layer, as many heads as the score would, drawn at random.
+
+    Args:
+        score: the score's name.
+
+    Returns:
+        The name, as `sweep` takes it and curves have it.
+    """
+    return f"{PLACEBO_OF}{score}"
+
+
+def score_of_placebo(name: str) -> str | None:
+    """Return the name of the score that a placebo follows.
+
+    Args:
+        name: any name in the column "score" of curves.
+
+    Returns:
+        The score's name; None if it is not the name of a placebo.
+    """
+    return name.removeprefix(PLACEBO_OF) if name.startswith(PLACEBO_OF) else None
+
+
+def is_baseline(name: object) -> bool:
+    """Return whether a name is that of a baseline, which has no score function.
+
+    Args:
+        name: a name in the column "score" of curves, or anything else.
+
+    Returns:
+        True for "Random" and for the names of placebos.
+    """
+    return isinstance(name, str) and (name == RANDOM or name.startswith(PLACEBO_OF))

@@ -59,7 +59,7 @@ def ablate(
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
         samples: texts or token ids, as a list, Series, array, tensor or tokenizer's output;
             see `read_samples`.
-        ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
+        ablation: `PerInput`, `Fixed`, `Random`, `Placebo`, or None for the unablated model.
         batch_size: samples per batch, or "auto".
         progress: whether to show a progress bar.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Ablation(ABC):
             silenced heads; None for zero. NaN where a layer has fewer or narrower heads.
     """
 
-    depends_on_activations: ClassVar[bool] = True
+    depends_on_activations: bool = True
     replacement: xr.DataArray | None = None
 
     @abstractmethod

@@ -158,7 +158,7 @@ def generate(
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
         prompts: texts or token ids, as for `score_heads`.
-        ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
+        ablation: `PerInput`, `Fixed`, `Random`, `Placebo`, or None for the unablated model.
         decide: "every-step" or "prompt".
         max_new_tokens: the most tokens to generate per prompt.
         stop: called with a prompt's generated tokens after every step; the text ends if it returns

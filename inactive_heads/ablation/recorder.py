@@ -41,7 +41,7 @@ class ZeroedRecorder:
         if not isinstance(ablation, Ablation):
             raise UserError(
                 f"{shortened(ablation)} is no ablation: give PerInput(score, threshold), "
-                "Fixed(heads), Random(probability), or None"
+                "Fixed(heads), Random(probability), Placebo(ablation), or None"
             )
         ablation.check(shape)
         self.ablation, self.shape, self.layers = ablation, shape, shape.layers

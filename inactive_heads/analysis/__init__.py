@@ -17,7 +17,6 @@ from inactive_heads.analysis.curves.ranking import rank_scores, within_column
 from inactive_heads.analysis.curves.summary import SUMMARY_COLUMNS, summarize
 from inactive_heads.analysis.curves.table import (
     CURVE_KEYS,
-    RANDOM,
     as_curves,
     baseline_row,
     read_curves,
@@ -58,6 +57,7 @@ from inactive_heads.analysis.heads.threshold_stability import (
     thresholds_of_curves,
     thresholds_table,
 )
+from inactive_heads.names import RANDOM, is_baseline, placebo_of
 
 __all__ = [
     # curves
@@ -69,8 +69,10 @@ __all__ = [
     "Metric",
     "as_curves",
     "baseline_row",
+    "is_baseline",
     "normalized_auc",
     "percent_within",
+    "placebo_of",
     "rank_scores",
     "read_curves",
     "summarize",

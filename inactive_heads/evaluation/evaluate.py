@@ -35,7 +35,7 @@ def evaluate(
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
         task: from `load_task`, or its name.
-        ablation: `PerInput`, `Fixed`, `Random`, or None for the unablated model.
+        ablation: `PerInput`, `Fixed`, `Random`, `Placebo`, or None for the unablated model.
         batch_size: inputs per batch, or "auto".
         progress: whether to show a progress bar.
 

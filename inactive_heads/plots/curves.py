@@ -13,8 +13,9 @@ from plotly.subplots import make_subplots
 
 from inactive_heads.analysis.curves.metrics import Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.ranking import ranked
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, baseline_row, metric_of
+from inactive_heads.analysis.curves.table import CURVE_KEYS, baseline_row, metric_of
 from inactive_heads.errors import UserError, shortened
+from inactive_heads.names import RANDOM, is_baseline
 from inactive_heads.plots.style import TEMPLATE, escape, line_style
 
 EFFECTS = {
@@ -42,7 +43,7 @@ def accuracy_curves(
     Args:
         curves: of one model, task and mode, from `sweep` or `read_curves`.
         metric: the column to draw.
-        highlight: the score to draw strong and with its 95% intervals, as Random is; by default the
+        highlight: the score to draw strong and with its 95% intervals, as baselines are; by default the
             best score by rank. The intervals are those of the paired changes, if the curves have
             them.
         title: the title of the figure; none by default.
@@ -63,14 +64,16 @@ def accuracy_curves(
         raise UserError(f"one chart takes one model, task and mode; these are several: {listed}")
     ranks = _ranks(rows, metric)
     if highlight is None:
-        highlight = next((name for name in ranks if name != RANDOM), RANDOM)
+        highlight = next((name for name in ranks if not is_baseline(name)), RANDOM)
     elif highlight not in ranks:
         raise UserError(f"highlight={highlight!r} is none of the scores {shortened(list(ranks))}")
     figure = go.Figure(layout={"template": TEMPLATE})
     for name, rank in ranks.items():
         curve = rows[rows["score"] == name].sort_values("percent_zeroed")
         bounds = _paired_bounds(curve, metric)
-        figure.add_trace(_curve(curve, metric, rank, bounds, strong=name in (highlight, RANDOM)))
+        figure.add_trace(
+            _curve(curve, metric, rank, bounds, strong=name == highlight or is_baseline(name))
+        )
     if (start := baseline_row(rows)) is not None:
         figure.add_hline(y=float(start[metric]), line={"dash": "dot", "width": 1.5})
     figure.update_layout(title=None if title is None else escape(title))
@@ -88,18 +91,20 @@ def effect_curves(curves: pd.DataFrame, effect: str) -> go.Figure:
         effect: the column to draw, one of ``EFFECTS``.
 
     Returns:
-        The figure, with one line per score; the best score (by rank) and Random are drawn strong.
+        The figure, with one line per score; the best score (by rank) and baselines are drawn strong.
     """
     rows = curves[curves[effect].notna()]
     metric = metric_of(rows)
     ranks = _ranks(rows, metric)
-    best = next((name for name in ranks if name != RANDOM), RANDOM)
+    best = next((name for name in ranks if not is_baseline(name)), RANDOM)
     figure = go.Figure(layout={"template": TEMPLATE})
     for name, rank in ranks.items():
         own = rows[rows["score"] == name].sort_values("percent_zeroed")
         bounds = [_column(own, f"{effect}_{end}") for end in ("low", "high")]
         drawn = own.assign(**{metric: own[effect]})
-        figure.add_trace(_curve(drawn, metric, rank, bounds, strong=name in (best, RANDOM)))
+        figure.add_trace(
+            _curve(drawn, metric, rank, bounds, strong=name == best or is_baseline(name))
+        )
     return _against_zeroed(figure, EFFECTS[effect])
 
 
@@ -119,7 +124,7 @@ def curve_grid(
     """Draw the curves of many models, one panel per model, in the order of the table.
 
     Each panel has its own y axis. The dotted line is the unablated model; the best score (by
-    normalized AUC) and Random are drawn strong. Clicking a name in the legend shows that score
+    normalized AUC) and baselines are drawn strong. Clicking a name in the legend shows that score
     alone in every panel.
 
     Args:
@@ -159,11 +164,11 @@ def curve_grid(
         place = {"row": i // columns + 1, "col": i % columns + 1}
         own = rows[rows["model"] == model]
         ranks = _ranks(own, metric)
-        best = next((name for name in ranks if name != RANDOM), RANDOM)
+        best = next((name for name in ranks if not is_baseline(name)), RANDOM)
         # In the order of the table, so that the legend's order does not depend on the first panel.
         for name in dict.fromkeys(own["score"]):
             curve = own[own["score"] == name].sort_values("percent_zeroed")
-            line = _grid_line(curve, metric, ranks[name], strong=name in (best, RANDOM))
+            line = _grid_line(curve, metric, ranks[name], strong=name == best or is_baseline(name))
             figure.add_trace(line.update(showlegend=name not in named), **place)
             named.add(name)
         if (start := baseline_row(own)) is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from inactive_heads.analysis.curves.metrics import METRICS, Metric
-from inactive_heads.analysis.curves.table import RANDOM
+from inactive_heads.names import RANDOM, is_baseline
 
 FAMILIES = {
     "AWFT": ("#0072B2", "circle"),
@@ -72,6 +72,8 @@ def line_style(score: str) -> dict[str, str]:
     """
     if score == RANDOM:
         return {"color": "#808080", "dash": "dash", "symbol": "x"}
+    if is_baseline(score):
+        return {"color": "#808080", "dash": "longdashdot", "symbol": "cross"}
     parts = re.fullmatch(r"(.*?)(?: \((LN|HN)\))?", score, flags=re.DOTALL)
     family, kind = (parts[1], parts[2] or "") if parts else (score, "")
     # Any other score shares a family's colour, always the same one, but has its own marker.

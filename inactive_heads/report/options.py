@@ -27,7 +27,7 @@ class ReportOptions:
         out: the folder to write.
         texts: the texts that heads are scored on.
         tasks: the tasks that ablations are evaluated on.
-        scores: the scores to ablate by: "Random", and names of scores that come with the package or
+        scores: the scores to ablate by: baselines, and names of scores that come with the package or
             are in ``own_scores``; None for a default set for each task.
         own_scores: scores from the user's files: swept, shown, and compared with the paper's best.
         percents: the percents of heads to zero; by default `REPORT_PERCENTS`.

@@ -13,7 +13,15 @@ from inactive_heads.evaluation.prepared_task import PreparedTask
 from inactive_heads.files import digest_of
 from inactive_heads.models.load import load as load_model
 from inactive_heads.models.model import Model
-from inactive_heads.names import BUNDLED, RANDOM, ROD, TEXT_LOSS
+from inactive_heads.names import (
+    BUNDLED,
+    DEFAULT_SCORE,
+    RANDOM,
+    ROD,
+    TEXT_LOSS,
+    placebo_of,
+    score_of_placebo,
+)
 from inactive_heads.report.mean_outputs import kept_means, other_texts
 from inactive_heads.report.options import ReportOptions, all_scores, our_scores
 from inactive_heads.scores.computable import why_not_computable
@@ -129,7 +137,7 @@ def prepare_report(options: ReportOptions) -> PreparedReport:
     grids = {task.name: _grid(options, model, task, ours, {*lacking}, means) for task in tasks}
     shown = [score for score in ours if score.name not in lacking]
     drawn = [*get_scores(), *shown, *map(get_score, options.own_scores)]
-    swept = [*drawn, *(score for grid in grids.values() for score in grid.scores)]
+    swept = [*drawn, *(score for grid in grids.values() for score in grid.scored)]
     job = Job(
         model,
         {task.name: PreparedTask.of(model, task) for task in tasks},
@@ -168,10 +176,12 @@ def _grid(
     """The sweep of one task: the scores that were asked for, or its default ones."""
     functions = {score.name: score for score in ours}
     on_texts = task.name == TEXT_LOSS
-    usual = all_scores(options.replacement) if on_texts else (*SWEPT_SCORES, *functions)
+    on_loss = [*all_scores(options.replacement), placebo_of(DEFAULT_SCORE)]
+    usual = on_loss if on_texts else [*SWEPT_SCORES, *functions]
     wanted = dict.fromkeys([*(options.scores or usual), *options.own_scores])
     # What the model lacks is left out, unless nothing else was asked for.
-    names = [name for name in wanted if name.removesuffix(" (LN)") not in lacking] or wanted
+    bare = {name: (score_of_placebo(name) or name).removesuffix(" (LN)") for name in wanted}
+    names = [name for name in wanted if bare[name] not in lacking] or wanted
     return make_grid(
         model,
         scores=[functions.get(name, name) for name in names],

@@ -19,7 +19,7 @@ from torch import Tensor
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.tensor_types import PerHead
 from inactive_heads.errors import NotFinite, UserError, look_up, shortened
-from inactive_heads.names import HOW_TO_LIST
+from inactive_heads.names import HOW_TO_LIST, is_baseline
 
 Side = Literal["below", "above"]
 
@@ -119,7 +119,7 @@ def score_function(
         A decorator that returns the function unchanged.
 
     Raises:
-        UserError: the name is no text, or is that of the baseline "Random"; or, when the decorator
+        UserError: the name is no text, or is that of a baseline; or, when the decorator
             is applied, the name is already registered, ``inactive`` is neither "below" nor
             "above", ``layer_mean_of`` is unknown, or a class is given instead of an instance.
     """
@@ -128,8 +128,8 @@ def score_function(
             f'a score needs a name: write @score_function("NAME", inactive="below") above the '
             f"function, not {shortened(name)}"
         )
-    if name.strip().casefold() == "random":
-        raise UserError('"Random" is the name of the baseline; choose another name')
+    if name.strip().casefold() == "random" or is_baseline(name):
+        raise UserError(f"{name!r} is the name of a baseline; choose another name")
 
     def register(function: ScoreFunction) -> ScoreFunction:
         if not callable(function):

@@ -15,13 +15,12 @@ import xarray as xr
 
 from inactive_heads import plots
 from inactive_heads.analysis.curves.metrics import ACCURACY, Metric
-from inactive_heads.analysis.curves.table import RANDOM, read_curves
+from inactive_heads.analysis.curves.table import read_curves
 from inactive_heads.errors import UserError
 from inactive_heads.models.load import as_model, load_model
 from inactive_heads.models.model import Model
-from inactive_heads.names import BUNDLED
+from inactive_heads.names import BUNDLED, RANDOM, is_baseline
 from inactive_heads.scores.registry import ScoreLike, get_score, listed_scores
-from inactive_heads.sweeps.grid import is_random
 from inactive_heads.sweeps.head_to_head import lead_over, standing
 from inactive_heads.sweeps.results import load_sweeps
 from inactive_heads.sweeps.sweep import sweep
@@ -139,7 +138,7 @@ def compare_scores(
         published: a file for `read_curves`. The result then also ranks the scores among the
             published ones (``standing``), which needs a task of questions.
         out: a folder that keeps finished work, as in `sweep`; a temporary one by default.
-        seed: the seed of the bundled texts and of Random.
+        seed: the seed of the bundled texts and of baselines.
         batch_size: the number of inputs run together, or "auto".
         progress: whether to show progress on a terminal.
 
@@ -213,8 +212,8 @@ def _texts(model: Model, seed: int) -> TextTask:
 
 
 def _name_or_score(score: ScoreLike) -> ScoreLike:
-    return score if is_random(score) else get_score(score)
+    return score if is_baseline(score) else get_score(score)
 
 
 def _name(score: ScoreLike) -> str:
-    return RANDOM if is_random(score) else get_score(score).name
+    return score if isinstance(score, str) and is_baseline(score) else get_score(score).name

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from inactive_heads.ablation.ablations import Ablation, Fixed, PerInput, Random
+from inactive_heads.ablation.placebo import Placebo
 from inactive_heads.analysis.heads.arguments import (
     check_labelled,
     check_scores,
@@ -23,10 +24,16 @@ from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.errors import UserError, look_up, shortened
 from inactive_heads.files import digest_of
 from inactive_heads.models.model import Model
-from inactive_heads.names import HOW_TO_LIST, RANDOM
+from inactive_heads.names import (
+    HOW_TO_LIST,
+    RANDOM,
+    is_baseline,
+    placebo_of,
+    score_of_placebo,
+)
 from inactive_heads.scores.fingerprint import fingerprint
 from inactive_heads.scores.paper import get_scores
-from inactive_heads.scores.registry import REGISTRY, Score, ScoreLike, listed_scores
+from inactive_heads.scores.registry import REGISTRY, Score, ScoreLike, get_score, listed_scores
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit
 
 
@@ -35,9 +42,9 @@ class Point:
     """A point of the grid: one score at one percent of heads.
 
     Attributes:
-        score: the score's name, or "Random".
+        score: the score's name, or that of a baseline.
         percent: the percent of heads to zero.
-        threshold: the score's threshold, in the score's unit; NaN for Random and in fixed mode.
+        threshold: the score's threshold, in the score's unit; NaN for baselines and in fixed mode.
         units: the units of work that evaluate the point.
     """
 
@@ -54,11 +61,12 @@ class Grid:
     Attributes:
         scores: the score functions.
         with_random: whether the baseline "Random" is swept too.
+        followed: the scores whose placebos are swept too.
         percents: the percents of heads to zero, ascending, each above 0.
         mode: "per-input" or "fixed".
         thresholds: ``(score, percent)``; None to choose them from ``calibration``.
         calibration: ``(score, sample, layer, head)``; None for the scores of the task's inputs.
-        seed: the seed of Random.
+        seed: the seed of baselines.
         shard_tokens: the most tokens per unit of work.
         replacement: ``(layer, head, d_head)``, replaces the output of silenced heads; None for
             zero.
@@ -66,6 +74,7 @@ class Grid:
 
     scores: list[Score]
     with_random: bool
+    followed: list[Score]
     percents: list[float]
     mode: str
     thresholds: xr.DataArray | None
@@ -76,8 +85,17 @@ class Grid:
 
     @property
     def names(self) -> list[str]:
-        """The names of the scores that are swept, in order; "Random" comes last."""
-        return [*(score.name for score in self.scores), *([RANDOM] if self.with_random else [])]
+        """The names of what is swept, in order; baselines come last."""
+        return [
+            *(score.name for score in self.scores),
+            *([RANDOM] if self.with_random else []),
+            *(placebo_of(score.name) for score in self.followed),
+        ]
+
+    @property
+    def scored(self) -> list[Score]:
+        """The scores that heads are chosen by: those swept, and those that placebos follow."""
+        return list({score.name: score for score in (*self.scores, *self.followed)}.values())
 
     @property
     def n_points(self) -> int:
@@ -91,6 +109,7 @@ class Grid:
         return {
             "scores": {score.name: fingerprint(score) for score in self.scores},
             "random": self.with_random,
+            "placebos": {score.name: fingerprint(score) for score in self.followed},
             "percents": self.percents,
             "mode": self.mode,
             "seed": self.seed,
@@ -131,20 +150,24 @@ class Grid:
         if thresholds is None and scores is not None and self.mode == "per-input":
             thresholds = choose_thresholds(scores, self.percents)
         points = []
-        functions = {score.name: score for score in self.scores}
+        functions = {score.name: score for score in self.scored}
         for name, percent in product(self.names, self.percents):
-            threshold = float("nan")
+            followed = score_of_placebo(name)
+            chooser, threshold = followed or name, float("nan")
             ablation: Ablation | None = None
             if self.mode == "fixed":
                 # An empty set silences nothing, so its point is the baseline.
-                if heads := self._fixed_heads(name, percent, scores, shape):
+                if heads := self._fixed_heads(chooser, percent, scores, shape):
                     ablation = Fixed(heads, self.replacement)
             elif name == RANDOM:
                 ablation = Random(percent / 100, self.seed, self.replacement)
             else:
                 assert thresholds is not None, "a sweep of scores has thresholds or scores"
-                threshold = float(thresholds.sel(score=name, percent=percent))
-                ablation = PerInput(functions[name], threshold, self.replacement)
+                threshold = float(thresholds.sel(score=chooser, percent=percent))
+                ablation = PerInput(functions[chooser], threshold, self.replacement)
+            if followed is not None:
+                threshold = float("nan")
+                ablation = None if ablation is None else Placebo(ablation, self.seed)
             units = [Unit(task, shard, ablation) for shard in shards]
             points.append(Point(name, percent, threshold, units))
         return points
@@ -177,14 +200,14 @@ def make_grid(
 
     Args:
         model: the model to sweep; its device decides the default of ``shard_tokens``.
-        scores: names or functions, "Random" among them; None for the paper's fifteen and Random.
+        scores: names or functions, baselines among them; None for the paper's fifteen and Random.
         percents: the percents of heads to zero, 0 to 100.
         mode: "per-input" or "fixed".
         thresholds: ``(score, percent)``; None to choose them from scores.
         calibration: ``(score, sample, layer, head)``; None for the scores of the task's inputs.
         replacement: ``(layer, head, d_head)``; None for zero.
         shard_tokens: the most tokens per unit of work; None for a few minutes' worth.
-        seed: the seed of Random.
+        seed: the seed of baselines.
 
     Returns:
         The grid; 0% is left out of its percents, because it is the baseline.
@@ -196,7 +219,7 @@ def make_grid(
             chosen from the scores of a model with other heads, or ``shard_tokens`` is below 1.
     """
     check_mode(mode)
-    ranked, with_random = split_random(scores)
+    ranked, with_random, followed = split_baselines(scores)
     above_zero = [percent for percent in check_percents(percents) if percent > 0]
     if thresholds is not None:
         check_thresholds(thresholds)
@@ -204,7 +227,8 @@ def make_grid(
     if calibration is not None:
         check_scores(calibration, ("score", "sample", "layer", "head"))
     for name, given in (("thresholds", thresholds), ("calibration", calibration)):
-        missing = [] if given is None else [s.name for s in ranked if s.name not in given["score"]]
+        asked = dict.fromkeys(score.name for score in (*ranked, *followed))
+        missing = [] if given is None else [one for one in asked if one not in given["score"]]
         if missing:
             raise UserError(f"the {name} given have no score {', '.join(missing)}")
     if thresholds is not None:
@@ -231,40 +255,50 @@ def make_grid(
     usual = SHARD_TOKENS.get(model.engine.device.type, SHARD_TOKENS["cpu"])
     tokens = usual if shard_tokens is None else shard_tokens
     return Grid(
-        ranked, with_random, above_zero, mode, thresholds, calibration, seed, tokens, replacement
+        ranked,
+        with_random,
+        followed,
+        above_zero,
+        mode,
+        thresholds,
+        calibration,
+        seed,
+        tokens,
+        replacement,
     )
 
 
-def split_random(scores: ScoreLike | Iterable[ScoreLike] | None) -> tuple[list[Score], bool]:
-    """The score functions, separated from the baseline "Random".
+def split_baselines(
+    scores: ScoreLike | Iterable[ScoreLike] | None,
+) -> tuple[list[Score], bool, list[Score]]:
+    """The score functions, separated from the baselines.
 
     Args:
-        scores: names or functions, "Random" among them, or a single one; None for the paper's fifteen
-            and Random.
+        scores: names or functions, "Random" and "Placebo of …" with a score's name among them, or a
+            single one; None for the paper's fifteen and Random.
 
     Returns:
-        The scores without Random, and whether Random is among them.
+        The scores without baselines, whether Random is among them, and the scores whose placebos
+        are.
 
     Raises:
         UserError: a score is unknown or given twice, or ``scores`` is empty.
     """
     if scores is None:
-        return get_scores(), True
+        return get_scores(), True, []
     asked = listed_scores(scores)
-    for score in asked:
-        if isinstance(score, str):
-            look_up(score, [*REGISTRY, RANDOM], "score", HOW_TO_LIST)
-    ranked = [score for score in asked if not is_random(score)]
-    n_random = len(asked) - len(ranked)
-    if n_random > 1:
-        raise UserError(f"score {RANDOM!r} was asked for twice")
-    return (get_scores(ranked) if ranked or not asked else []), n_random == 1
-
-
-def is_random(score: ScoreLike) -> bool:
-    """Whether a score is the baseline "Random", which has no function.
-
-    Args:
-        score: a name, a function or a `Score`.
-    """
-    return isinstance(score, str) and score == RANDOM
+    baselines = [score for score in asked if isinstance(score, str) and is_baseline(score)]
+    for name in baselines:
+        if baselines.count(name) > 1:
+            raise UserError(f"score {name!r} was asked for twice")
+    others = [score for score in asked if not is_baseline(score)]
+    for other in others:
+        if isinstance(other, str):
+            look_up(other, [*REGISTRY, RANDOM], "score", HOW_TO_LIST)
+    ranked = get_scores(others) if others or not asked else []
+    own = {score.name: score for score in ranked}
+    followed = [name for name in map(score_of_placebo, baselines) if name is not None]
+    for name in followed:
+        look_up(name, [*REGISTRY, *own], "score for a placebo to follow", HOW_TO_LIST)
+    placebos = [own[name] if name in own else get_score(name) for name in followed]
+    return ranked, RANDOM in baselines, placebos

@@ -16,7 +16,7 @@ from inactive_heads.analysis.curves.table import as_curves, baseline_row
 from inactive_heads.analysis.curves.ties import joined, tied_ranks
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.outcomes import CONFIDENCE, Outcomes
-from inactive_heads.names import PAPER_SCORES, RANDOM
+from inactive_heads.names import PAPER_SCORES, is_baseline
 from inactive_heads.sweeps.results import Sweep
 
 
@@ -91,7 +91,7 @@ def challenges(
     for task, ranking in rankings.items():
         found, names = sweeps[task], list(ranking["score"])
         papers = ranking[ranking["score"].isin(PAPER_SCORES)]
-        others = [name for name in names if name not in (*PAPER_SCORES, RANDOM)]
+        others = [name for name in names if not (name in PAPER_SCORES or is_baseline(name))]
         if papers.empty or not others:
             continue
         best, *tied = papers.loc[papers["rank"] == papers["rank"].min(), "score"]
@@ -135,7 +135,7 @@ def standing(curves: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
             )
     rows = []
     for model, group in theirs.groupby("model", sort=False):
-        named = group[group["score"] != RANDOM]
+        named = group[~group["score"].map(is_baseline)]
         ends = [*_ends(own), *_ends(named)]
         up_to = min(ends)
         there, here = _gains(named, group, up_to), _gains(own, own, up_to)

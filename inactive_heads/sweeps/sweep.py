@@ -65,8 +65,9 @@ def sweep(
     Args:
         model: from `load_model`, or a TransformerBridge or HookedTransformer.
         task: from `load_task`, or its name.
-        scores: names or functions, "Random" among them, or a single one; by default the paper's
-            fifteen and Random.
+        scores: names or functions, or a single one; by default the paper's fifteen and Random.
+            "Random" and, with any score's name, "Placebo of AHON (LN)" are baselines: heads drawn
+            at random, and in every layer as many as the score silences there (see `Placebo`).
         percents: the percents of heads to zero; by default the paper's: 0, 5, 10, 15, 20, 25, 30.
             0, the baseline, is always included.
         mode: "per-input", as in the paper, or "fixed", one head set for all inputs.
@@ -81,13 +82,13 @@ def sweep(
         executor: "local", "ray", or an executor of your own.
         workers: the number of processes that each load the model; see `ExecutionSpec`.
         shard_tokens: the most tokens per unit of work; by default a few minutes' worth.
-        seed: the seed of Random.
+        seed: the seed of baselines.
         batch_size: inputs per batch, or "auto".
         progress: whether to show progress on a terminal.
 
     Returns:
         One row per score and percent, with the columns model; task; score; mode; percent;
-        threshold, NaN for Random and fixed head sets; percent_zeroed; accuracy, in %, with its 95%
+        threshold, NaN for baselines and fixed head sets; percent_zeroed; accuracy, in %, with its 95%
         interval ci_low to ci_high; n, the number of items; loss, in nats per token, with loss_low
         to loss_high; and the paired changes from the baseline, see `Outcomes.effect`. Columns that
         the task does not measure are NaN.
@@ -111,7 +112,7 @@ def sweep(
         seed=seed,
     )
     prepared = PreparedTask.of(subject, task)
-    named = {score.name: score for score in grid.scores}
+    named = {score.name: score for score in grid.scored}
     name = prepared.task.name
     job = Job(subject, {name: prepared}, named, batch_size)
     if isinstance(executor, str):

@@ -230,13 +230,17 @@
     };
   }
 
+  function isBaseline(name) {
+    return name === "Random" || name.startsWith("Placebo of ");
+  }
+
   function curve(figure) {
     const faint = dark.matches && !printing ? 0.9 : 0.65;
-    const best = figure.data.find((trace) => trace.meta !== "Random");
+    const best = figure.data.find((trace) => !isBaseline(trace.meta));
     const wanted = chosen("score");
     const strong = figure.data.some((trace) => trace.meta === wanted) ? wanted : best && best.meta;
     const traces = figure.data.map((trace) => {
-      const on = trace.meta === strong || trace.meta === "Random";
+      const on = trace.meta === strong || isBaseline(trace.meta);
       const color = tone(trace.line.color);
       return {
         ...trace, opacity: on ? 1 : faint,

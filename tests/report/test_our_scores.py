@@ -29,6 +29,8 @@ TEXTS = [
     "the mat sat far on the cat",
 ]
 
+PLACEBO = "Placebo of AHON (LN)"
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -64,7 +66,7 @@ def test_ours_are_swept_and_shown_by_default(folder, asked, replacement, ours):
     tasks = [TaskSpec("quiz", folder / "quiz.csv"), TaskSpec("text-loss")]
     prepared = prepare_report(replace(asked, tasks=tasks, replacement=replacement))
     names = {name: grid.names for name, grid in prepared.grids.items()}
-    assert names["text-loss"] == [*PAPER_SCORES, *ours, RANDOM]
+    assert names["text-loss"] == [*PAPER_SCORES, *ours, RANDOM, PLACEBO]
     assert sorted(names["quiz"]) == sorted([*SWEPT_SCORES, *ours])
     assert prepared.scores == [*PAPER_SCORES, *ours]
     assert [grid.replacement is None for grid in prepared.grids.values()] == [
@@ -80,9 +82,9 @@ def test_what_a_model_lacks_is_left_out_with_a_notice(asked, monkeypatch):
         monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], function=broken))
     with pytest.warns(ih.Notice, match="RON is left out: nothing is known of how"):
         prepared = prepare_report(asked)
-    assert prepared.grids["text-loss"].names == [*PAPER_SCORES, RANDOM]
+    assert prepared.grids["text-loss"].names == [*PAPER_SCORES, RANDOM, PLACEBO]
     with pytest.warns(ih.Notice, match="RON is left out"):
-        some = prepare_report(replace(asked, scores=["RON", "AWFT", RANDOM]))
+        some = prepare_report(replace(asked, scores=["RON", "AWFT", "Placebo of RON", RANDOM]))
     assert some.grids["text-loss"].names == ["AWFT", RANDOM]
 
 

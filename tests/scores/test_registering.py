@@ -28,7 +28,7 @@ def score(heads):
 MISUSES = {
     "without a name": (lambda: ih.score_function(score), r'write @score_function\("NAME", inact'),
     "an empty name": (lambda: ih.score_function(" ", inactive="below"), "needs a name"),
-    "the baseline": (lambda: ih.score_function("random", inactive="below"), '"Random" is the name'),
+    "the baseline": (lambda: ih.score_function("random", inactive="below"), "'random' is the name"),
     "without a side": (
         lambda: ih.score_function("MY")(score),
         "must be .below. or .above., not None",

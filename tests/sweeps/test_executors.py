@@ -17,7 +17,7 @@ from inactive_heads.sweeps.executors import choose_executor
 from inactive_heads.sweeps.local_executor import InProcess, Processes
 
 SAMPLES = [[5, 6, 7, 8, 9], [50, 40, 3], list(range(30)), [9, 8, 7, 1, 2, 3]]
-SCORES = ["AHON (LN)", "Random"]
+SCORES = ["AHON (LN)", "Random", "Placebo of AHON (LN)"]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from helpers.tiny_models import tiny_llama
 import inactive_heads as ih
 from inactive_heads.ablation.ablations import Fixed, PerInput, Random
 from inactive_heads.engines.lens import bridge_of
-from inactive_heads.sweeps.grid import make_grid, split_random
+from inactive_heads.sweeps.grid import make_grid, split_baselines
 from inactive_heads.sweeps.unit import SHARD_TOKENS, Unit, shards_of
 
 MODEL = ih.as_model(bridge_of(tiny_llama(), "tiny"))
@@ -136,6 +136,8 @@ def test_every_setting_that_changes_results_is_written_down():
     changes = [
         {"scores": ["AHON (LN)"]},
         {"scores": ["AHON", "Random"]},
+        {"scores": ["AHON", "Placebo of AHON"]},
+        {"scores": ["AHON", "Placebo of AWFT"]},
         {"percents": [10, 20]},
         {"mode": "fixed"},
         {"seed": 1},
@@ -154,11 +156,12 @@ def test_every_setting_that_changes_results_is_written_down():
 
 
 def test_a_grid_of_nothing_said_is_the_papers():
-    ranked, with_random = split_random(None)
+    ranked, with_random, followed = split_baselines(None)
     assert [score.name for score in ranked] == list(ih.PAPER_SCORES)
     assert with_random
-    assert split_random(["Random"]) == ([], True)
-    assert split_random(["AWFT"])[1] is False
+    assert followed == []
+    assert split_baselines(["Random"]) == ([], True, [])
+    assert split_baselines(["AWFT"])[1] is False
     grid = make_grid(MODEL, scores=["AHON", "Random"], percents=[0, 20, 10], mode="per-input")
     assert grid.percents == [10, 20]
     assert grid.names == ["AHON", "Random"]

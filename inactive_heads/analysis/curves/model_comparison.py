@@ -12,9 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from inactive_heads.analysis.curves.ranking import reach_column
-from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.curves.ties import ROUNDING, best_rows, joined, tied_ranks
 from inactive_heads.errors import UserError
+from inactive_heads.names import is_baseline
 
 REFERENCE = "AWFT"
 """The score that others are compared with: the one that work on attention sinks looks at."""
@@ -35,7 +35,7 @@ def compare_models(ranking: pd.DataFrame, *, reference: str = REFERENCE) -> pd.D
         by the reference score and by the score that allows most; gain, best minus reference;
         best_score (among equals, the one of better rank); top_score, the first by normalized AUC;
         and normalized_auc, that of best_score. Scores that tie are named together: "AHON and LTHON".
-        Random takes no part. ``reference`` and ``gain`` are NaN for a model without the reference
+        Baselines take no part. ``reference`` and ``gain`` are NaN for a model without the reference
         score.
 
     Raises:
@@ -61,7 +61,7 @@ def count_ranks(ranking: pd.DataFrame, *, top: int = 3) -> pd.DataFrame:
     """Return how often each score is first and among the first ``top``, best scores first.
 
     Args:
-        ranking: from `rank_scores`, for one task and mode. Random takes part.
+        ranking: from `rank_scores`, for one task and mode. Baselines take part.
         top: how many ranks count as top.
 
     Returns:
@@ -73,7 +73,7 @@ def count_ranks(ranking: pd.DataFrame, *, top: int = 3) -> pd.DataFrame:
         UserError: the table is not from `rank_scores`, or holds several tasks or modes.
     """
     reach = reach_column(ranking)
-    by_score = one_setting(ranking, with_random=True).groupby("score", sort=False)
+    by_score = one_setting(ranking, with_baselines=True).groupby("score", sort=False)
     table = pd.DataFrame(
         {
             "models": by_score["model"].nunique(),
@@ -92,7 +92,7 @@ def rank_table(ranking: pd.DataFrame) -> pd.DataFrame:
     """Return the rank of every score on every model: scores × models, the best mean rank first.
 
     Args:
-        ranking: from `rank_scores`, for one task and mode. Random takes part.
+        ranking: from `rank_scores`, for one task and mode. Baselines take part.
 
     Returns:
         A table of ranks, 1 for the best; NaN where a model was not run with a score.
@@ -100,7 +100,7 @@ def rank_table(ranking: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: the ranking holds several tasks or modes.
     """
-    ranks = _pivot(one_setting(ranking, with_random=True), "rank")
+    ranks = _pivot(one_setting(ranking, with_baselines=True), "rank")
     return ranks.loc[ranks.mean(axis=1).sort_values(kind="stable").index]
 
 
@@ -108,7 +108,7 @@ def rank_correlations(ranking: pd.DataFrame) -> pd.DataFrame:
     """Return Spearman's correlation of the normalized AUCs of every two models: models × models.
 
     Args:
-        ranking: from `rank_scores`, for one task and mode. Random is left out.
+        ranking: from `rank_scores`, for one task and mode. Baselines are left out.
 
     Returns:
         Correlations between -1 and 1, over the scores that both models have; 1 on the diagonal. NaN
@@ -129,7 +129,7 @@ def top_overlap(ranking: pd.DataFrame, *, top: int = 5) -> pd.DataFrame:
     """Return the overlap of the best scores of every two models: models × models.
 
     Args:
-        ranking: from `rank_scores`, for one task and mode. Random is left out.
+        ranking: from `rank_scores`, for one task and mode. Baselines are left out.
         top: how many scores, by rank, count as a model's best; ties with the last do too.
 
     Returns:
@@ -153,7 +153,7 @@ def rank_agreement(
     """Return how much two models agree on the order of the scores.
 
     Args:
-        ranking: from `rank_scores`, for one task and mode. Random is left out.
+        ranking: from `rank_scores`, for one task and mode. Baselines are left out.
         first: the name of one model.
         second: the name of the other.
         top: how many scores, by rank, count as a model's best.
@@ -177,12 +177,12 @@ def rank_agreement(
     }
 
 
-def one_setting(ranking: pd.DataFrame, *, with_random: bool = False) -> pd.DataFrame:
-    """Return the ranking, checked to be of one task and mode, without Random by default.
+def one_setting(ranking: pd.DataFrame, *, with_baselines: bool = False) -> pd.DataFrame:
+    """Return the ranking, checked to be of one task and mode, without baselines by default.
 
     Args:
         ranking: from `rank_scores`.
-        with_random: whether to keep the rows of Random.
+        with_baselines: whether to keep the rows of baselines.
 
     Returns:
         The rows of ``ranking``, unchanged.
@@ -192,7 +192,7 @@ def one_setting(ranking: pd.DataFrame, *, with_random: bool = False) -> pd.DataF
     """
     if ranking.duplicated(["model", "score"]).any():
         raise UserError("the ranking holds several tasks or modes: choose one of each first")
-    return ranking if with_random else ranking[ranking["score"] != RANDOM]
+    return ranking if with_baselines else ranking[~ranking["score"].map(is_baseline)]
 
 
 def _pivot(ranking: pd.DataFrame, column: str) -> pd.DataFrame:

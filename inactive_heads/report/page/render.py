@@ -13,7 +13,6 @@ from plotly.offline import get_plotlyjs
 
 from inactive_heads.analysis.curves.metrics import Tolerances
 from inactive_heads.analysis.curves.model_comparison import count_ranks
-from inactive_heads.analysis.curves.table import RANDOM
 from inactive_heads.analysis.heads.threshold_stability import (
     COLUMNS,
     thresholds_of_curves,
@@ -21,7 +20,7 @@ from inactive_heads.analysis.heads.threshold_stability import (
 )
 from inactive_heads.errors import UserError
 from inactive_heads.html import as_json, environment, source
-from inactive_heads.names import OURS
+from inactive_heads.names import OURS, is_baseline
 from inactive_heads.report.answer import answer_of
 from inactive_heads.report.page.model_results import ModelResults, checkpoints_of, labels
 from inactive_heads.report.page.parts import Chart, Table, plain_figure
@@ -210,8 +209,8 @@ def _choices(
     drawn = [payload for payload in payloads.values() if payload]
     scores = [score["name"] for payload in drawn for score in payload["scores"]]
     scores += [part.shown.score for part in parts if part.shown.score is not None]
-    # Lines of the curves can be chosen too, except Random's, which always stands out.
-    scores += [name for one in found for name in one.ranking["score"] if name != RANDOM]
+    # Lines of the curves can be chosen too, except baselines', which always stand out.
+    scores += [name for one in found for name in one.ranking["score"] if not is_baseline(name)]
     percents = {one for payload in drawn for one in payload["percents"]}
     percents |= {part.shown.percent for part in parts if part.shown.percent is not None}
     known = [*models, *(part.shown.model for part in parts if part.shown.model is not None)]

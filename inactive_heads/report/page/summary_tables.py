@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from inactive_heads.analysis.curves.metrics import LOSS, Metric, Tolerances
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, metric_of
+from inactive_heads.analysis.curves.table import CURVE_KEYS, metric_of
 from inactive_heads.analysis.curves.ties import joined
-from inactive_heads.names import OURS, PAPER_SCORES
+from inactive_heads.names import OURS, PAPER_SCORES, is_baseline
 from inactive_heads.report.page.parts import (
     Cell,
     Shown,
@@ -100,7 +100,7 @@ def _columns(
         "rank": lambda row: number(row["rank"], ".0f"),
         "score": lambda row: cell(row["score"], ""),
     }
-    if not set(rows["score"]) <= {*PAPER_SCORES, RANDOM}:
+    if not set(rows["score"][~rows["score"].map(is_baseline)]) <= {*PAPER_SCORES}:
         columns["rank among the paper’s"] = lambda row: number(row["paper_rank"], ".0f")
     if paired:
         columns[metric.heading] = lambda row: number(row[metric], f".{digits}f")
@@ -139,7 +139,7 @@ def _note(rows: pd.DataFrame, start: pd.Series | None, metric: Metric) -> str:
         if count < metric.fewest_items and np.isnan(start[list(metric.bounds)].astype(float)).all():
             parts.append(f"95% intervals are {metric.too_few}.")
     far = (rows["percent_zeroed"] - rows["percent"]).abs() > FAR_OFF
-    off = rows[far & (rows["score"] != RANDOM)]
+    off = rows[far & ~rows["score"].map(is_baseline)]
     if len(off):
         named = ", ".join(f"{row.score} {row.percent_zeroed:.1f}%" for row in off.itertuples())
         parts.append(

@@ -12,8 +12,9 @@ from inactive_heads.analysis.curves.metrics import LOSS, Metric, MetricName, Tol
 from inactive_heads.analysis.curves.model_comparison import REFERENCE, compare_models, count_ranks
 from inactive_heads.analysis.curves.rank_uncertainty import about_to_tell
 from inactive_heads.analysis.curves.ranking import reach_column
-from inactive_heads.analysis.curves.table import CURVE_KEYS, RANDOM, metric_of
+from inactive_heads.analysis.curves.table import CURVE_KEYS, metric_of
 from inactive_heads.analysis.curves.ties import ROUNDING, joined
+from inactive_heads.names import RANDOM, is_baseline
 from inactive_heads.report.answer import Answer
 from inactive_heads.report.page.summary_rows import (
     CHANGE,
@@ -104,7 +105,7 @@ def compared(ranking: pd.DataFrame, setting: str, metric: Metric | MetricName) -
     else:
         text += f"within {reach} of the model with every head, the best score of each model finds "
     text += f"{means['best']:.2f}%, on average."
-    named = counts[counts["score"] != RANDOM]
+    named = counts[~counts["score"].map(is_baseline)]
     if len(named):
         best = named.iloc[0]
         # Mean ranks are of whole numbers: equal ones are equal to the last digit.
@@ -142,7 +143,7 @@ class _Words:
     ) -> None:
         self.metric, self.within = metric, within
         self.ranked = rows.sort_values("rank", kind="stable")
-        self.best = _first(self.ranked[self.ranked["score"] != RANDOM])
+        self.best = _first(self.ranked[~self.ranked["score"].map(is_baseline)])
         self.random = _first(rows[rows["score"] == RANDOM])
         model, task, mode = (str(key) for key in keys)
         n = rows["n"].max() if "n" in rows else np.nan
@@ -232,7 +233,7 @@ class _Words:
         """Whether the best score ties, or beats the runner-up; empty where that is not known."""
         assert self.best is not None
         best, ranked = self.best, self.ranked
-        first = ranked[(ranked["rank"] == best["rank"]) & (ranked["score"] != RANDOM)]
+        first = ranked[(ranked["rank"] == best["rank"]) & ~ranked["score"].map(is_baseline)]
         if len(first) > 1:
             return f" {joined(list(first['score']))} tie: their whole curves are equally good."
         below = ranked.iloc[list(ranked.index).index(best.name) + 1 :]
