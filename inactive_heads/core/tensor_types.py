@@ -30,3 +30,4 @@ Pattern = Float[Tensor, "batch head query key"]
 HeadPattern = Float[Tensor, "batch query key"]
 
 Logits = Float[Tensor, "kept d_vocab"]
+FinalStates = Float[Tensor, "kept d_model"]

@@ -9,7 +9,8 @@ What an engine must do, as the protocol `Engine` states in detail:
 4. Apply the `Silence` that the visitor returns (``silence.apply(z)``) before going on.
 5. Return float32 next-token logits after the tokens in ``keep``, unaffected by padding.
 
-A `SharingEngine` can also run shared prefixes once. CONTRIBUTING.md has a complete example.
+A `SharingEngine` can also run shared prefixes once, and an `UnembeddingEngine` spares a second run
+where texts are compared with the unablated model. CONTRIBUTING.md has a complete example.
 """
 
 from inactive_heads.core.activations import HeadActivations
@@ -17,12 +18,19 @@ from inactive_heads.core.attention_statistics import PatternStatistics
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.model_shape import HeadSizes, ModelShape
 from inactive_heads.core.output_path import OutputPath
-from inactive_heads.engines.base import Engine, SharingEngine, Silence, Visitor
+from inactive_heads.engines.base import (
+    Engine,
+    SharingEngine,
+    Silence,
+    UnembeddingEngine,
+    Visitor,
+)
 
 __all__ = [
     # the protocols, and what passes between an engine and a visitor
     "Engine",
     "SharingEngine",
+    "UnembeddingEngine",
     "HeadSizes",
     "ModelShape",
     "Silence",

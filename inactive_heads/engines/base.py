@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +13,14 @@ from torch import Tensor
 from inactive_heads.core.activations import HeadActivations
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.model_shape import ModelShape
-from inactive_heads.core.tensor_types import HeadMask, HeadMeans, HeadVectors, Logits, TokenMask
+from inactive_heads.core.tensor_types import (
+    FinalStates,
+    HeadMask,
+    HeadMeans,
+    HeadVectors,
+    Logits,
+    TokenMask,
+)
 from inactive_heads.engines.prefix_tree import Row
 from inactive_heads.errors import UserError
 
@@ -264,5 +272,30 @@ class SharingEngine(Engine, Protocol):
         Returns:
             Next-token logits after the kept tokens, ``(kept, d_vocab)``, float32, and the cache for
             the next row.
+        """
+        ...
+
+
+@runtime_checkable
+class UnembeddingEngine(Engine, Protocol):
+    """An engine that shows what enters the unembedding, and can turn it into logits later."""
+
+    def final_states(self) -> AbstractContextManager[list[FinalStates]]:
+        """A context in which the final hidden states of every run are kept.
+
+        Returns:
+            The context. It yields a list that grows by the states at a run's kept tokens,
+            ``(kept, d_model)``, in the order of the run's logits.
+        """
+        ...
+
+    def unembed(self, states: FinalStates) -> Logits:
+        """Turn final hidden states into logits.
+
+        Args:
+            states: ``(kept, d_model)``, as `final_states` keeps them; on any device.
+
+        Returns:
+            The logits that a run with these states has, ``(kept, d_vocab)``, float32.
         """
         ...

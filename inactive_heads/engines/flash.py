@@ -11,7 +11,7 @@ computation itself is in `inactive_heads.engines.attention`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, partial
 
 import torch
@@ -20,7 +20,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.output_path import Norm, OutputPath
-from inactive_heads.core.tensor_types import Logits, TokenMask
+from inactive_heads.core.tensor_types import FinalStates, Logits, TokenMask
 from inactive_heads.engines.attention.cascade import RowAttention, can_run_rows
 from inactive_heads.engines.base import (
     CheckedVisitor,
@@ -36,6 +36,7 @@ from inactive_heads.engines.network.padding_side import padded_right
 from inactive_heads.engines.network.rotary import RotaryAngles
 from inactive_heads.engines.network.state import NetworkState
 from inactive_heads.engines.network.stream import Writings, capture_streams, output_path
+from inactive_heads.engines.network.unembedding import states_given, states_kept
 from inactive_heads.engines.prefix_tree import Row
 from inactive_heads.engines.routing.head_outputs import HeadRun, route_heads
 from inactive_heads.engines.routing.hf_attention import InterfaceAttention
@@ -167,6 +168,29 @@ class FlashEngine:
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never read padding on the right: there is no other.
             return self.network(batch.tokens, use_cache=False).logits[0].float()
+
+    def final_states(self) -> AbstractContextManager[list[FinalStates]]:
+        """A context in which the final hidden states of every run are kept.
+
+        Returns:
+            The context. It yields a list that grows by the states at a run's kept tokens,
+            ``(kept, d_model)``, in the order of the run's logits.
+        """
+        return states_kept(self.network.get_output_embeddings(), self.network)
+
+    def unembed(self, states: FinalStates) -> Logits:
+        """Turn final hidden states into logits, by a run of the model on four tokens.
+
+        Args:
+            states: ``(kept, d_model)``, as `final_states` keeps them; on any device.
+
+        Returns:
+            The logits that a run with these states has, ``(kept, d_vocab)``, float32.
+        """
+        tokens = TokenBatch.of([FIRST_TOKENS], device=self.device).tokens
+        given = states_given(self.network.get_output_embeddings(), states)
+        with self._state.run(lambda: [len(FIRST_TOKENS)]), given:
+            return self.network(tokens, use_cache=False).logits[0].float()
 
     def shares_prefixes(self) -> bool:
         """Whether this model can be run by `run_row`.

@@ -8,7 +8,7 @@ layer's activations are held at a time, never the whole cache.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache, partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,10 +19,7 @@ from transformers import PreTrainedModel
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.model_shape import ModelShape
 from inactive_heads.core.output_path import Norm, OutputPath
-from inactive_heads.core.tensor_types import (
-    Logits,
-    TokenMask,
-)
+from inactive_heads.core.tensor_types import FinalStates, Logits, TokenMask
 from inactive_heads.engines.base import CheckedVisitor, Visitor
 from inactive_heads.engines.finite import check_logits, kept_rows, located
 from inactive_heads.engines.first_look import FIRST_TOKENS
@@ -39,6 +36,7 @@ from inactive_heads.engines.network.stream import (
     follow_stream,
     output_path,
 )
+from inactive_heads.engines.network.unembedding import states_given, states_kept
 from inactive_heads.engines.routing.refusals import Unsupported, unsupported_if_it_fails
 from inactive_heads.errors import NotFinite, naming
 
@@ -245,6 +243,29 @@ class LensEngine:
             stack.enter_context(only_kept(self.bridge.unembed, keep))
             # In a causal model, real tokens never read padding on the right: there is no other.
             return self.bridge(batch.tokens, return_type="logits")[0].float()
+
+    def final_states(self) -> AbstractContextManager[list[FinalStates]]:
+        """A context in which the final hidden states of every run are kept.
+
+        Returns:
+            The context. It yields a list that grows by the states at a run's kept tokens,
+            ``(kept, d_model)``, in the order of the run's logits.
+        """
+        return states_kept(self.bridge.unembed, self.bridge)
+
+    def unembed(self, states: FinalStates) -> Logits:
+        """Turn final hidden states into logits, by a run of the model on four tokens.
+
+        Args:
+            states: ``(kept, d_model)``, as `final_states` keeps them; on any device.
+
+        Returns:
+            The logits that a run with these states has, ``(kept, d_vocab)``, float32.
+        """
+        tokens = TokenBatch.of([FIRST_TOKENS], device=self.device).tokens
+        given = states_given(self.bridge.unembed, states)
+        with self._state.run(lambda: [len(FIRST_TOKENS)]), given:
+            return self.bridge(tokens, return_type="logits")[0].float()
 
     def hooks(self, layer: int) -> dict[str, str]:
         """The hooks in which a layer's heads are read.

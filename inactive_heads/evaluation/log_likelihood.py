@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +16,14 @@ from torch import Tensor
 from inactive_heads.ablation.recorder import layer_silences
 from inactive_heads.core.batch import TokenBatch
 from inactive_heads.core.settings import default_settings
-from inactive_heads.core.tensor_types import Logits, TokenMask
-from inactive_heads.engines.base import LayerSilences, SharingEngine, Visitor
+from inactive_heads.core.tensor_types import FinalStates, Logits, TokenMask
+from inactive_heads.engines.base import (
+    Engine,
+    LayerSilences,
+    SharingEngine,
+    UnembeddingEngine,
+    Visitor,
+)
 from inactive_heads.engines.prefix_tree import Segment, rows_of, segments_of
 from inactive_heads.errors import NotFinite, Notice
 from inactive_heads.models.batching import fits_in_memory, run_in_batches, tokens_at_once
@@ -31,35 +40,80 @@ WORTH_SHARING = 0.9
 Measured = Callable[[list[int], list[int]], Tensor]
 """Reads numbers, ``(target,)`` or ``(row, target)``, for targets after some of the kept tokens."""
 
-Measure = Callable[[Logits], Measured]
-"""Prepares the reading of numbers from the logits at the kept tokens."""
+
+class Read(NamedTuple):
+    """The indices of an input's targets to read, and their places in a batch's flattened tokens."""
+
+    row: int
+    which: Sequence[int]
+    places: Sequence[int]
 
 
-def targets(logits: Logits) -> Measured:
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run of the model: its logits at the kept tokens, and what to read from them.
+
+    Attributes:
+        keep: ``(batch, pos)``, true at the kept tokens.
+        reads: which targets of which inputs are read there.
+        logits: ``(kept, vocab)``, the logits after the kept tokens.
+        n_tokens: the number of tokens of the inputs that are complete with this run.
+        states: ``(kept, d_model)``, the final hidden states; None if the engine does not show them.
+        unablated: runs the same batch with no head silenced, and returns its logits; None where
+            prefixes are shared.
+    """
+
+    keep: TokenMask
+    reads: Sequence[Read]
+    logits: Logits
+    n_tokens: int
+    states: FinalStates | None
+    unablated: Callable[[], Logits] | None = None
+
+    @cached_property
+    def _among_kept(self) -> np.ndarray:
+        return (self.keep.flatten().cumsum(0) - 1).numpy()
+
+    def kept_at(self, read: Read) -> list[int]:
+        """The indices of the kept tokens that a read is about.
+
+        Args:
+            read: one of ``reads``.
+        """
+        return self._among_kept[list(read.places)].tolist()
+
+
+Measure = Callable[[Run], Measured]
+"""Prepares the reading of numbers from the logits of a run."""
+
+
+def targets(run: Run) -> Measured:
     """Reads the log-probabilities of targets.
 
     Args:
-        logits: ``(kept, vocab)``, the logits after the kept tokens.
+        run: a run of the model.
 
     Returns:
         A function from indices of kept tokens, and the target after each, to the targets'
         log-probabilities ``(target,)``, in nats.
     """
+    logits = run.logits
     log_total = torch.logsumexp(logits, dim=-1)
     return lambda at, targets: logits[at, targets] - log_total[at]
 
 
-def targets_and_best(logits: Logits) -> Measured:
+def targets_and_best(run: Run) -> Measured:
     """Reads the log-probabilities of targets and of the most probable tokens in their places.
 
     Args:
-        logits: ``(kept, vocab)``, the logits after the kept tokens.
+        run: a run of the model.
 
     Returns:
         A function from indices of kept tokens, and the target after each, to log-probabilities
         ``(2, target)``, in nats: first the targets', then the most probable tokens'. They are equal
         where greedy decoding gives the target.
     """
+    logits = run.logits
     log_total, best = torch.logsumexp(logits, dim=-1), logits.amax(dim=-1)
     return lambda at, targets: torch.stack([logits[at, targets], best[at]]) - log_total[at]
 
@@ -85,11 +139,11 @@ def log_likelihoods(
         visitor: sees the heads and may silence some; None for the unablated model.
         advance: called with the number of tokens run since the last call.
         batch_size: inputs per batch, or "auto".
-        measure: `targets`, or `targets_and_best`.
+        measure: `targets`, `targets_and_best`, or a measure of `Unablated`.
 
     Returns:
-        One float32 array per input, in nats, ``(target,)`` for `targets` or ``(2, target)`` for
-        `targets_and_best`.
+        One float32 array per input, ``(target,)`` for `targets`, in nats, or what another measure
+        reads, such as ``(2, target)`` for `targets_and_best`.
 
     Raises:
         UserError: the batch size is invalid, an input does not fit in memory, or a log-probability
@@ -97,12 +151,12 @@ def log_likelihoods(
     """
     found: dict[int, np.ndarray] = {}
 
-    def read(run: _Run) -> None:
-        measured = measure(run.logits)
-        among_kept = (run.keep.flatten().cumsum(0) - 1).numpy()
-        for row, which, places in run.reads:
+    def read(run: Run) -> None:
+        measured = measure(run)
+        for one in run.reads:
+            row, which = one.row, one.which
             wanted = [inputs[row].targets[k] for k in which]
-            values = measured(among_kept[list(places)].tolist(), wanted).cpu().numpy()
+            values = measured(run.kept_at(one), wanted).cpu().numpy()
             _check(row, wanted, values)
             if row not in found:
                 size = (*values.shape[:-1], len(inputs[row].targets))
@@ -139,29 +193,12 @@ def _check(row: int, wanted: Sequence[int], values: np.ndarray) -> None:
     )
 
 
-class _Read(NamedTuple):
-    """The indices of an input's targets to read, and their places in a batch's flattened tokens."""
-
-    row: int
-    which: Sequence[int]
-    places: Sequence[int]
-
-
-class _Run(NamedTuple):
-    """The logits at the kept tokens, what to read from them, and the tokens of inputs completed."""
-
-    keep: TokenMask
-    reads: Sequence[_Read]
-    logits: Logits
-    n_tokens: int
-
-
 def _whole_runs(
     model: Model,
     inputs: Sequence[ScoredInput],
     visitor: Visitor | None,
     batch_size: int | str,
-    read: Callable[[_Run], None],
+    read: Callable[[Run], None],
 ) -> None:
     """Run every input whole, in batches of similar length."""
     tokens = [one.tokens for one in inputs]
@@ -173,17 +210,20 @@ def _whole_runs(
         reads = []
         for index, row in enumerate(batch.rows):
             places = [index * width + position for position in inputs[row].positions]
-            reads.append(_Read(row, range(len(places)), places))
+            reads.append(Read(row, range(len(places)), places))
         keep = _kept(reads, len(batch.rows), width)
-        logits = model.engine.run(batch, visitor, keep)
-        read(_Run(keep, reads, logits, sum(len(tokens[row]) for row in batch.rows)))
+        with _states(model.engine) as states:
+            logits = model.engine.run(batch, visitor, keep)
+        n_tokens = sum(len(tokens[row]) for row in batch.rows)
+        alone = partial(model.engine.run, batch, None, keep)
+        read(Run(keep, reads, logits, n_tokens, next(reversed(states), None), alone))
 
     run_in_batches(model, tokens, run, batch_size=batch_size, most_tokens=most_tokens)
 
 
 def _shared_runs(
     model: Model, inputs: Sequence[ScoredInput], visitor: Visitor | None, batch_size: int | str
-) -> Iterator[_Run] | None:
+) -> Iterator[Run] | None:
     """Runs in which shared prefixes run once; None if that is impossible or saves too little."""
     if (silences := layer_silences(visitor)) is None:
         return None
@@ -207,7 +247,7 @@ def _segment_runs(
     segments: Sequence[Segment],
     most_tokens: int,
     most_read: int,
-) -> Iterator[_Run]:
+) -> Iterator[Run]:
     """Runs of segments, in rows with limits on the tokens they hold and on those that are read."""
     reads = {segment: list(_reads_in(segment, inputs)) for segment in segments}
 
@@ -223,12 +263,13 @@ def _segment_runs(
             for one in reads[segment]
         ]
         keep = _kept(here, 1, len(row.tokens))
-        logits, cache = engine.run_row(row, keep, silences, cache)
+        with _states(engine) as states:
+            logits, cache = engine.run_row(row, keep, silences, cache)
         done = (len(inputs[at].tokens) for segment in row.segments for at in segment.ends)
-        yield _Run(keep, here, logits, sum(done))
+        yield Run(keep, here, logits, sum(done), next(reversed(states), None))
 
 
-def _reads_in(segment: Segment, inputs: Sequence[ScoredInput]) -> Iterator[_Read]:
+def _reads_in(segment: Segment, inputs: Sequence[ScoredInput]) -> Iterator[Read]:
     """What to read in a segment, at places counted from its first token."""
     for row in segment.members:
         positions = enumerate(inputs[row].positions)
@@ -237,10 +278,15 @@ def _reads_in(segment: Segment, inputs: Sequence[ScoredInput]) -> Iterator[_Read
         ]
         if inside:
             which, places = zip(*inside, strict=True)
-            yield _Read(row, which, places)
+            yield Read(row, which, places)
 
 
-def _kept(reads: Sequence[_Read], n_rows: int, width: int) -> TokenMask:
+def _states(engine: Engine) -> AbstractContextManager[list[FinalStates]]:
+    """A context in which final hidden states are kept, if the engine shows them."""
+    return engine.final_states() if isinstance(engine, UnembeddingEngine) else nullcontext([])
+
+
+def _kept(reads: Sequence[Read], n_rows: int, width: int) -> TokenMask:
     """A mask of tokens, true at every place that is read."""
     keep = torch.zeros(n_rows * width, dtype=torch.bool)
     keep[[place for read in reads for place in read.places]] = True

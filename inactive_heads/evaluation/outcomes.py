@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import xarray as xr
 from inactive_heads.analysis.curves.intervals import share_intervals, studentized_intervals
 from inactive_heads.analysis.curves.metrics import LOSS, Metric, MetricName, get_metric
 from inactive_heads.analysis.curves.paired import choice_kl, mcnemar_p, paired_change
+from inactive_heads.evaluation.unablated import Unablated
 
 CONFIDENCE = 0.95
 """The confidence level of all intervals."""
@@ -20,6 +21,9 @@ N_RESAMPLES = 2000
 
 NAN = float("nan")
 
+DIVERGENCE = ("kl", "top1_agreement")
+"""The columns of texts' items that compare with the unablated model."""
+
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
@@ -28,8 +32,10 @@ class Outcomes:
     Attributes:
         items: one row per item. For questions, the columns are id, subject, correct,
             answer_logprob, choice_logprobs (log-probabilities in nats) and percent_zeroed, the
-            percent of heads silenced; for texts id, loss (nats per token), n_tokens and
-            percent_zeroed.
+            percent of heads silenced; for texts id, loss (nats per token), n_tokens,
+            percent_zeroed and, if they were compared with the unablated model, kl (the mean over
+            the predicted tokens of KL(unablated || ablated), in nats) and top1_agreement (the
+            percent of them whose most probable token is the same).
         metric: "accuracy" or "loss".
         percent_zeroed: the percent of heads silenced, over all inputs, layers and heads.
     """
@@ -76,10 +82,12 @@ class Outcomes:
             Numbers by name. All tasks have change, of accuracy in points or of loss in nats per
             token. Questions also have p_mcnemar, the p-value of McNemar's test;
             answer_logprob_change, of the right answer's log-probability, in nats; and kl, the mean
-            KL divergence of the choices' probabilities from the unablated ones, in nats. Each
-            except p_mcnemar has an interval, under its name with "_low" and "_high" appended; NaN
-            if there are too few items for it, see `paired_change`. With a single item, p_mcnemar is
-            NaN.
+            KL divergence of the choices' probabilities from the unablated ones, in nats. Texts
+            whose items have kl and top1_agreement (see `evaluate`) have their means over all
+            predicted tokens: kl, of the next token's probabilities, in nats; and top1_agreement, in
+            %. Each except p_mcnemar has an interval, under its name with "_low" and "_high"
+            appended; NaN if there are too few items for it, see `paired_change`. With a single
+            item, p_mcnemar is NaN.
 
         Raises:
             UserError: the items do not pair, or a value is not finite.
@@ -88,7 +96,7 @@ class Outcomes:
         own, before = (one.items[metric.item_column].to_numpy(float) for one in (self, baseline))
         change = _interval("change", own, before, self.weights)
         if metric == LOSS:
-            return change
+            return change | (self._divergence() if "kl" in self.items else {})
         sure, sure_before = (
             one.items["answer_logprob"].to_numpy(float) for one in (self, baseline)
         )
@@ -101,6 +109,18 @@ class Outcomes:
             | _interval("answer_logprob_change", sure, sure_before, self.weights)
             | _mean("kl", kl, self.weights)
         )
+
+    def _divergence(self) -> dict[str, float]:
+        """How far the next-token distributions of texts are from the unablated model's."""
+        kl, agreement = (self.items[name].to_numpy(float) for name in DIVERGENCE)
+        if not kl.any():  # no sampling error: the distributions are the unablated ones
+            names = [f"{name}{end}" for name in DIVERGENCE for end in ("", "_low", "_high")]
+            return {name: 0.0 if name.startswith("kl") else 100.0 for name in names}
+        share = _interval("top1_agreement", agreement / 100, np.zeros_like(kl), self.weights)
+        # An interval may reach beyond what a share can be.
+        return _mean("kl", kl, self.weights) | {
+            name: float(np.clip(100 * value, 0, 100)) for name, value in share.items()
+        }
 
     @property
     def weights(self) -> np.ndarray:
@@ -116,9 +136,12 @@ class Evaluation(Outcomes):
     Attributes:
         zeroed: ``(sample, layer, head)``, booleans, one sample per input that was run: a text has
             one input, a question one or one per answer.
+        unablated: of the unablated model on texts, its next-token distributions, which others are
+            compared with (``baseline`` of `evaluate`); otherwise None.
     """
 
     zeroed: xr.DataArray
+    unablated: Unablated | None = field(default=None, repr=False)
 
 
 def _mean(name: str, values: np.ndarray, weights: np.ndarray) -> dict[str, float]:

@@ -19,7 +19,7 @@ from inactive_heads.names import RANDOM, is_baseline
 from inactive_heads.plots.style import TEMPLATE, escape, line_style
 
 EFFECTS = {
-    "kl": "KL from the unablated choices, nats",
+    "kl": "KL from the unablated model, nats",
     "answer_logprob_change": "change of the right answer's log-probability, nats",
 }
 """Columns of a sweep's curves with effects other than the metric → the titles of their axes."""

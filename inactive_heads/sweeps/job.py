@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from inactive_heads.analysis.curves.metrics import LOSS
 from inactive_heads.errors import UserError
 from inactive_heads.evaluation.evaluate import run_task
+from inactive_heads.evaluation.outcomes import Evaluation
 from inactive_heads.evaluation.prepared_task import PreparedTask
+from inactive_heads.evaluation.unablated import MAX_STATES, Unablated
 from inactive_heads.models.model import Model
 from inactive_heads.progress import Advance
 from inactive_heads.scores.registry import Score
@@ -43,6 +46,9 @@ class Job:
     tasks: Mapping[str, PreparedTask]
     scores: Mapping[str, Score]
     batch_size: int | str = "auto"
+    _held: dict[tuple[str, tuple[int, int]], Unablated] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def do(self, unit: Unit, advance: Advance = _unheard) -> Finished:
         """Do a unit of work in this process.
@@ -63,19 +69,18 @@ class Job:
                 memory.
         """
         part = self.tasks[unit.task].part(*unit.items)
-        ablation, looking = unit.ablation, None
-        if ablation is not None:
-            ablation = ablation.starting_at(part.first_input)
-        elif self.scores:
-            looking = ScoreVisitor(self.model, list(self.scores.values()), len(part.inputs))
-        found = run_task(
-            self.model,
-            part,
-            ablation,
-            advance=advance,
-            looking=looking,
-            batch_size=self.batch_size,
-        )
+        if unit.ablation is None:
+            found, scores = self._run_unablated(unit, part, advance)
+        else:
+            scores = np.empty(0, "f4")
+            found = run_task(
+                self.model,
+                part,
+                unit.ablation.starting_at(part.first_input),
+                advance=advance,
+                unablated=self._compared_with(unit, part),
+                batch_size=self.batch_size,
+            )
         facts = {
             "unit": unit.name,
             "items": found.items.to_dict("list"),
@@ -83,7 +88,42 @@ class Job:
             "n_heads": len(part.inputs) * self.model.shape.total_heads,
             "metric": found.metric,
         }
-        return Finished(facts, np.empty(0, "f4") if looking is None else looking.values)
+        return Finished(facts, scores)
+
+    def _run_unablated(
+        self, unit: Unit, part: PreparedTask, advance: Advance
+    ) -> tuple[Evaluation, np.ndarray]:
+        """Runs the unablated model, scores its heads, and keeps what texts are compared with."""
+        key, looking, made = (unit.task, unit.items), None, None
+        if self.scores:
+            looking = ScoreVisitor(self.model, list(self.scores.values()), len(part.inputs))
+        if part.task.metric == LOSS:
+            others = sum(one.n_bytes for held, one in self._held.items() if held != key)
+            made = Unablated(self.model, part.inputs, MAX_STATES - others)
+        found = run_task(
+            self.model,
+            part,
+            None,
+            advance=advance,
+            unablated=made,
+            looking=looking,
+            batch_size=self.batch_size,
+        )
+        if made is not None:
+            self._held[key] = made
+        return found, np.empty(0, "f4") if looking is None else looking.values
+
+    def _compared_with(self, unit: Unit, part: PreparedTask) -> Unablated | None:
+        """What a unit's texts are compared with; None for questions.
+
+        If another process ran the unablated model, or an earlier one before the sweep was
+        interrupted, it runs once more here, in the same way.
+        """
+        if part.task.metric != LOSS:
+            return None
+        if (unit.task, unit.items) not in self._held:
+            self._run_unablated(unit, part, _unheard)
+        return self._held[unit.task, unit.items]
 
     def n_tokens(self, unit: Unit) -> int:
         """The number of tokens that a unit runs through the model.

@@ -45,6 +45,9 @@ COLUMNS = (
     "kl",
     "kl_low",
     "kl_high",
+    "top1_agreement",
+    "top1_agreement_low",
+    "top1_agreement_high",
 )
 """The columns of a sweep's curves; see `sweep`."""
 

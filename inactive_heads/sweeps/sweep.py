@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from inactive_heads.evaluation.outcomes import Outcomes
+from inactive_heads.analysis.curves.metrics import LOSS
+from inactive_heads.evaluation.outcomes import DIVERGENCE, Outcomes
 from inactive_heads.evaluation.prepared_task import PreparedTask
 from inactive_heads.files import write_whole
 from inactive_heads.models.load import as_model
@@ -90,8 +91,9 @@ def sweep(
         One row per score and percent, with the columns model; task; score; mode; percent;
         threshold, NaN for baselines and fixed head sets; percent_zeroed; accuracy, in %, with its 95%
         interval ci_low to ci_high; n, the number of items; loss, in nats per token, with loss_low
-        to loss_high; and the paired changes from the baseline, see `Outcomes.effect`. Columns that
-        the task does not measure are NaN.
+        to loss_high; and the paired changes from the baseline with the kl and, for texts, the
+        top1_agreement of predictions, see `Outcomes.effect`. Columns that the task does not measure
+        are NaN.
 
     Raises:
         UserError: a score, the mode or the executor is unknown; a percent is outside 0 to 100;
@@ -216,6 +218,7 @@ def run_settings(job: Job, grids: Mapping[str, Grid]) -> dict[str, Any]:
             name: {
                 "about": job.tasks[name].task.about,
                 "inputs": job.tasks[name].digest,
+                "compared": list(DIVERGENCE) if job.tasks[name].task.metric == LOSS else [],
                 **grid.settings,
             }
             for name, grid in grids.items()

@@ -251,7 +251,8 @@ def test_a_sweep_is_read_back_from_its_folder(model, tmp_path):
     for (score, percent), outcomes in found.points.items():
         row = curves[(curves["score"] == score) & (curves["percent"] == percent)].iloc[0]
         assert outcomes.summary()["loss"] == pytest.approx(row["loss"], rel=1e-12)
-        assert list(outcomes.items.columns) == ["id", "loss", "n_tokens", "percent_zeroed"]
+        measured = ["loss", "n_tokens", "percent_zeroed", "kl", "top1_agreement"]
+        assert list(outcomes.items.columns) == ["id", *measured]
     with pytest.raises(ih.UserError, match="no finished sweep"):
         ih.load_sweeps(tmp_path / "units")
 

@@ -30,7 +30,8 @@ SUMMARY_COLUMNS = [
     *("model", "task", "mode", "score", "percent", "threshold", "percent_zeroed"),
     *("accuracy", "ci_low", "ci_high", "accuracy_change"),
     *("loss", "loss_low", "loss_high", "loss_change", "n"),
-    *("change_low", "change_high", "p_mcnemar", "answer_logprob_change", "kl"),
+    *("change_low", "change_high", "p_mcnemar", "answer_logprob_change"),
+    *("kl", "top1_agreement"),
     *("normalized_auc", "percent_within_1pt", "percent_within_0.05_nats", "rank", "paper_rank"),
     *RANKING_COLUMNS,
 ]
