@@ -291,7 +291,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(folder, tmp_path):
         *("--texts", folder / "texts.jsonl", "--task", "text-loss", "--percents", "10,30"),
     )
     assert result.exit_code == 0, result.output
-    assert "text-loss: 35 points, 35 units" in result.stdout
+    assert "text-loss: 37 points, 37 units" in result.stdout
     assert "tokens/s measured here" in result.stdout
     assert not (tmp_path / "out").exists()
 
