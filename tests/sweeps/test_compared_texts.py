@@ -62,7 +62,7 @@ def test_every_point_is_what_an_evaluation_with_a_baseline_is(mode, tmp_path):
         effect = alone.effect(baseline)
         assert row.kl == pytest.approx(effect["kl"], rel=1e-4, abs=1e-6)
         assert row.top1_agreement == pytest.approx(effect["top1_agreement"], rel=1e-6)
-        assert row.top1_agreement_low <= row.top1_agreement <= row.top1_agreement_high <= 100
+        assert np.isnan([row.kl_low, row.top1_agreement_low]).all()  # too few texts for an interval
     assert (curves.loc[curves["percent"] == 30, "kl"] > 0).all()
     summary = ih.analysis.summarize(curves, None, percent=30)
     by_score = curves[curves["percent"] == 30].set_index("score")
