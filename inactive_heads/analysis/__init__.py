@@ -21,18 +21,6 @@ from inactive_heads.analysis.curves.table import (
     baseline_row,
     read_curves,
 )
-from inactive_heads.analysis.heads.checkpoints import (
-    changed_heads,
-    checkpoint_shares,
-    inactive_states,
-    transition_counts,
-    turning_heads,
-)
-from inactive_heads.analysis.heads.distances import (
-    layer_distances,
-    model_distances,
-    score_distances,
-)
 from inactive_heads.analysis.heads.existing import existing_heads
 from inactive_heads.analysis.heads.head_sets import (
     fixed_agreement,
@@ -56,6 +44,18 @@ from inactive_heads.analysis.heads.threshold_stability import (
     thresholds_by_task,
     thresholds_of_curves,
     thresholds_table,
+)
+from inactive_heads.analysis.models.checkpoints import (
+    changed_heads,
+    checkpoint_shares,
+    inactive_states,
+    transition_counts,
+    turning_heads,
+)
+from inactive_heads.analysis.models.distances import (
+    layer_distances,
+    model_distances,
+    score_distances,
 )
 from inactive_heads.names import RANDOM, is_baseline, placebo_of
 

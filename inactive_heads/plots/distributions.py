@@ -153,7 +153,7 @@ def distance_pairs(distances: xr.DataArray, pairs: Sequence[tuple[str, str]]) ->
     Args:
         distances: ``(score, model, other)``, from `model_distances`.
         pairs: names of two models each, such as a model and its finetuned form (see
-            `inactive_heads.analysis.heads.model_families`).
+            `inactive_heads.analysis.models.families`).
 
     Returns:
         The figure.

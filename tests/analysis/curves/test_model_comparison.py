@@ -18,7 +18,7 @@ from inactive_heads.analysis import (
     read_curves,
     top_overlap,
 )
-from inactive_heads.analysis.heads.model_families import finetuned_pairs, scale_steps
+from inactive_heads.analysis.models.families import finetuned_pairs, scale_steps
 from inactive_heads.errors import UserError
 from inactive_heads.report.page.verdict import compared
 

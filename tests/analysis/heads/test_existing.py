@@ -17,9 +17,9 @@ from inactive_heads.analysis import (
     split_heads,
     transition_counts,
 )
-from inactive_heads.analysis.heads.checkpoints import inactive_states
 from inactive_heads.analysis.heads.existing import check_absent, existing_heads, exists_at
 from inactive_heads.analysis.heads.histogram import histogram
+from inactive_heads.analysis.models.checkpoints import inactive_states
 
 DIMS = ("score", "sample", "layer", "head")
 EXISTS = np.array([[True, True, True, True], [True, True, False, False]])

@@ -9,18 +9,18 @@ import pandas as pd
 import xarray as xr
 
 from inactive_heads import plots
-from inactive_heads.analysis.heads.checkpoints import (
+from inactive_heads.analysis.heads.existing import exists_at
+from inactive_heads.analysis.heads.head_sets import inactive_at
+from inactive_heads.analysis.heads.per_input import inactive_shares
+from inactive_heads.analysis.models.checkpoints import (
     changed_heads,
     checkpoint_shares,
     inactive_states,
     transition_counts,
     turning_heads,
 )
-from inactive_heads.analysis.heads.distances import layer_distances, model_distances
-from inactive_heads.analysis.heads.existing import exists_at
-from inactive_heads.analysis.heads.head_sets import inactive_at
-from inactive_heads.analysis.heads.model_families import finetuned_pairs, scale_steps
-from inactive_heads.analysis.heads.per_input import inactive_shares
+from inactive_heads.analysis.models.distances import layer_distances, model_distances
+from inactive_heads.analysis.models.families import finetuned_pairs, scale_steps
 from inactive_heads.report.page.model_results import ModelResults
 from inactive_heads.report.page.parts import (
     Chart,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 from inactive_heads.analysis import layer_distances, model_distances, score_distances
-from inactive_heads.analysis.heads.distances import wasserstein
+from inactive_heads.analysis.models.distances import wasserstein
 from inactive_heads.errors import UserError
 
 sample = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=30)
