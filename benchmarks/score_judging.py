@@ -18,7 +18,7 @@ from inactive_heads.sweeps.head_to_head import lead_over
 from inactive_heads.sweeps.results import Sweep
 
 OURS, BEST = "RON", "AHON (LN)"
-BASELINES = ("Random",)
+BASELINES = ("Random", "Placebo of RON")
 """Swept beside the two on texts."""
 TEXTS = "texts"
 """The name of the task on texts that judge, and of its folder."""

@@ -25,6 +25,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 import inactive_heads as ih
+from inactive_heads.names import is_baseline
 from inactive_heads.plots.style import TEMPLATE
 
 HERE = Path(__file__).parent
@@ -142,7 +143,7 @@ def better(folder: Path) -> go.Figure:
     replaced = [pd.read_csv(path) for path in sorted(folder.glob("*/mean in place/curves.csv"))]
     named = [one.assign(score=one["score"] + ", mean in place", task="texts") for one in replaced]
     curves = pd.concat([*zeroed, *named])
-    curves = curves[(curves["percent"] <= 25) & (curves["score"] != "Random")]
+    curves = curves[(curves["percent"] <= 25) & ~curves["score"].map(is_baseline)]
     return ih.plots.curve_grid(curves, "loss", columns=2).update_layout(width=1000, height=420)
 
 
@@ -237,7 +238,7 @@ def main() -> None:
         if asked.report:
             save_part(page, asked.report, HERE / "report.png", start=None, height=1800)
         if asked.everything:
-            start = "text-loss, per-input: how sure is the ranking"
+            start = "Every score at 10% of heads"
             save_part(page, asked.everything, HERE / "certainty.png", start=start, height=720)
         if asked.published:
             start = "What AWFT and the best score find"

@@ -20,6 +20,7 @@ from inactive_heads.plots.style import TEMPLATE, escape, line_style
 
 EFFECTS = {
     "kl": "KL from the unablated model, nats",
+    "top1_agreement": "top-1 agreement with the unablated model, %",
     "answer_logprob_change": "change of the right answer's log-probability, nats",
 }
 """Columns of a sweep's curves with effects other than the metric → the titles of their axes."""

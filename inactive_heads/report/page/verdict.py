@@ -14,7 +14,7 @@ from inactive_heads.analysis.curves.rank_uncertainty import about_to_tell
 from inactive_heads.analysis.curves.ranking import reach_column
 from inactive_heads.analysis.curves.table import CURVE_KEYS, metric_of
 from inactive_heads.analysis.curves.ties import ROUNDING, joined
-from inactive_heads.names import RANDOM, is_baseline
+from inactive_heads.names import RANDOM, is_baseline, score_of_placebo
 from inactive_heads.report.answer import Answer
 from inactive_heads.report.page.summary_rows import (
     CHANGE,
@@ -145,6 +145,8 @@ class _Words:
         self.ranked = rows.sort_values("rank", kind="stable")
         self.best = _first(self.ranked[~self.ranked["score"].map(is_baseline)])
         self.random = _first(rows[rows["score"] == RANDOM])
+        baselines = rows[rows["score"].map(is_baseline)]
+        self.placebo = _first(baselines[baselines["score"] != RANDOM])
         model, task, mode = (str(key) for key in keys)
         n = rows["n"].max() if "n" in rows else np.nan
         items = f"{n:.0f} {metric.items}" if np.isfinite(n) else mode
@@ -222,12 +224,20 @@ class _Words:
         return f"{metric.subject} from {before} to {after} ({metric.signed(change)}{sure})"
 
     def _random(self) -> str:
-        if self.random is None:
-            return ""
-        change = self.metric.signed(float(self.random[f"{self.metric}_change"]))
-        return f"; zeroing {self.random['percent_zeroed']:.1f}% at random, to " + (
-            f"{self.metric.written(self.random[self.metric])} ({change})"
-        )
+        """What zeroing heads at random does: anywhere, and in the layers that a score picks."""
+        text = ""
+        if self.random is not None:
+            share = f"{self.random['percent_zeroed']:.1f}%"
+            text += f"; zeroing {share} at random, to {self._end(self.random)}"
+        if self.placebo is not None:
+            score = score_of_placebo(str(self.placebo["score"]))
+            text += f"; as many as {score} zeroes in the same layers, at random, to "
+            text += self._end(self.placebo)
+        return text
+
+    def _end(self, row: pd.Series) -> str:
+        change = self.metric.signed(float(row[f"{self.metric}_change"]))
+        return f"{self.metric.written(row[self.metric])} ({change})"
 
     def _lead(self) -> str:
         """Whether the best score ties, or beats the runner-up; empty where that is not known."""
