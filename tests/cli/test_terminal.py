@@ -34,14 +34,17 @@ def test_the_presets_are_listed(encoding):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "module"),
-    [(["evaluate", "--help"], None), (["--help"], "inactive_heads.report")],
+    ("arguments", "module", "expected"),
+    [
+        (["evaluate", "--help"], None, "... at this threshold."),
+        (["--help"], "inactive_heads.report", "Usage: python -m inactive_heads.report"),
+    ],
 )
-def test_help_is_written(arguments, module):
+def test_help_is_written(arguments, module, expected):
     status, out, err = run(*arguments, encoding="ascii", module=module)
     assert (status, err) == (0, b"")
     text = " ".join(out.decode("ascii").replace("|", " ").split())
-    assert "auto, cpu, cuda, cuda:1, ..." in text
+    assert expected in text
 
 
 @pytest.mark.parametrize(

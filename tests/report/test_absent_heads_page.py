@@ -66,10 +66,14 @@ def test_the_numbers_behind_the_page(pages):
     assert all("known" not in score for score in payload["scores"])
 
 
+UNFOLD = "document.querySelectorAll('section > details').forEach((one) => { one.open = true; })"
+
+
 def test_absent_heads_on_the_page(pages, opened):
     path, scores = pages["pruned llama"]
     page, troubles = opened(page_file=path)
     page.wait_for_selector("#heatmap .main-svg")
+    page.evaluate(UNFOLD)
     page.wait_for_selector("#layers .main-svg")
     for chart in ("heatmap", "shares", "correlations"):
         z = page.evaluate(f"document.getElementById('{chart}').data[0].z")
@@ -115,6 +119,7 @@ def test_undefined_scores_are_counted_as_in_the_tables(opened, tmp_path):
         scores=[str(tmp_path / "scores.nc")], percents=[50], at=50, out=str(tmp_path)
     )
     page, troubles = opened(page_file=build_saved_report(options))
+    page.evaluate(UNFOLD)
     page.wait_for_selector("#shares .main-svg")
     text = page.evaluate("document.getElementById('shares').data[0].text")[0]
     assert text[0].endswith("inactive on 1 of 3 inputs")
