@@ -87,7 +87,7 @@
     body.replaceChildren();
     for (const i of listed) {
       const values = [rank.get(score.mean[i]), headName(i), number(score.mean[i]), `${counts[i]} of ${of[i]} inputs`];
-      cells(body.insertRow(), whole ? [...values, whole[i] ? "inactive as a whole" : "in use"] : values, ["", "name", "", "", "text"]);
+      cells(body.insertRow(), whole ? [...values, whole[i] ? "inactive" : "in use"] : values, ["", "name", "", "", "text"]);
     }
     document.querySelectorAll(".of-groups").forEach((node) => { node.hidden = !whole; });
     const rest = total - listed.length, file = byId("answer") && byId("answer").querySelector("pre");

@@ -101,7 +101,7 @@ def _columns(
         "score": lambda row: cell(row["score"], ""),
     }
     if not set(rows["score"][~rows["score"].map(is_baseline)]) <= {*PAPER_SCORES}:
-        columns["rank among the paper’s"] = lambda row: number(row["paper_rank"], ".0f")
+        columns["paper’s rank"] = lambda row: number(row["paper_rank"], ".0f")
     if paired:
         columns[metric.heading] = lambda row: number(row[metric], f".{digits}f")
     else:
