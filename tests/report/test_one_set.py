@@ -88,7 +88,9 @@ def test_every_place_has_the_same_set(folder, browser):
     at = payload["percents"].index(AT)
     assert {tuple(pair) for pair in np.argwhere(bits(entry["sets"][at])).tolist()} == chosen
     assert f"if {score} chooses them" in text_of(html)
-    assert f"Zeroing the same {len(chosen)} heads ({AT}%, listed below)" in text_of(html)
+    assert f"Zeroing the same {len(chosen)} heads ({AT}%, by {score}, listed below)" in text_of(
+        html
+    )
     for one in payload["scores"]:
         for percent, held in zip(payload["percents"], one["sets"], strict=True):
             expected = ih.select_heads(

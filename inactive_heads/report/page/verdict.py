@@ -148,6 +148,7 @@ class _Words:
         baselines = rows[rows["score"].map(is_baseline)]
         self.placebo = _first(baselines[baselines["score"] != RANDOM])
         model, task, mode = (str(key) for key in keys)
+        self.task = task
         n = rows["n"].max() if "n" in rows else np.nan
         items = f"{n:.0f} {metric.items}" if np.isfinite(n) else mode
         self.where = f"{model}, {task}, {items}" if several else f"{task}, {items}"
@@ -167,7 +168,7 @@ class _Words:
             lead += f"; if chance does, {self.random[column]:.1f}%"
         lead += f" ({self.where})."
         rows = None if answer is None else answer.effects
-        measured = None if rows is None else _first(rows[rows[metric].notna()])
+        measured = None if rows is None else _first(rows[rows["task"] == self.task])
         if answer is None or measured is None:
             share = f"{best['percent_zeroed']:.1f}%"
             text = f"Zeroing the {share} that {best['score']} calls inactive takes "
@@ -175,7 +176,8 @@ class _Words:
         else:
             count = int(answer.heads.sum())
             text = (
-                f"Zeroing the same {count} heads ({answer.percent:g}%, listed below){self._always} "
+                f"Zeroing the same {count} head{'s' * (count != 1)} ({answer.percent:g}%, by {answer.score}, listed "
+                f"below){self._always} "
             )
             text += f"takes {self._change(measured)}"
         text += self._random() + "." + self._lead() + self._few() + self._warning()

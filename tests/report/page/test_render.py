@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from helpers.pages import (
     HOSTILE,
     NAMES,
@@ -24,6 +25,7 @@ from inactive_heads.analysis import summarize
 from inactive_heads.analysis.heads.thresholds import select_heads
 from inactive_heads.errors import UserError
 from inactive_heads.html import as_json
+from inactive_heads.report.answer import Answer
 from inactive_heads.report.page.model_results import ModelResults
 from inactive_heads.report.page.render import render
 from inactive_heads.report.page.verdict import verdict
@@ -130,6 +132,21 @@ def test_verdict_says_what_can_be_told_apart():
         "Zeroing the 10.0% that AHON (LN) calls inactive takes accuracy from 60.0% to 59.5% "
         "(−0.5 points); zeroing 10.0% at random, to 40.0% (−20.0 points).",
     ]
+
+
+def test_the_cost_of_the_one_set_is_that_of_the_task_it_is_said_of():
+    curves = pd.concat([tiny(59.5, 40.0).assign(task=task) for task in ("b", "a")])
+    rows = [
+        {"task": task, "accuracy": 50.0 + i, "change": -10.0 + i} for i, task in enumerate("ba")
+    ]
+    heads = xr.DataArray([[True, False]], dims=("layer", "head"))
+    answer = Answer("AWFT", 10.0, heads, effects=pd.DataFrame(rows))
+    words = verdict(summarize(curves, None, percent=10.0), curves, {"m": answer})
+    assert "(a, 50 questions)" in words[0]
+    assert words[1].startswith(
+        "Zeroing the same 1 head (10%, by AWFT, listed below) on every question takes accuracy from "
+        "60.0% to 51.0% (−9.0 points)"
+    )
 
 
 def test_verdict_does_not_flatter():
