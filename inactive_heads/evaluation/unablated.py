@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,6 +19,12 @@ from inactive_heads.tasks.base import ScoredInput
 MAX_STATES = 2**30
 """The most bytes of final hidden states to hold at once: 1 GiB."""
 
+LOGITS_HELD = 2**27
+"""The most unablated logits to hold for all runs: 512 MiB in float32.
+
+On a CPU, where memory is plenty and an unembedding takes a fifth of a small model's run.
+"""
+
 UNEMBEDDED_AT_ONCE = 2**26
 """The most unablated logits to hold at once (256 MiB in float32), as many as of the ablated run."""
 
@@ -26,6 +34,40 @@ COMPARED_AT_ONCE = 2**18
 PROVEN_ON = 4
 """The number of tokens on which an engine's unembedding is compared with its run."""
 
+Reads = tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Before:
+    """The unablated model's logits at some kept tokens of a run, ``(token, d_vocab)``.
+
+    Attributes:
+        start: the index of the first of the tokens among the run's kept ones.
+        logits: the logits.
+    """
+
+    start: int
+    logits: Logits
+
+    @cached_property
+    def largest(self) -> Tensor:
+        """Each token's largest logit, ``(token,)``."""
+        return self.logits.amax(dim=-1)
+
+    @cached_property
+    def best(self) -> tuple[Tensor, Tensor]:
+        """The indices of tokens and their most probable next ones, several if these tie."""
+        rows, tokens = torch.nonzero(self.logits == self.largest[:, None], as_tuple=True)
+        return rows, tokens
+
+    @staticmethod
+    def of(logits: Logits, start: int = 0) -> Iterator[_Before]:
+        """The same logits in parts that are compared at once."""
+        on_cpu = logits.device.type == "cpu"
+        step = max(1, COMPARED_AT_ONCE // logits.shape[1]) if on_cpu else len(logits)
+        for first in range(0, len(logits), step):
+            yield _Before(start + first, logits[first : first + step])
+
 
 class Unablated:
     """The unablated model's next-token distributions at the targets of some inputs.
@@ -33,7 +75,8 @@ class Unablated:
     Of the unablated model's run, the final hidden states are kept: ``d_model`` numbers per target
     instead of ``d_vocab``, on the CPU. When an ablated model is measured, the model's own
     unembedding turns them into logits again. If they take more memory than there is room for, or if
-    the engine cannot unembed them, the unablated model runs beside every batch instead.
+    the engine cannot unembed them, the unablated model runs beside every batch instead. The logits
+    of a few texts on a CPU are kept, too, for runs of the same batches.
 
     `hold` and `compare` are measures of `log_likelihoods`: the first for the run of the unablated
     model, the second for runs with heads silenced.
@@ -56,6 +99,9 @@ class Unablated:
         self._states: list[Tensor | None] = [None] * len(inputs)
         self._inputs, self._provenance = inputs, model.provenance
         self._proven = False
+        few = n_targets * model.shape.d_vocab <= LOGITS_HELD
+        self._holds_logits = few and engine.device.type == "cpu"
+        self._held: dict[Reads, list[_Before]] = {}
         self.holds = self._engine is not None and needed <= room
 
     @property
@@ -90,7 +136,7 @@ class Unablated:
             )
 
     def hold(self, run: Run) -> Measured:
-        """Keeps the final hidden states of a run of the unablated model.
+        """Keeps the final hidden states, and few logits, of a run of the unablated model.
 
         Args:
             run: a run with no head silenced.
@@ -98,6 +144,8 @@ class Unablated:
         Returns:
             What `targets` returns.
         """
+        if self._holds_logits:
+            self._held[_reads(run)] = list(_Before.of(run.logits))
         if self.holds and not self._proven:
             self.holds = self._proven = self._unembeds(run)
         if self.holds and run.states is not None:
@@ -124,12 +172,9 @@ class Unablated:
             NotFinite: a divergence is not finite.
         """
         parts = []
-        for start, before in self._logits(run):
-            on_cpu = before.device.type == "cpu"
-            step = max(1, COMPARED_AT_ONCE // before.shape[1]) if on_cpu else len(before)
-            for first in range(0, len(before), step):
-                some = before[first : first + step]
-                parts.append(_compared(run.logits[start + first :][: len(some)], some))
+        for before in self._before(run):
+            own = run.logits[before.start :][: len(before.logits)]
+            parts.append(_compared(own, before))
         total, kl, same = (torch.cat(one) for one in zip(*parts, strict=True))
         for kept in torch.nonzero(~kl.isfinite()).flatten().tolist():
             raise NotFinite(
@@ -140,17 +185,20 @@ class Unablated:
         logits = run.logits
         return lambda at, targets: torch.stack([logits[at, targets] - total[at], kl[at], same[at]])
 
-    def _logits(self, run: Run) -> Iterator[tuple[int, Logits]]:
-        """The unablated model's logits at the kept tokens of a run, from each token on."""
+    def _before(self, run: Run) -> Iterator[_Before]:
+        """The unablated model's logits at the kept tokens of a run."""
+        if (held := self._held.get(_reads(run))) is not None:
+            yield from held
+            return
         if not self.holds:
             assert run.unablated is not None, "prefixes are not shared without states"
-            yield 0, run.unablated()
+            yield from _Before.of(run.unablated())
             return
         assert self._engine is not None, "states are held of engines that unembed them"
         states = self._states_of(run)
         step = max(1, UNEMBEDDED_AT_ONCE // run.logits.shape[1])
         for start in range(0, len(states), step):
-            yield start, self._engine.unembed(states[start : start + step])
+            yield from _Before.of(self._engine.unembed(states[start : start + step]), start)
 
     def _states_of(self, run: Run) -> FinalStates:
         """The unablated model's states at the kept tokens of a run."""
@@ -180,19 +228,24 @@ class Unablated:
         return bool((again - own).norm() <= (1e-4 if exact else 1e-2) * own.norm())
 
 
-def _compared(logits: Logits, before: Logits) -> tuple[Tensor, Tensor, Tensor]:
+def _reads(run: Run) -> Reads:
+    """What a run reads. Runs that read the same keep the same tokens, in the same order."""
+    return tuple((one.row, tuple(one.which), tuple(one.places)) for one in run.reads)
+
+
+def _compared(logits: Logits, before: _Before) -> tuple[Tensor, Tensor, Tensor]:
     """The logarithms of the total, KL(before || own) and whether the first choice is the same."""
-    total, most, most_before = logits.logsumexp(dim=-1), logits.amax(dim=-1), before.amax(dim=-1)
+    total, most = logits.logsumexp(dim=-1), logits.amax(dim=-1)
     # As few passes over the vocabulary as it takes: they are not free beside the unembedding.
-    weight = (before - most_before[:, None]).exp_()
+    weight = (before.logits - before.largest[:, None]).exp_()
     weights = weight.sum(dim=-1)
-    gap = before - logits
+    gap = before.logits - logits
     apart = torch.linalg.vecdot(weight, gap)
     if not bool(apart.isfinite().all()):
         # 0 log 0 = 0: also where both mask a token, and the gap is NaN.
         apart = (weight * gap).masked_fill_(weight == 0, 0).sum(dim=-1)
-    kl = apart / weights - (most_before + weights.log() - total)
-    rows, tokens = torch.nonzero(before == most_before[:, None], as_tuple=True)
+    kl = apart / weights - (before.largest + weights.log() - total)
+    rows, tokens = before.best
     same = torch.zeros_like(kl)
     same[rows[logits[rows, tokens] == most[rows]]] = 1
     return total, kl.clamp(min=0), same

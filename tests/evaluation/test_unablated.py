@@ -15,7 +15,7 @@ import inactive_heads as ih
 from inactive_heads.engines.flash import FlashEngine
 from inactive_heads.engines.lens import LensEngine, bridge_of
 from inactive_heads.evaluation import evaluate, log_likelihood, unablated
-from inactive_heads.evaluation.unablated import Unablated, _compared
+from inactive_heads.evaluation.unablated import Unablated, _Before, _compared
 from inactive_heads.models.model import Model
 from inactive_heads.tasks.base import ScoredInput
 
@@ -81,7 +81,9 @@ def compared(model, task, ablation, **options):
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("batch_size", ["auto", 1])
-def test_they_are_those_of_the_definition(network, kind, batch_size):
+@pytest.mark.parametrize("logits_held", [0, 10**6])
+def test_they_are_those_of_the_definition(network, kind, batch_size, logits_held, monkeypatch):
+    monkeypatch.setattr(unablated, "LOGITS_HELD", logits_held)
     items = compared(
         MODELS[kind](network), TASK, ih.PerInput("AHON (LN)", CUT), batch_size=batch_size
     )
@@ -126,6 +128,7 @@ def test_limits_on_memory_change_no_number(held, monkeypatch):
         return inside(self, states)
 
     monkeypatch.setattr(FlashEngine, "unembed", counted)
+    monkeypatch.setattr(unablated, "LOGITS_HELD", 0)
     monkeypatch.setattr(unablated, "UNEMBEDDED_AT_ONCE", held)
     monkeypatch.setattr(unablated, "COMPARED_AT_ONCE", held // 2)
     monkeypatch.setattr(log_likelihood, "MAX_LOGITS", 8 * held)
@@ -140,6 +143,7 @@ def test_limits_on_memory_change_no_number(held, monkeypatch):
 def test_without_states_the_unablated_model_runs_beside(why, monkeypatch):
     ablation = ih.PerInput("AHON (LN)", CUT)
     expected = compared(flash(), TASK, ablation)
+    monkeypatch.setattr(unablated, "LOGITS_HELD", 0)
     if why == "no room":
         monkeypatch.setattr(evaluate, "MAX_STATES", 100)
     else:
@@ -165,6 +169,21 @@ def test_without_states_the_unablated_model_runs_beside(why, monkeypatch):
     pd.testing.assert_frame_equal(
         compared(flash(), alike, heads), compared(MODELS["lens"](), alike, heads), rtol=1e-4
     )
+
+
+def test_logits_of_a_few_texts_are_held_and_unembedded_once(monkeypatch):
+    n_predicted = sum(map(len, SAMPLES)) - len(SAMPLES)
+    for logits_held, again in ((97 * n_predicted, 0), (97 * n_predicted - 1, n_predicted)):
+        monkeypatch.setattr(unablated, "LOGITS_HELD", logits_held)
+        model, seen = flash(), []
+        baseline = ih.evaluate(model, TASK, progress=False)
+        inside = model.engine.unembed
+        model.engine.unembed = lambda states, inside=inside, seen=seen: (
+            seen.append(len(states)) or inside(states)
+        )
+        ablation = ih.PerInput("AHON (LN)", CUT)
+        ih.evaluate(model, TASK, ablation, baseline=baseline, progress=False)
+        assert sum(seen) == again
 
 
 def test_states_take_d_model_numbers_for_each_predicted_token():
@@ -213,17 +232,17 @@ def test_masked_tokens_and_ties():
     inf = float("inf")
     before = torch.tensor([[1.0, 1.0, 0.0, -inf], [0.0, 2.0, 1.0, -inf], [3.0, 3.0, 3.0, -inf]])
     after = torch.tensor([[0.0, 2.0, 1.0, -inf], [2.0, 0.0, 0.0, -inf], [0.0, 5.0, 5.0, -inf]])
-    total, kl, same = _compared(after, before)
+    total, kl, same = _compared(after, _Before(0, before))
     expected, _ = divergence(before[:, :3].double().numpy(), after[:, :3].double().numpy())
     np.testing.assert_allclose(kl, expected, rtol=1e-5)
     np.testing.assert_allclose(total, np.logaddexp.reduce(after[:, :3].numpy(), axis=1), rtol=1e-5)
     assert same.tolist() == [1, 0, 1]  # two tie, one of them is first: in common
-    _, kl, same = _compared(before, before)
+    _, kl, same = _compared(before, _Before(0, before))
     assert kl.tolist() == [0, 0, 0]
     assert same.tolist() == [1, 1, 1]
     # What only the ablated model masks has no finite divergence, and is no number to go on with.
     only = torch.tensor([[1.0, -inf, 0.0, -inf]])
-    assert _compared(only, before[:1])[1].tolist() == [inf]
+    assert _compared(only, _Before(0, before[:1]))[1].tolist() == [inf]
 
 
 def test_a_divergence_that_is_not_finite_is_refused(monkeypatch):

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import psutil
@@ -10,10 +11,17 @@ import torch
 from helpers.closeness import assert_close
 from helpers.models_on_disk import save_folder
 from helpers.tiny_models import SAMPLES, tiny_llama
+from hypothesis import given
+from hypothesis import strategies as st
 
 import inactive_heads as ih
 from inactive_heads.errors import Notice, UserError
-from inactive_heads.models.batching import FASTEST_TOKENS, run_in_batches, tokens_per_batch
+from inactive_heads.models.batching import (
+    FASTEST_TOKENS,
+    batch_sizes,
+    run_in_batches,
+    tokens_per_batch,
+)
 
 
 @pytest.fixture
@@ -60,7 +68,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_says_so(model, error):
     ablation = ih.PerInput("AHON (LN)", 0.97)
     with pytest.warns(Notice, match=r"5 inputs of 19 tokens do not fit .* going on with 2 at"):
         scores = ih.score_heads(small, SAMPLES)
-    assert [len(rows) for rows in small.engine.ran] == [2, 2, 1]
+    assert [len(rows) for rows in small.engine.ran] == [1, 2, 2]
     with pytest.warns(Notice):
         run = ih.ablate(small, SAMPLES, ablation)
     with pytest.warns(Notice):
@@ -97,7 +105,7 @@ def test_automatic_batches_fit_the_free_memory(model, monkeypatch):
     assert tokens_per_batch(model, 19) == 40
     ran = []
     run_in_batches(model, SAMPLES, lambda batch: ran.append(batch.tokens.shape))
-    assert ran == [(2, 19), (3, 5)]
+    assert ran == [(1, 19), (4, 8)]
     free.available = 10**15
     assert tokens_per_batch(model, 19) == FASTEST_TOKENS["cpu"]
 
@@ -107,3 +115,32 @@ def test_an_engine_that_holds_patterns_needs_more_memory_the_longer_the_input(tm
     flash, lens = (ih.load_model(folder, engine=name).engine for name in ("flash", "lens"))
     assert flash.bytes_per_token(9) == flash.bytes_per_token(900)
     assert lens.bytes_per_token(900) > lens.bytes_per_token(9) > flash.bytes_per_token(9)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    room=st.integers(1, 120),
+    cost=st.integers(0, 50),
+)
+def test_batches_cost_the_least_of_all_that_fit(lengths, room, cost):
+    ordered = sorted(lengths, reverse=True)
+
+    def total(sizes):
+        starts = [sum(sizes[:at]) for at in range(len(sizes))]
+        pairs = list(zip(sizes, starts, strict=True))
+        if any(size > max(1, room // ordered[start]) for size, start in pairs):
+            return float("inf")
+        return sum(cost + size * ordered[start] for size, start in pairs)
+
+    n = len(ordered)
+    cuts = (cut for k in range(n) for cut in combinations(range(1, n), k))
+    every = [list(np.diff([0, *cut, n])) for cut in cuts]
+    found = batch_sizes(ordered, lambda longest: max(1, room // longest), cost)
+    assert sum(found) == n
+    assert total(found) == min(map(total, every))
+
+
+def test_a_batch_size_that_was_asked_for_fills_every_batch(model):
+    ran = []
+    run_in_batches(model, SAMPLES, lambda batch: ran.append(len(batch.rows)), batch_size=2)
+    assert ran == [2, 2, 1]
