@@ -186,14 +186,16 @@ class TextsSpec:
 
 @dataclass(frozen=True)
 class AblationSpec:
-    """Which heads to silence, in at most one of three ways.
+    """Which heads to silence, in at most one of three ways, or their placebo.
 
     Attributes:
         score: silences heads for each input by this score.
         threshold: the score's threshold, in its unit.
         heads: silences the heads in this file; see `Fixed.load`.
         random: silences this percent of heads at random.
-        seed: the seed of ``random``.
+        placebo: silences as many heads of the same layers, drawn at random, instead of those that
+            ``score`` or ``heads`` choose; see `Placebo`.
+        seed: the seed of ``random`` and ``placebo``.
     """
 
     score: str | None = option(
@@ -202,14 +204,17 @@ class AblationSpec:
     threshold: float | None = option(None, "… at this threshold.")
     heads: str | None = option(None, "Zero the heads in this file, such as a report's heads.json.")
     random: float | None = option(None, "Zero this percentage of heads at random.")
+    placebo: bool = option(
+        False, "Zero as many heads of the same layers, drawn at random, instead of those chosen."
+    )
     seed: int = 0
 
     def check(self) -> None:
         """Check the options, as far as that is possible without scores and files.
 
         Raises:
-            UserError: more than one way is given, a score and threshold are not given together, or
-                the percent is not between 0 and 100.
+            UserError: more than one way is given, a score and threshold are not given together,
+                the percent is not between 0 and 100, or a placebo has nothing to follow.
         """
         given = [one for one in (self.score, self.heads, self.random) if one is not None]
         if len(given) > 1:
@@ -218,6 +223,10 @@ class AblationSpec:
             raise UserError("score and threshold go together")
         if self.random is not None:
             check_percents([self.random])
+        if self.placebo and (self.random is not None or not given):
+            raise UserError(
+                "a placebo follows other heads: give it a score and threshold, or heads"
+            )
 
 
 @dataclass(frozen=True)

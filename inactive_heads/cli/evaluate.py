@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isnan
 from pathlib import Path
 
 from inactive_heads.ablation.heads_file import read_heads_file
 from inactive_heads.checks import check_score_names
 from inactive_heads.cli.error_exit import one_line_errors
-from inactive_heads.cli.options import ScoreFile, Seed, ShowPrompt, specs_as_options
+from inactive_heads.cli.options import Compare, ScoreFile, Seed, ShowPrompt, specs_as_options
 from inactive_heads.cli.terminal import say_loading
 from inactive_heads.files import existing_file
 from inactive_heads.models.weights.source import check_source
@@ -30,11 +29,13 @@ def evaluate(
     score_file: ScoreFile = None,
     execution: ExecutionSpec,
     seed: Seed = 0,
+    compare: Compare = True,
     show_prompt: ShowPrompt = False,
 ) -> None:
     """Evaluate a model on one task, with heads zeroed if asked, and print its accuracy or loss.
 
-    Example: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100
+    Examples: inactive-heads evaluate --task mmlu --data mmlu/ --limit 100; inactive-heads evaluate
+    --task text-loss --heads report/heads.json
     """
     task, ablation = replace(task, seed=seed), replace(ablation, seed=seed)
     for spec in (model, task, ablation, execution):
@@ -50,7 +51,7 @@ def evaluate(
     say_loading([model.source])
     # Imported here, so that neither --help nor a wrong option waits for torch.
     from inactive_heads.ablation.choose_ablation import choose_ablation
-    from inactive_heads.analysis.curves.metrics import ACCURACY, get_metric
+    from inactive_heads.cli.outcome_lines import outcome_lines
     from inactive_heads.evaluation.evaluate import evaluate as run
     from inactive_heads.models.load import load as load_model
     from inactive_heads.tasks.load import load as load_task
@@ -65,17 +66,12 @@ def evaluate(
     if show_prompt:
         print(asked.first_prompt(loaded))
         return
-    outcomes = run(loaded, asked, silenced, batch_size=execution.batch_size)
-    found, metric = outcomes.summary(), get_metric(outcomes.metric)
+    size = execution.batch_size
+    comparing = compare and silenced is not None
+    baseline = run(loaded, asked, batch_size=size) if comparing else None
+    outcomes = run(loaded, asked, silenced, baseline=baseline, batch_size=size)
     about = {key: value for key, value in asked.about.items() if key not in ("subjects", "seed")}
     about["chat_template"] = "off" if loaded.chat is None else "on"
     shown = ", ".join(f"{key} {value}" for key, value in about.items())
     print(f"{loaded.name}, {asked.name}: {shown}")
-    digits, unit = (1, "%") if metric == ACCURACY else (4, " nats per token")
-    low, high = (found[bound] for bound in metric.bounds)
-    ends = metric.too_few if isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
-    print(
-        f"{metric} {found[metric]:.{digits}f}{unit} (95% interval {ends}), "
-        f"{found['n']} {metric.items}"
-    )
-    print(f"heads zeroed: {found['percent_zeroed']:.2f}%")
+    print("\n".join(outcome_lines(outcomes, baseline)))

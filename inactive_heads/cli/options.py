@@ -177,6 +177,12 @@ ShowPrompt = Annotated[
     bool,
     typer.Option("--show-prompt", help="Print the first prompt as the model reads it, and stop."),
 ]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        help="If heads are zeroed, evaluate the model with every head, too, and print the change."
+    ),
+]
 ScoreFile = Annotated[
     str | None,
     typer.Option(

@@ -54,7 +54,8 @@ class HarnessModel(TokenizingModel):
         threshold: the score's threshold, in its unit; required with ``score``.
         heads: silences the heads in this file, such as a report's heads.json.
         random: silences this percent of heads at random.
-        seed: the seed of ``random`` and of sampled text.
+        placebo: silences as many heads of the same layers, drawn at random, instead.
+        seed: the seed of ``random``, ``placebo`` and sampled text.
         decide: when the heads to silence are chosen while text is generated; see `generate`.
         max_gen_toks: the most tokens to generate, if the task does not say.
         batch_size: inputs per batch, or "auto".
@@ -74,6 +75,7 @@ class HarnessModel(TokenizingModel):
         threshold: float | None = None,
         heads: str | None = None,
         random: float | None = None,
+        placebo: bool = False,
         seed: int = 0,
         decide: Decide = "every-step",
         max_gen_toks: int = 256,
@@ -85,12 +87,14 @@ class HarnessModel(TokenizingModel):
         if unknown := sorted(set(options) - MODEL_OPTIONS):
             raise UserError(
                 f"--model {NAME} takes no {', '.join(map(repr, unknown))} among its --model_args; "
-                "it takes pretrained, score and threshold, heads, random, seed, decide, "
+                "it takes pretrained, score and threshold, heads, random, placebo, seed, decide, "
                 f"max_gen_toks, {', '.join(sorted(MODEL_OPTIONS))}"
             )
         if max_batch_size is not None:
             raise UserError("--max_batch_size is not used: --batch_size auto takes what fits")
-        self.ablation = choose_ablation(AblationSpec(score, threshold, heads, random, seed))
+        self.ablation = choose_ablation(
+            AblationSpec(score, threshold, heads, random, placebo, seed)
+        )
         check_decide(decide)
         self.decide, self.seed, self.max_gen_toks = decide, seed, max_gen_toks
         self.batch_size = read_batch_size(batch_size)

@@ -18,6 +18,9 @@ def test_each_way_gives_its_ablation(tmp_path):
     assert (fixed.heads, fixed.about) == ([(0, 3), (2, 1)], {"score": "AHON"})
     assert choose_ablation(AblationSpec(random=25.0, seed=3)) == ih.Random(0.25, seed=3)
     assert choose_ablation(AblationSpec(random=0.0)) == ih.Random(0.0, seed=0)
+    placebo = choose_ablation(AblationSpec("AHON (LN)", 0.0, placebo=True, seed=3))
+    assert placebo == ih.Placebo(ih.PerInput("AHON (LN)", 0.0), seed=3)
+    assert choose_ablation(AblationSpec(heads=path, placebo=True)).of.heads == fixed.heads
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,8 @@ def test_each_way_gives_its_ablation(tmp_path):
         ({"score": "AHOM", "threshold": 1.0}, "unknown score 'AHOM'"),
         ({"random": -1.0}, r"from 0 to 1"),
         ({"heads": "no-such.json"}, "no-such.json"),
+        ({"placebo": True}, "follows other heads"),
+        ({"random": 5.0, "placebo": True}, "follows other heads"),
     ],
 )
 def test_what_does_not_go_together_is_refused(given, message):

@@ -9,47 +9,12 @@ import pandas as pd
 import pytest
 import transformers
 import xarray as xr
+from helpers.command import TEXTS, run
 from helpers.models_on_disk import WORDS, save_folder, word_tokenizer
 from helpers.tiny_models import tiny
-from typer.testing import CliRunner
 
 import inactive_heads as ih
-from inactive_heads.cli.app import app
 from inactive_heads.sweeps.job import Job
-
-TEXTS = ["the cat sat on a mat", "a dog ran far and the cat sat", "the dog sat on the mat and ran"]
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny model with a word tokenizer, with texts and questions beside it."""
-    place = tmp_path_factory.mktemp("model")
-    sizes = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
-    words = [*WORDS, *"ABCD"]
-    network = tiny(transformers.GPT2Config(vocab_size=len(words), **sizes))
-    tokenizer = word_tokenizer(words=words)
-    save_folder(place / "tiny", network, tokenizer)
-    tokenizer.chat_template = "{% for m in messages %}{{ m.content + '\\nsat\\n' }}{% endfor %}"
-    save_folder(place / "chat", network, tokenizer)
-    lines = [json.dumps({"text": text}) for text in TEXTS]
-    (place / "texts.jsonl").write_text("\n".join(lines))
-    rows = [
-        {
-            "id": f"<i>{n}</i>",
-            "subject": "<b>cats</b>",
-            "split": "test",
-            "question": f"<script>alert(2)</script> the cat {n}",
-            "choices": ["sat", "ran", "on", "mat"],
-            "answer": n % 4,
-        }
-        for n in range(6)
-    ]
-    (place / "quiz.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return place
 
 
 @pytest.fixture(scope="module")
@@ -122,48 +87,6 @@ def test_hostile_strings_are_text_in_the_page(folder, tmp_path):
     assert "<b>cats</b>" not in html
     assert "<script>alert(2)" not in html
     assert "&lt;b&gt;cats&lt;/b&gt;" in html
-
-
-def test_evaluate_says_what_it_did(folder):
-    arguments = (
-        "evaluate",
-        folder / "tiny",
-        "--data",
-        folder / "quiz.jsonl",
-        "--scoring",
-        "letter",
-    )
-    result = run(*arguments, "--score", "AHON (LN)", "--threshold", "1.0")
-    assert result.exit_code == 0, result.output
-    assert "num_fewshot 0, scoring letter" in result.output
-    assert "% (95% interval not shown: fewer than 20 questions), " in result.output
-    model, task = (
-        ih.load_model(folder / "tiny"),
-        ih.load_task("quiz", data=folder / "quiz.jsonl", scoring="letter"),
-    )
-    summary = ih.evaluate(model, task, ih.PerInput("AHON (LN)", 1.0)).summary()
-    assert f"accuracy {summary['accuracy']:.1f}%" in result.output
-    assert f"heads zeroed: {summary['percent_zeroed']:.2f}%" in result.output
-
-
-def test_a_chat_template_is_used_and_shown(folder):
-    common = ("evaluate", folder / "chat", "--data", folder / "quiz.jsonl", "--limit", 2)
-    shown = run(*common, "--scoring", "letter", "--chat-template", "on", "--show-prompt")
-    assert shown.exit_code == 0, shown.output
-    assert "0 shots, the model's chat template, 46 tokens" in shown.output
-    assert "answer 'B': tokens [14]" in shown.output
-    plain = run(*common, "--scoring", "letter", "--show-prompt")
-    assert "no chat template" in plain.output
-    answered = run(*common, "--scoring", "letter", "--chat-template", "on")
-    assert "chat_template on" in answered.output
-    assert "accuracy" in answered.output
-    model = ih.load_model(folder / "chat", chat_template="on")
-    task = ih.load_task("quiz", data=folder / "quiz.jsonl", scoring="letter", limit=2)
-    accuracy = ih.evaluate(model, task).summary()["accuracy"]
-    assert f"accuracy {accuracy:.1f}%" in answered.output
-    refused = run(*("evaluate", folder / "tiny", "--chat-template", "on"))
-    assert refused.exit_code == 2
-    assert "'tiny' comes without a chat template" in refused.output
 
 
 def test_a_report_shows_its_prompts_and_stops(folder, tmp_path):

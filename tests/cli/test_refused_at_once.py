@@ -106,6 +106,7 @@ OWN = {
         (["--score", "AHON (LN)"], "score and threshold go together"),
         (["--random", "10", "--heads", "heads.json"], "give one of score, heads and random"),
         (["--random", "101"], "from 0 to 100, not 101"),
+        (["--placebo"], "a placebo follows other heads"),
         (["--heads", "no-such.json"], "no-such.json is not a file of heads"),
     ],
 }
