@@ -37,6 +37,7 @@ from score_judging import (
 from score_search import search
 
 import inactive_heads as ih
+from inactive_heads.sweeps.local_executor import end_with_parent
 
 SEARCHED, SEARCHED_LENGTH = 12, 80
 MEASURED, MEASURED_LENGTH = 6, 96
@@ -198,7 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in names
     ]
     # Longest parts first, so that no worker ends up running one alone.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         for done in as_completed([pool.submit(part, job) for part, job in jobs]):
             print(f"{done.result()}\n{time.time() - began:.0f} s since the start", flush=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -123,8 +125,25 @@ def _start_worker(
     spec: ModelSpec, make_job: Callable[[Model], Job], places: Any, threads: int
 ) -> None:
     global _job
+    end_with_parent()
     torch.set_num_threads(threads)
     _job = make_job(load(replace(spec, device=places.get())))
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the process that started it has ended, even if it was killed.
+
+    Without this, a worker would finish its unit, which nobody reads, and wait for another forever,
+    with the model in memory.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only workers have a parent"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)  # from this thread, the only way to end the others
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _do(unit: Unit) -> Finished:

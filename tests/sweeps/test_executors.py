@@ -1,6 +1,8 @@
 """Worker processes and Ray actors give what one process gives, also when a worker dies."""
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pandas as pd
 import pytest
 from helpers.models_on_disk import save_folder
 from helpers.only_lens import refuse_flash
+from helpers.places import ROOT
 from helpers.tiny_models import tiny_llama
 
 import inactive_heads as ih
@@ -155,3 +158,16 @@ def test_a_unit_that_kills_every_ray_worker_ends_the_sweep(model, address):
 
     with pytest.raises(ih.UserError, match=r"ended 3 Ray actors.*what is finished is kept"):
         swept(model, [fatal], executor=RayActors(1, address))
+
+
+def test_workers_end_with_a_parent_that_is_killed():
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "pool_with_a_parent.py")]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    try:
+        parent.communicate(timeout=120)  # until nobody is left to write
+    except subprocess.TimeoutExpired:
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        pytest.fail("the workers of a killed process go on")
