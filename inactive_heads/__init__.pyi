@@ -50,6 +50,9 @@ from .ablation.placebo import Placebo as Placebo
 from .engines.base import Silence as Silence
 from .ablation.mean_outputs import mean_head_outputs as mean_head_outputs
 
+# heads taken out of the weights
+from .removal.remove import remove_heads as remove_heads
+
 # text written with heads silenced
 from .ablation.generation import (
     Generation as Generation,

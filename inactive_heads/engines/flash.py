@@ -58,6 +58,10 @@ class FlashEngine:
         network: a causal language model in evaluation mode.
         name: the model's name, used in error messages.
 
+    Attributes:
+        places: where a run meets the model's heads.
+        projections: output projections by layer.
+
     Raises:
         Unsupported: the model's attention cannot be seen, or is of an unknown kind.
     """
@@ -72,8 +76,8 @@ class FlashEngine:
         self._state = NetworkState(network)
         with self._state.run(lambda: [len(FIRST_TOKENS)]):
             look = first_look(network, name, self._forward)
-        self.shape, self._projections = look.shape, look.projections
-        self._places = look.places
+        self.shape, self.projections = look.shape, look.projections
+        self.places = look.places
         self._writings = look.writings
         # Every layer needs the norms of all later layers.
         self._norm = cache(partial(Norm.of, d_model=self.shape.d_model))
@@ -130,7 +134,7 @@ class FlashEngine:
         try:
             with self._state.run(lambda: batch.n_tokens.tolist()), ExitStack() as stack:
                 if visitor is None and self.device.type == "cpu":
-                    stack.enter_context(self._places.attention.checked(batch))
+                    stack.enter_context(self.places.attention.checked(batch))
                 return check_logits(self._forward(batch, answers, keep), kept_rows(batch, keep))
         except NotFinite as fault:
             given = {} if answers is None else answers.of_row(fault.row)
@@ -164,7 +168,7 @@ class FlashEngine:
             if visitor is not None:
                 streams = stack.enter_context(capture_streams(self._writings))
                 run = VisitedRun(batch, visitor, streams, self.path)
-                stack.enter_context(route_heads(batch, run, self._places))
+                stack.enter_context(route_heads(batch, run, self.places))
             stack.enter_context(only_kept(self.network.get_output_embeddings(), keep))
             # In a causal model, real tokens never read padding on the right: there is no other.
             return self.network(batch.tokens, use_cache=False).logits[0].float()
@@ -201,7 +205,7 @@ class FlashEngine:
         if self._shares is None:
             # A row needs a mask of its own, which a model that computes its attention by itself does
             # not take; where angles depend on an input's length, inputs cannot share rotated keys.
-            takes_mask = isinstance(self._places.attention, InterfaceAttention)
+            takes_mask = isinstance(self.places.attention, InterfaceAttention)
             self._shares = takes_mask and not self.angles and can_run_rows(self, self.network)
         return self._shares
 
@@ -228,7 +232,7 @@ class FlashEngine:
         attention = RowAttention(row, self.device)
         batch = TokenBatch.of([row.tokens], device=self.device)
         run = RowRun(attention, silences)
-        routed = route_heads(batch, run, self._places, attention.mask)
+        routed = route_heads(batch, run, self.places, attention.mask)
         places = keep[0].nonzero().flatten().tolist()
         try:
             with self._state.run(lambda: [len(row.tokens)]), ExitStack() as stack:
@@ -275,7 +279,7 @@ class FlashEngine:
         Yields:
             The model, which no other thread can run meanwhile.
         """
-        routed = route_heads(batch, heads, self._places)
+        routed = route_heads(batch, heads, self.places)
         with self._state.run(lengths), routed:
             yield self.network
 
@@ -294,7 +298,7 @@ class FlashEngine:
             The layer's path, made once; its weights are views of the model's.
         """
         if layer not in self._paths:
-            projection = self._projections[layer]
+            projection = self.projections[layer]
             split = "(head d_head) d_model -> head d_head d_model"
             n_heads = self.shape.of(layer).n_heads
             weights = rearrange(projection_weights(projection), split, head=n_heads)

@@ -74,7 +74,8 @@ class RowRun:
         _check_tokens(layer, inputs, len(self.attention.positions), self.attention.n_keys)
         kept = self.attention.kept.to(inputs.key.device)
         if len(kept):
-            self.cache.update(inputs.key[:, :, kept], inputs.value[:, :, kept], layer)
+            key, value = inputs.held_once
+            self.cache.update(key[:, :, kept], value[:, :, kept], layer)
         return self.attention.attend(inputs)
 
     def answer(self, layer: int, z: HeadVectors) -> HeadVectors:

@@ -26,7 +26,8 @@ class Model:
         provenance: where the model comes from and how it was loaded; saved with every result.
         encode_text: turns a text into token ids under the model's BOS rule; `encode` checks them.
         spec: how the model was loaded, so that another process can load it again; None for a
-            TransformerBridge or HookedTransformer that was given as it is.
+            TransformerBridge or HookedTransformer that was given as it is, and for a model from
+            `remove_heads`.
         chat: the chat template that writes prompts; None if prompts are plain text.
         batch_size: inputs run together unless a call says otherwise: a preset's number, or "auto".
         refused: the engines that ``engine="auto"`` tried before, and why each cannot show the

@@ -176,7 +176,8 @@ def _named(
     inactive: Any, layers: Sequence[str], heads: Sequence[str], exists: np.ndarray
 ) -> list[tuple[str, str]]:
     """The heads of a set by the categories of the axes; those of a mask without labels by place."""
-    pairs, (n_layers, n_heads) = read_heads(inactive)
+    found = read_heads(inactive)
+    pairs, (n_layers, n_heads) = found.pairs, found.shape
     if n_layers not in (None, len(layers)) or n_heads not in (None, len(heads)):
         raise UserError(
             f"the mask of heads has the shape {(n_layers, n_heads)}, the values (layers, heads) "

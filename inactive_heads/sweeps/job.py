@@ -138,12 +138,12 @@ class Job:
         """The spec by which another process loads the model.
 
         Raises:
-            UserError: the model was not loaded by `load_model`.
+            UserError: the model is not as `load_model` returned it.
         """
         if self.model.spec is None:
             raise UserError(
-                f"{self.model.name!r} was given as it is, so other processes cannot load it: "
-                'use load_model, or executor="local" with one worker'
+                f"{self.model.name!r} is in this process only, so other processes cannot load it: "
+                'give what load_model returns, or executor="local" and one worker'
             )
         return self.model.spec
 

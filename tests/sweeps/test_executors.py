@@ -95,7 +95,9 @@ def test_what_other_processes_cannot_have_is_refused(model, network):
         swept(model, executor="slurm")
     from inactive_heads.engines.lens import bridge_of
 
-    with pytest.raises(ih.UserError, match="was given as it is, so other processes cannot load it"):
+    with pytest.raises(
+        ih.UserError, match="is in this process only, so other processes cannot load it"
+    ):
         swept(bridge_of(network, "tiny"), workers=2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -26,10 +27,12 @@ class HeadList(NamedTuple):
         pairs: ``(layer, head)``, each once, sorted.
         shape: the number of layers and of heads that a model must have for the set to fit it; None
             where the set does not say.
+        twice: a pair that was given more than once; None if there is none.
     """
 
     pairs: list[tuple[int, int]]
     shape: tuple[int | None, int | None] = (None, None)
+    twice: tuple[int, int] | None = None
 
 
 def read_heads(heads: Any) -> HeadList:
@@ -70,7 +73,7 @@ def read_heads(heads: Any) -> HeadList:
         raise UserError(f"{shortened(heads)} is no set of heads; {_WAYS}, or Fixed.load(FILE)")
     if isinstance(heads, Mapping):
         heads = [pair for layer, own in heads.items() for pair in _of_layer(layer, own)]
-    return HeadList(sorted({_pair(one) for one in heads}))
+    return _of_pairs(heads)
 
 
 def as_mask(heads: Any) -> xr.DataArray:
@@ -133,13 +136,13 @@ def _of_array(array: np.ndarray) -> HeadList:
     if whole and array.ndim == 2 and array.shape[1] == 2:
         # The heads of a model with two heads per layer, or pairs?
         if not len(array) or (array > 1).any() or (array < 0).any():
-            return HeadList(sorted({_pair(tuple(row)) for row in array.tolist()}))
+            return _of_pairs(tuple(row) for row in array.tolist())
         raise UserError(
             f"the array {shortened(array.tolist())} may be pairs or a mask; give pairs as a list of "
             "tuples, or the mask as booleans"
         )
     if array.ndim == 1 and array.dtype.kind in "OU":
-        return HeadList(sorted({_pair(one) for one in array.tolist()}))
+        return _of_pairs(array.tolist())
     if array.ndim != 2 or array.dtype.kind not in "biufO":
         raise UserError(
             f"a mask of heads is boolean (layer, head), not {array.dtype} of shape {array.shape}; "
@@ -174,6 +177,12 @@ def _booleans(values: np.ndarray) -> np.ndarray:
         f"a mask of heads is boolean (layer, head), not {values.dtype}; compare scores with a "
         "threshold, as select_heads does"
     )
+
+
+def _of_pairs(heads: Iterable[Any]) -> HeadList:
+    given = Counter(map(_pair, heads))
+    twice = next((pair for pair, times in given.items() if times > 1), None)
+    return HeadList(sorted(given), twice=twice)
 
 
 def _of_layer(layer: Any, heads: Any) -> list[tuple[Any, Any]]:

@@ -38,6 +38,8 @@ class AttentionInputs:
             belongs to no token; None without.
         bias: numbers to add to the logits, before the mask; None without. Its first two axes are of
             size 1 or batch and head.
+        held: where the model's key/value heads are repeated, one for each query head, as they are
+            shared unevenly: the first place of each. None if every one is there once.
     """
 
     query: Queries = field(repr=False)
@@ -49,6 +51,14 @@ class AttentionInputs:
     softcap: float | None = None
     sinks: Sinks | None = field(default=None, repr=False)
     bias: AttentionBias | None = field(default=None, repr=False)
+    held: tuple[int, ...] | None = None
+
+    @property
+    def held_once(self) -> tuple[Keys, Values]:
+        """Keys and values as the model holds them in its cache, without repetitions."""
+        if self.held is None:
+            return self.key, self.value
+        return self.key[:, list(self.held)], self.value[:, list(self.held)]
 
     @property
     def plain(self) -> bool:
@@ -100,6 +110,7 @@ class AttentionInputs:
             mask=mask,
             sinks=sinks,
             bias=bias,
+            held=None,
         )
 
     def with_one_of(self, group: int) -> AttentionInputs:

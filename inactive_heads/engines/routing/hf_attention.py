@@ -30,6 +30,7 @@ from inactive_heads.engines.attention.selected import (
 )
 from inactive_heads.engines.routing.masks import MaskFunction
 from inactive_heads.engines.routing.refusals import SeesLater, subject_of, unsupported
+from inactive_heads.engines.routing.uneven_groups import UNEVEN, for_query_heads, held_heads
 from inactive_heads.errors import NotFinite, UserError
 
 INTERFACE = "inactive_heads"
@@ -88,6 +89,7 @@ def _attention(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if attention_mask is None and not causal and handler.mask is sdpa_mask:
         raise SeesLater(f"{subject} lets tokens see later ones")
+    key, value = for_query_heads(module, key, value)
     check_groups(module, query, key, value)
     inputs = AttentionInputs(
         query=query,
@@ -99,6 +101,7 @@ def _attention(
         softcap=softcap,
         sinks=s_aux if sinks is None else sinks,
         bias=position_bias,
+        held=held_heads(module),
     )
     # Some models call view() on it, as all of transformers' own functions allow.
     return handler.visit(module, inputs).contiguous(), None
@@ -189,6 +192,7 @@ def _checked_sdpa(
     **options: Any,
 ) -> tuple[Tensor, None]:
     """transformers' own attention, registered under `CHECKED`, which hides no fault of its inputs."""
+    key, value = for_query_heads(module, key, value)
     check_finite(query, key, _current_handler().batch)
     mask = _with_selected(attention_mask, module, query, key, indices, block_indices)
     if mask is not None:
@@ -278,7 +282,8 @@ class InterfaceAttention:
         Args:
             batch: the inputs that will be run.
         """
-        own = [config for config in self.configs if config._attn_implementation == "sdpa"]
+        checked = ("sdpa", UNEVEN["sdpa"])
+        own = [config for config in self.configs if config._attn_implementation in checked]
         if not own:  # another attention function, or one that is routed already
             yield
             return

@@ -1,0 +1,1 @@
+"""Heads removed from a model's weights: a smaller model that computes what zeroing computes."""
