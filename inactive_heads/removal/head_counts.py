@@ -41,11 +41,13 @@ def set_counts(
     config = getattr(attention, "config", None)
     if isinstance(config, PreTrainedConfig):
         own = copy.deepcopy(config)
-        attention.config = own  # noqa: B010: not a module or tensor
+        vars(attention)["config"] = own
         _change(own, known)
-        chosen = str(config._attn_implementation)
+        chosen = config._attn_implementation
         plain = {uneven: name for name, uneven in UNEVEN.items()}.get(chosen, chosen)
-        set_implementation(own, plain if is_even(after) else UNEVEN[plain])
+        wanted = plain if is_even(after) else UNEVEN[plain]
+        if wanted != chosen:
+            set_implementation(own, wanted)
 
 
 def is_even(reads: Sequence[int]) -> bool:

@@ -53,11 +53,11 @@ def silenced(network, heads, d_head, means=None):
 def padded(samples, side="right"):
     """Tokens and mask, as transformers takes them."""
     width = max(map(len, samples))
-    pads = [[0] * (width - len(one)) for one in samples]
-    rows = [one + pad if side == "right" else pad + one for one, pad in zip(samples, pads)]
-    masks = [[1] * len(one) for one in samples]
-    masks = [one + pad if side == "right" else pad + one for one, pad in zip(masks, pads)]
-    return torch.tensor(rows), torch.tensor(masks)
+    tokens, mask = torch.zeros(2, len(samples), width, dtype=torch.long)
+    for row, one in enumerate(samples):
+        span = slice(0, len(one)) if side == "right" else slice(width - len(one), width)
+        tokens[row, span], mask[row, span] = torch.tensor(one), 1
+    return tokens, mask
 
 
 def real_logits(network, samples, side="right"):
