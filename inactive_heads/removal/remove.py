@@ -54,14 +54,16 @@ def remove_heads(model: Any, heads: Any, *, replacement: xr.DataArray | None = N
         process can load it. Without any heads to remove, the model given.
 
     Raises:
-        UserError: a head is given twice, or is not in the model; all heads are given; the
-            replacement does not fit; the model is not run by the flash engine, is quantized or
+        UserError: a head is given twice, or is not in the model; all heads are given; the set or
+            the replacement is of another model or does not fit; the model is not run by the flash engine, is quantized or
             spread over devices; or its architecture cannot take fewer heads, and the message says
             why.
     """
     subject = as_model(model)
     engine = _flash(subject)
     fixed = read_set(heads, replacement)
+    for given in (heads, fixed.replacement):
+        _check_numbering(given, subject)
     fixed.check(subject.shape)
     if not fixed.heads:
         return subject
@@ -99,6 +101,17 @@ def _flash(model: Model) -> FlashEngine:
             'load it with load_model(NAME, engine="flash")'
         )
     return engine
+
+
+def _check_numbering(given: Any, model: Model) -> None:
+    """Raise an error about labelled heads of another model, from which others were removed."""
+    attrs = given.attrs if isinstance(given, xr.DataArray) else {}
+    ours, theirs = (one.get("heads_removed_digest", "") for one in (model.provenance, attrs))
+    if "model" in attrs and ours != theirs:
+        raise UserError(
+            f"the {given.name or 'set of heads'} is of {attrs['model']!r}, whose heads are numbered "
+            f"otherwise than those of {model.name!r}; make it with this model"
+        )
 
 
 def _check_weights(network: PreTrainedModel, name: str) -> None:

@@ -130,6 +130,19 @@ def test_a_replacement_that_does_not_fit_is_refused():
         ih.remove_heads(whole(), ih.Fixed(HEADS, replacement=means()), replacement=means())
 
 
+def test_what_was_made_before_other_heads_were_removed_is_refused():
+    small = ih.remove_heads(whole(), [(layer, 0) for layer in range(3)])
+    again = ih.remove_heads(whole(), [(layer, 1) for layer in range(3)])
+    of_small = ih.mean_head_outputs(small, SAMPLES, **QUIET)
+    message = "mean_head_output is of 'whole without 3 heads .*numbered otherwise"
+    with pytest.raises(ih.UserError, match=message):
+        ih.remove_heads(again, [(0, 1)], replacement=of_small)
+    assert ih.remove_heads(small, [(0, 1)], replacement=of_small).shape.total_heads == 8
+    scores = ih.score_heads(small, SAMPLES, scores=["AHON"], **QUIET)
+    heads = ih.select_heads(scores, "AHON", percent=20)
+    assert ih.remove_heads(small, heads).shape.total_heads == 9 - int(heads.sum())
+
+
 def test_quantized_weights_are_refused():
     packed = model_of(tiny("llama"))
     weight = packed.engine.network.model.layers[0].mlp.up_proj.weight
