@@ -85,10 +85,10 @@ def made():
     return found
 
 
-BOTH = ("gpt2", "llama", "phi3", "gpt_oss", "qwen3_next")
-FEW = [("uneven", "mean"), ("a whole group", "zero")]
-CASES = [(name, which, by) for name in BOTH for which in SETS for by in ("zero", "mean")]
-CASES += [(name, *case) for name in KINDS if name not in BOTH for case in FEW]
+FULLY = ("gpt2", "llama", "gpt_oss")
+CASES = [(name, which, by) for name in FULLY for which in SETS for by in ("zero", "mean")]
+CASES += [(name, "uneven", "mean") for name in KINDS if name not in FULLY]
+CASES += [(name, "a whole group", "zero") for name in ("gpt_neox", "phi3", "qwen3_next")]
 CASES += [(name, "a whole layer", "mean") for name in ("gemma2", "lfm2", "falcon")]
 
 
@@ -130,7 +130,7 @@ def cut_numbers(name, network, removed, by_means):
     return total
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", FULLY)
 def test_the_model_given_stays_as_it_is(made, name):
     network, model = made[name]
     before = copy.deepcopy(network.state_dict())
@@ -188,17 +188,18 @@ def test_a_model_that_computes_attention_itself_keeps_its_groups_even():
 
 
 def test_layers_that_share_keys_and_values_are_refused():
-    sharing = [one for one in MODELS.values() if any(own.key_value_layer for own in one.heads)]
+    sharing = [
+        one for one in MODELS.values() if any(own.key_value_layer is not None for own in one.heads)
+    ]
     model = model_of(sharing[0].make())
     with pytest.raises(ih.UserError, match="read the keys and values of other layers"):
         ih.remove_heads(model, [(model.shape.layers[0], 0)])
 
 
 def test_heads_of_layers_that_differ_are_counted_layer_by_layer():
-    for one in MODELS.values():
+    own = [one for one in MODELS.values() if all(h.key_value_layer is None for h in one.heads)]
+    for one in own[:2]:
         model = model_of(one.make())
-        if "key_value_layer" in model.shape.differing:
-            continue
         last = model.shape.layers[-1]
         small = ih.remove_heads(model, [(last, 0)])
         counts = [own.n_heads for own in model.shape.heads]
