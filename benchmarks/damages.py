@@ -159,7 +159,7 @@ def _watched_outputs(model: ih.Model) -> Iterator[dict[int, Tensor]]:
 
     with ExitStack() as stack:
         for layer in model.shape.layers:
-            projection = model.engine._projections[layer]
+            projection = model.engine.projections[layer]
             stack.callback(projection.register_forward_pre_hook(watch(layer)).remove)
         yield outputs
 
