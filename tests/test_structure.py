@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from helpers.places import ROOT
@@ -283,3 +284,9 @@ def test_a_reports_options_are_few():
     from inactive_heads.report.options import ReportOptions
 
     assert len(dataclasses.fields(ReportOptions)) <= 15
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert {name for name, times in names.items() if times > 1} == set()
