@@ -56,9 +56,10 @@ def evaluate(
         Every item's outcome, and the heads that were silenced for each input.
 
     Raises:
-        UserError: the baseline is that of an ablation, other texts or another model; the ablation does not fit the model, an input is longer than the model's context,
-            a question cannot be asked with the model's tokenizer, the batch size is invalid, an
-            input does not fit in memory, or its log-probabilities are not finite.
+        UserError: the baseline is that of an ablation, other texts or another model; the ablation
+            does not fit the model, an input is longer than the model's context, a question cannot
+            be asked with the model's tokenizer, the batch size is invalid, an input does not fit in
+            memory, or its log-probabilities are not finite.
     """
     subject = as_model(model)
     prepared = task if isinstance(task, PreparedTask) else PreparedTask.of(subject, task)

@@ -55,9 +55,9 @@ def remove_heads(model: Any, heads: Any, *, replacement: xr.DataArray | None = N
 
     Raises:
         UserError: a head is given twice, or is not in the model; all heads are given; the set or
-            the replacement is of another model or does not fit; the model is not run by the flash engine, is quantized or
-            spread over devices; or its architecture cannot take fewer heads, and the message says
-            why.
+            the replacement is of another model or does not fit; the model is not run by the flash
+            engine, is quantized or spread over devices; or its architecture cannot take fewer
+            heads, and the message says why.
     """
     subject = as_model(model)
     engine = _flash(subject)
